@@ -1,0 +1,267 @@
+//! The two inner loops that all convolutions end in, over *taps*: a tap is a place in the input, given by its
+//! offset, from which one row of values is read, shifted against the output columns. A 3³ convolution of c channels
+//! has 27 c taps, one position of a Winograd transform 3 c.
+//!
+//! - [`correlate`]: output rows from taps and weights (forward, and the gradient of the input);
+//! - [`accumulate`]: dot products of gradient rows with taps (the gradient of the weights).
+//!
+//! Both check their slices and then run on pointers. Columns lie along x, so no lane is ever shuffled; a tile of
+//! 4 rows × 3 vectors keeps 12 sums in registers, which is what 16 registers hold.
+
+use crate::simd::{InstructionSet, Job, Vector};
+
+/// Output rows that are computed together; weights are packed in groups of as many.
+pub(super) const ROWS: usize = 4;
+/// Room that a row needs behind its last column: vectors are read and written whole.
+pub(super) const SLACK: usize = 16;
+
+/// Number of row groups.
+pub(super) fn groups(rows: usize) -> usize {
+    rows.div_ceil(ROWS)
+}
+
+/// `output[r][n] = Σ_t weights[r / 4][t][r % 4] · input[taps[t] + n]` for n in `0..columns`.
+///
+/// `output` has `rows` rows of `pitch` elements, rounded up to whole groups, and so have the weights. Up to
+/// [`SLACK`] columns behind the last are overwritten with what the taps happen to hold there.
+#[allow(clippy::too_many_arguments, reason = "three matrices and their shapes")]
+pub(super) fn correlate(
+    set: InstructionSet,
+    input: &[f32],
+    taps: &[usize],
+    weights: &[f32],
+    rows: usize,
+    columns: usize,
+    output: &mut [f32],
+    pitch: usize,
+) {
+    let row_groups = groups(rows);
+    let reach = taps.iter().copied().max().unwrap_or(0);
+    assert!(
+        taps.is_empty() || reach + columns + SLACK <= input.len() + 1,
+        "the taps read beyond the input"
+    );
+    assert!(
+        row_groups * taps.len() * ROWS <= weights.len(),
+        "the weights are too few"
+    );
+    assert!(
+        columns + SLACK <= pitch + 1 && row_groups * ROWS * pitch <= output.len(),
+        "the output is too small"
+    );
+    set.run(Correlate {
+        input: input.as_ptr(),
+        taps,
+        weights: weights.as_ptr(),
+        row_groups,
+        columns,
+        output: output.as_mut_ptr(),
+        pitch,
+    });
+}
+
+struct Correlate<'a> {
+    input: *const f32,
+    taps: &'a [usize],
+    weights: *const f32,
+    row_groups: usize,
+    columns: usize,
+    output: *mut f32,
+    pitch: usize,
+}
+
+impl Job for Correlate<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self {
+            input,
+            taps,
+            weights,
+            row_groups,
+            columns,
+            output,
+            pitch,
+        } = self;
+        let mut n = 0;
+        while n < columns {
+            let left = (columns - n).div_ceil(V::LANES);
+            // 4 = 2 + 2: a tile of one vector has too few sums to hide the latency of an addition.
+            let vectors = if left == 4 { 2 } else { left.min(3) };
+            let mut g = 0;
+            while g < row_groups {
+                // SAFETY: `correlate` has checked the taps' reach, the weights and the output's rows; whole
+                // vectors overrun by less than SLACK.
+                unsafe {
+                    let x = input.add(n);
+                    let w = weights.add(g * taps.len() * ROWS);
+                    let y = output.add(g * ROWS * pitch + n);
+                    match vectors {
+                        3 => tile::<V, 1, 3>(x, taps, w, y, pitch),
+                        2 => tile::<V, 1, 2>(x, taps, w, y, pitch),
+                        _ if row_groups - g >= 3 => {
+                            tile::<V, 3, 1>(x, taps, w, y, pitch);
+                            g += 2;
+                        }
+                        _ => tile::<V, 1, 1>(x, taps, w, y, pitch),
+                    }
+                }
+                g += 1;
+            }
+            n += vectors * V::LANES;
+        }
+    }
+}
+
+/// `G` groups of four rows × `N` vectors of columns.
+#[inline(always)]
+unsafe fn tile<V: Vector, const G: usize, const N: usize>(
+    input: *const f32,
+    taps: &[usize],
+    weights: *const f32,
+    output: *mut f32,
+    pitch: usize,
+) {
+    // SAFETY: as in `Correlate::run`, which calls this with groups and vectors that it has counted.
+    unsafe {
+        let mut sums = [[[V::splat(0.0); N]; ROWS]; G];
+        for (t, &offset) in taps.iter().enumerate() {
+            let from = input.add(offset);
+            let mut x = [V::splat(0.0); N];
+            for (j, x) in x.iter_mut().enumerate() {
+                *x = V::load(from.add(j * V::LANES));
+            }
+            for g in 0..G {
+                let w = weights.add((g * taps.len() + t) * ROWS);
+                for r in 0..ROWS {
+                    let factor = V::splat(*w.add(r));
+                    for j in 0..N {
+                        sums[g][r][j] = factor.fma(x[j], sums[g][r][j]);
+                    }
+                }
+            }
+        }
+        for g in 0..G {
+            for r in 0..ROWS {
+                for j in 0..N {
+                    sums[g][r][j].store(output.add((g * ROWS + r) * pitch + j * V::LANES));
+                }
+            }
+        }
+    }
+}
+
+/// `sums[r / 4][t][r % 4] += Σ_n gradient[r][n] · input[taps[t] + n]` for n in `0..columns`.
+///
+/// `gradient` has `rows` rows of `pitch` elements and must be zero in the [`SLACK`] columns behind the last; the
+/// input must be finite there. Sums of rows behind the last (in a group of four) are meaningless.
+#[allow(clippy::too_many_arguments, reason = "two matrices and their shapes")]
+pub(super) fn accumulate(
+    set: InstructionSet,
+    input: &[f32],
+    taps: &[usize],
+    gradient: &[f32],
+    rows: usize,
+    pitch: usize,
+    columns: usize,
+    sums: &mut [f32],
+) {
+    let reach = taps.iter().copied().max().unwrap_or(0);
+    assert!(
+        reach + columns + SLACK <= input.len() + 1,
+        "the taps read beyond the input"
+    );
+    assert!(
+        columns + SLACK <= pitch + 1 && rows * pitch <= gradient.len(),
+        "the gradient is too small"
+    );
+    assert!(
+        groups(rows) * taps.len() * ROWS <= sums.len(),
+        "the sums are too few"
+    );
+    set.run(Accumulate {
+        input: input.as_ptr(),
+        taps,
+        gradient: gradient.as_ptr(),
+        rows,
+        pitch,
+        columns,
+        sums: sums.as_mut_ptr(),
+    });
+}
+
+struct Accumulate<'a> {
+    input: *const f32,
+    taps: &'a [usize],
+    gradient: *const f32,
+    rows: usize,
+    pitch: usize,
+    columns: usize,
+    sums: *mut f32,
+}
+
+impl Job for Accumulate<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self {
+            input,
+            taps,
+            gradient,
+            rows,
+            pitch,
+            columns,
+            sums,
+        } = self;
+        for g in 0..groups(rows) {
+            // SAFETY: `accumulate` has checked all extents; rows behind the last repeat the last.
+            unsafe {
+                let row = [0, 1, 2, 3].map(|r| gradient.add((g * ROWS + r).min(rows - 1) * pitch));
+                let mut t = 0;
+                while t < taps.len() {
+                    let to = sums.add((g * taps.len() + t) * ROWS);
+                    let some = &taps[t..];
+                    match some {
+                        [a, b, c, ..] => dots::<V, 3>(input, [*a, *b, *c], row, columns, to),
+                        [a, b] => dots::<V, 2>(input, [*a, *b], row, columns, to),
+                        _ => dots::<V, 1>(input, [some[0]], row, columns, to),
+                    }
+                    t += 3;
+                }
+            }
+        }
+    }
+}
+
+/// Four gradient rows × `T` taps.
+#[inline(always)]
+unsafe fn dots<V: Vector, const T: usize>(
+    input: *const f32,
+    taps: [usize; T],
+    gradient: [*const f32; ROWS],
+    columns: usize,
+    to: *mut f32,
+) {
+    // SAFETY: as in `Accumulate::run`.
+    unsafe {
+        let mut sums = [[V::splat(0.0); ROWS]; T];
+        let mut n = 0;
+        while n < columns {
+            let mut x = [V::splat(0.0); T];
+            for t in 0..T {
+                x[t] = V::load(input.add(taps[t] + n));
+            }
+            for r in 0..ROWS {
+                let g = V::load(gradient[r].add(n));
+                for t in 0..T {
+                    sums[t][r] = g.fma(x[t], sums[t][r]);
+                }
+            }
+            n += V::LANES;
+        }
+        for (t, sums) in sums.iter().enumerate() {
+            let found = V::sums(*sums);
+            for (r, found) in found.iter().enumerate() {
+                *to.add(t * ROWS + r) += found;
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Convolutions on the CPU, and their gradients: planar `[N][C][D][H][W]` f32 in and out, weights as PyTorch lays
+//! them out. What a network does with them does not live here.
+//!
+//! | kernel | method |
+//! |---|---|
+//! | any | [`direct`]: rows packed for the taps, then one inner loop over them ([`kernel`]) |
+//!
+//! Work is split by the shape alone and partial sums are added in a fixed order: the same bits come out at any
+//! number of threads. Threads are those of the current rayon pool.
+
+mod direct;
+mod geometry;
+mod kernel;
+mod scratch;
+#[cfg(test)]
+mod tests;
+
+pub use geometry::ConvGeometry;
+
+use crate::Result;
+use crate::simd::InstructionSet;
+use direct::{Direct, Finish, Gated};
+use scratch::Scratch;
+
+/// A convolution of one shape.
+pub struct Convolution {
+    sizes: Sizes,
+    direct: Direct,
+}
+
+/// Element counts of the tensors, checked before anything else happens.
+#[derive(Clone, Copy)]
+struct Sizes {
+    input: usize,
+    output: usize,
+    weights: usize,
+    out_channels: usize,
+}
+
+impl Sizes {
+    fn new(g: &ConvGeometry, output: [usize; 3], batch: usize) -> Self {
+        Self {
+            input: batch * g.in_channels * g.input.iter().product::<usize>(),
+            output: batch * g.out_channels * output.iter().product::<usize>(),
+            weights: g.out_channels * g.in_channels * g.kernel.iter().product::<usize>(),
+            out_channels: g.out_channels,
+        }
+    }
+
+    fn check_forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &[f32]) {
+        assert_eq!(x.len(), self.input, "elements of the input");
+        assert_eq!(w.len(), self.weights, "elements of the weights");
+        assert_eq!(y.len(), self.output, "elements of the output");
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), self.out_channels, "elements of the bias");
+        }
+    }
+
+    fn check_backward(&self, y_relu: Option<&[f32]>, dx: Option<&[f32]>, dw: &[f32], db: Option<&[f32]>) {
+        assert_eq!(dw.len(), self.weights, "elements of the weights' gradient");
+        if let Some(y) = y_relu {
+            assert_eq!(y.len(), self.output, "elements of the ReLU's output");
+        }
+        if let Some(dx) = dx {
+            assert_eq!(dx.len(), self.input, "elements of the input's gradient");
+        }
+        if let Some(db) = db {
+            assert_eq!(db.len(), self.out_channels, "elements of the bias' gradient");
+        }
+    }
+}
+
+impl Convolution {
+    /// Plans a convolution for `batch` samples.
+    ///
+    /// # Errors
+    /// A geometry that no convolution can have ([`ConvGeometry::output`]).
+    pub fn new(geometry: ConvGeometry, batch: usize) -> Result<Self> {
+        Self::with(geometry, batch, InstructionSet::detect())
+    }
+
+    fn with(geometry: ConvGeometry, batch: usize, set: InstructionSet) -> Result<Self> {
+        geometry::check_batch(batch)?;
+        let sizes = Sizes::new(&geometry, geometry.output()?, batch);
+        let joined = geometry.joined();
+        let output = joined.output()?;
+        Ok(Self {
+            sizes,
+            direct: Direct::new(&joined, output, batch, set),
+        })
+    }
+
+    /// `y = w ∗ x + bias`, then ReLU if `relu`. `x`: `[N][ci][D][H][W]`; `w`: `[co][ci][kz][ky][kx]`; all of `y`,
+    /// `[N][co][D'][H'][W']`, is overwritten.
+    ///
+    /// # Panics
+    /// Where a slice has not the length that the geometry asks for.
+    pub fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>, relu: bool, y: &mut [f32]) {
+        self.sizes.check_forward(x, w, bias, y);
+        self.direct.forward(x, w, Finish { bias, relu }, y);
+    }
+
+    /// The gradients, given that of the output (`gy`); `dx`, `dw` and `db` are overwritten. `y_relu` is what the
+    /// forward gave, if it applied ReLU.
+    ///
+    /// # Panics
+    /// Where a slice has not the length that the geometry asks for.
+    #[allow(clippy::too_many_arguments, reason = "the tensors of a convolution")]
+    pub fn backward(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        y_relu: Option<&[f32]>,
+        gy: &[f32],
+        dx: Option<&mut [f32]>,
+        dw: &mut [f32],
+        db: Option<&mut [f32]>,
+    ) {
+        self.sizes.check_forward(x, w, None, gy);
+        self.sizes
+            .check_backward(y_relu, dx.as_deref(), dw, db.as_deref());
+        let gy = Gated {
+            gradient: gy,
+            output: y_relu,
+        };
+        if let Some(dx) = dx {
+            self.direct.adjoint(
+                gy,
+                w,
+                Finish {
+                    bias: None,
+                    relu: false,
+                },
+                dx,
+            );
+        }
+        self.direct.weight_gradient(x, gy, dw, db);
+    }
+}
+
+/// A transposed convolution of one shape: the adjoint of the convolution that has its output as input.
+pub struct TransposedConvolution {
+    sizes: Sizes,
+    batch: usize,
+    direct: Direct,
+}
+
+impl TransposedConvolution {
+    /// Plans a transposed convolution for `batch` samples. The geometry's input is this operation's input; its
+    /// output is [`ConvGeometry::transposed_output`].
+    ///
+    /// # Errors
+    /// A geometry that no transposed convolution can have.
+    pub fn new(geometry: ConvGeometry, batch: usize) -> Result<Self> {
+        Self::with(geometry, batch, InstructionSet::detect())
+    }
+
+    fn with(geometry: ConvGeometry, batch: usize, set: InstructionSet) -> Result<Self> {
+        geometry::check_batch(batch)?;
+        let output = geometry.transposed_output()?;
+        let sizes = Sizes::new(&geometry, output, batch);
+        let adjoint = ConvGeometry {
+            in_channels: geometry.out_channels,
+            out_channels: geometry.in_channels,
+            input: output,
+            ..geometry
+        };
+        Ok(Self {
+            sizes,
+            batch,
+            direct: Direct::new(&adjoint, adjoint.output()?, batch, set),
+        })
+    }
+
+    /// As [`Convolution::forward`], with `w`: `[ci][co][kz][ky][kx]`, as PyTorch's `ConvTranspose3d` has it.
+    ///
+    /// # Panics
+    /// Where a slice has not the length that the geometry asks for.
+    pub fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>, relu: bool, y: &mut [f32]) {
+        self.sizes.check_forward(x, w, bias, y);
+        self.direct.adjoint(
+            Gated {
+                gradient: x,
+                output: None,
+            },
+            w,
+            Finish { bias, relu },
+            y,
+        );
+    }
+
+    /// As [`Convolution::backward`].
+    ///
+    /// # Panics
+    /// Where a slice has not the length that the geometry asks for.
+    #[allow(clippy::too_many_arguments, reason = "the tensors of a convolution")]
+    pub fn backward(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        y_relu: Option<&[f32]>,
+        gy: &[f32],
+        dx: Option<&mut [f32]>,
+        dw: &mut [f32],
+        db: Option<&mut [f32]>,
+    ) {
+        self.sizes.check_forward(x, w, None, gy);
+        self.sizes
+            .check_backward(y_relu, dx.as_deref(), dw, db.as_deref());
+        let mut gated = Scratch::take(if y_relu.is_some() { gy.len() } else { 0 });
+        let gy = match y_relu {
+            None => gy,
+            Some(y) => {
+                for ((to, &g), &y) in gated.iter_mut().zip(gy).zip(y) {
+                    *to = if y <= 0.0 { 0.0 } else { g };
+                }
+                &gated
+            }
+        };
+        if let Some(dx) = dx {
+            self.direct.forward(
+                gy,
+                w,
+                Finish {
+                    bias: None,
+                    relu: false,
+                },
+                dx,
+            );
+        }
+        self.direct.weight_gradient(
+            gy,
+            Gated {
+                gradient: x,
+                output: None,
+            },
+            dw,
+            None,
+        );
+        if let Some(db) = db {
+            db.fill(0.0);
+            let plane = gy.len() / (self.batch * db.len());
+            for (i, plane) in gy.chunks_exact(plane).enumerate() {
+                let co = i % db.len();
+                db[co] += direct::sum(plane);
+            }
+        }
+    }
+}
