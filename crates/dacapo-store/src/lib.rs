@@ -1,1 +1,35 @@
-//! Placeholder.
+//! What DaCapo keeps: arrays, configs, statistics and weights of runs, each behind a trait with a local
+//! implementation over one base directory.
+//!
+//! - [`LocalStore`] is all four over one directory; [`RunLease`] makes its holder the one writer of a run.
+//! - [`names`] and [`identifiers`] decide what may stand in a path, once and for all of them.
+//! - Everything is written whole or not at all ([`durable`]), and survives a kill, a crash and a full disk.
+
+pub mod arrays;
+pub mod configs;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod durable;
+mod error;
+pub mod identifiers;
+pub mod lease;
+mod local;
+pub mod names;
+mod remove;
+pub mod stats;
+mod time;
+pub mod weights;
+
+pub use arrays::{ArrayStore, LocalArrayStore};
+pub use configs::{ConfigStore, LocalConfigStore};
+pub use error::{Error, Result};
+pub use identifiers::{LocalArrayIdentifier, LocalContainerIdentifier};
+pub use lease::{Holder, RunLease};
+pub use local::LocalStore;
+pub use names::{BestName, CriterionName, DatasetName, IndexName, ParametersName, RunName};
+pub use remove::Removed;
+pub use stats::{LocalStatsStore, StatsStore, TrainingStat, ValidationScore};
+pub use weights::{LocalWeightsStore, WeightsStore};
+
+/// What wrote a file, as provenance and leases say it.
+pub const PROGRAM: &str = concat!("dacapo ", env!("CARGO_PKG_VERSION"));

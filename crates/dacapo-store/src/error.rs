@@ -1,0 +1,139 @@
+//! The errors of all stores.
+
+use std::{io, path::PathBuf};
+
+use crate::lease::Holder;
+
+/// The result of a store.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name that cannot be written.
+    #[error("{what} {name:?} is refused: {reason}")]
+    Name {
+        /// What it was to name.
+        what: &'static str,
+        /// The name as given.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A text that names no array or container.
+    #[error("{text:?} does not identify an array: {reason}")]
+    Identifier {
+        /// The text as given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A name whose twin of another case is there already: they would meet where case is ignored.
+    #[error("{name:?} cannot stand beside {twin:?} in {}: they differ only in case", dir.display())]
+    Twin {
+        /// The directory of both.
+        dir: PathBuf,
+        /// The name that was to be created.
+        name: String,
+        /// The name that is there.
+        twin: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A run that another process writes.
+    #[error("run {run:?} is being written by {holder}")]
+    Held {
+        /// The run.
+        run: String,
+        /// Who holds it.
+        holder: Holder,
+    },
+    /// A run that was stored before with another config.
+    #[error("run {run:?} is stored with another config in {}", path.display())]
+    Differs {
+        /// The run.
+        run: String,
+        /// Its stored config.
+        path: PathBuf,
+    },
+    /// A record that is not what was written.
+    #[error("line {line} of {} is not a record: {source}", path.display())]
+    Record {
+        /// The file of records.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Why it does not read.
+        source: serde_json::Error,
+    },
+    /// Weights that were never stored, or were removed.
+    #[error("run {run:?} has no weights of iteration {iteration}; {}", listed(there))]
+    NoWeights {
+        /// The run.
+        run: String,
+        /// The iteration asked for.
+        iteration: u64,
+        /// The iterations that have weights.
+        there: Vec<u64>,
+    },
+    /// Something that is not an array of this store, and is therefore left alone.
+    #[error("{identifier} is left alone: {reason}")]
+    Refused {
+        /// What was to be created or removed.
+        identifier: String,
+        /// Why it was not.
+        reason: String,
+    },
+    /// Provenance that does not read.
+    #[error("the provenance of an array does not read: {0}")]
+    Provenance(#[source] serde_json::Error),
+    // ARRAY
+    // #[error(transparent)]
+    // Array(#[from] dacapo_array::Error),
+}
+
+fn listed(there: &[u64]) -> String {
+    match there {
+        [] => "none are stored".to_owned(),
+        [one] => format!("only those of {one} are stored"),
+        [first, .., last] => format!("{} iterations from {first} to {last} are stored", there.len()),
+    }
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// What the user can do about it, as a sentence, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("free some space and run the same command again: what was stored before is whole")
+                }
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("choose a base directory that you may write, with --base")
+                }
+                _ => None,
+            },
+            Self::Held { .. } => Some("wait until it ends or stop it; a crashed process holds nothing"),
+            Self::Twin { .. } => Some("choose a name that differs in more than upper and lower case"),
+            Self::Differs { .. } => Some("give the changed config another run name"),
+            Self::Name { what: "run name", .. } => {
+                Some("use letters, digits and `-`, `_`, `.`, beginning with a letter or digit")
+            }
+            _ => None,
+        }
+    }
+}

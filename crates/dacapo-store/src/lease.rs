@@ -1,0 +1,205 @@
+//! One writer a run: a lock that the kernel takes back when its holder dies, and a note of who holds it. What
+//! the holder may do with the run stands in the stores.
+
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{Read, Seek, Write},
+    path::Path,
+    process, thread,
+    time::Duration,
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+    system::uname,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, LocalStore, PROGRAM, Result, durable, time};
+
+/// The locked file of a run.
+const LOCK: &str = ".lock";
+
+/// Who writes a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Name of the machine.
+    pub host: String,
+    /// Process on that machine.
+    pub pid: u32,
+    /// Since when, in UTC.
+    pub since: String,
+    /// Program and version.
+    pub program: String,
+}
+
+impl Holder {
+    fn this_process() -> Self {
+        let host = uname().nodename().to_string_lossy().into_owned();
+        Self {
+            host,
+            pid: process::id(),
+            since: time::now(),
+            program: PROGRAM.to_owned(),
+        }
+    }
+
+    fn read(file: &mut File) -> Self {
+        let mut text = String::new();
+        let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+        let note = read.ok().and_then(|_| serde_json::from_str(&text).ok());
+        // The lock is what counts: its holder may be between taking it and writing the note.
+        let unknown = || "unknown".to_owned();
+        note.unwrap_or_else(|| Self {
+            host: unknown(),
+            pid: 0,
+            since: unknown(),
+            program: unknown(),
+        })
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            pid,
+            since,
+            program,
+        } = self;
+        write!(f, "process {pid} on {host} since {since} ({program})")
+    }
+}
+
+/// The right to write one run, held until it is dropped or its process ends, however it ends.
+///
+/// Readers need none. The lock is `flock(2)` on `<base>/<run>/.lock`, which binds all processes of a machine,
+/// and on NFS those of all machines whose server keeps locks.
+#[derive(Debug)]
+pub struct RunLease {
+    file: File,
+}
+
+impl RunLease {
+    /// Takes the run, making its directory if there is none, and clears what a killed writer left unfinished.
+    ///
+    /// # Errors
+    /// [`Error::Held`] if another process, or another lease of this one, holds the run; [`Error::Name`],
+    /// [`Error::Twin`] and [`Error::Io`].
+    pub fn acquire(base: impl AsRef<Path>, run: &str) -> Result<Self> {
+        let store = LocalStore::new(base.as_ref());
+        let dir = store.create_run_dir(run)?;
+        let path = dir.join(LOCK);
+        let mut file = open(&path).map_err(Error::io("open", &path))?;
+        if !lock(&file).map_err(Error::io("lock", &path))? {
+            return Err(Error::Held {
+                run: run.to_owned(),
+                holder: Holder::read(&mut file),
+            });
+        }
+        let note = serde_json::to_vec(&Holder::this_process()).unwrap_or_default();
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(&note))
+            .map_err(Error::io("write", &path))?;
+        store.sweep(&dir);
+        Ok(Self { file })
+    }
+
+    /// Who holds the run now; nobody if it is free or not there.
+    ///
+    /// # Errors
+    /// [`Error::Name`] and [`Error::Io`].
+    pub fn holder(base: impl AsRef<Path>, run: &str) -> Result<Option<Holder>> {
+        let path = LocalStore::new(base.as_ref()).run_dir(run)?.join(LOCK);
+        if !path.try_exists().map_err(Error::io("open", &path))? {
+            return Ok(None);
+        }
+        // A shared lock asks without standing in the way of another who asks.
+        let mut file = File::open(&path).map_err(Error::io("open", &path))?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(Some(Holder::read(&mut file))),
+            Err(error) => Err(Error::io("lock", &path)(error.into())),
+        }
+    }
+}
+
+impl Drop for RunLease {
+    fn drop(&mut self) {
+        // The lock goes with the file; an empty note only keeps a later reader from naming this process.
+        if let Err(error) = self.file.set_len(0) {
+            tracing::debug!(%error, "cannot clear the note of a lease");
+        }
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+}
+
+/// Whether the lock was free. Someone who asks for the holder locks for an instant: that is waited out.
+fn lock(file: &File) -> std::io::Result<bool> {
+    for _ in 0..5 {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) => thread::sleep(Duration::from_millis(20)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_refused_and_told_who_holds_it() {
+        let base = tempfile::tempdir().unwrap();
+        assert_eq!(RunLease::holder(base.path(), "run").unwrap(), None);
+        let lease = RunLease::acquire(base.path(), "run").unwrap();
+
+        let Err(Error::Held { run, holder }) = RunLease::acquire(base.path(), "run") else {
+            panic!("two writers");
+        };
+        assert_eq!((run.as_str(), holder.pid), ("run", process::id()));
+        assert_eq!(RunLease::holder(base.path(), "run").unwrap(), Some(holder));
+        RunLease::acquire(base.path(), "other").unwrap();
+
+        drop(lease);
+        assert_eq!(RunLease::holder(base.path(), "run").unwrap(), None);
+        RunLease::acquire(base.path(), "run").unwrap();
+    }
+
+    #[test]
+    fn taking_a_run_sweeps_what_a_kill_left() {
+        let base = tempfile::tempdir().unwrap();
+        let checkpoints = base.path().join("run/checkpoints");
+        fs::create_dir_all(&checkpoints).unwrap();
+        fs::write(checkpoints.join(".unfinished-1-2-3"), b"half").unwrap();
+        fs::create_dir_all(base.path().join("run/.trash/removed-1-2-3/0")).unwrap();
+        RunLease::acquire(base.path(), "run").unwrap();
+        assert!(durable::entries(&checkpoints).unwrap().is_empty());
+        assert!(
+            durable::entries(&base.path().join("run/.trash"))
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_none_makes_nothing() {
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path().join("base");
+        assert!(RunLease::acquire(&base, "../outside").is_err());
+        assert!(!base.exists());
+    }
+}

@@ -1,0 +1,99 @@
+//! A base directory, and the four stores over it. Its layout is DaCapo's; what stands in a container is in
+//! [`crate::arrays`].
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    LocalArrayStore, LocalConfigStore, LocalStatsStore, LocalWeightsStore, Result, RunLease, RunName, durable,
+};
+
+/// All that is kept of all runs, under one directory.
+///
+/// ```text
+/// <base>/<run>/run.yaml                                                 configs
+/// <base>/<run>/stats/{training,validation}.jsonl                        stats
+/// <base>/<run>/checkpoints/<iteration>.safetensors                      weights
+/// <base>/<run>/snapshot.zarr, validation.zarr                           arrays
+/// <base>/<run>/.lock, .trash                                            one writer; what is being removed
+/// ```
+///
+/// Making one touches no disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalStore {
+    base: PathBuf,
+    /// The arrays of all runs.
+    pub arrays: LocalArrayStore,
+    /// The configs of all runs.
+    pub configs: LocalConfigStore,
+    /// Losses and scores.
+    pub stats: LocalStatsStore,
+    /// Checkpoints.
+    pub weights: LocalWeightsStore,
+}
+
+impl LocalStore {
+    /// The stores in `base`, which need not be there yet.
+    pub fn new(base: impl Into<PathBuf>) -> Self {
+        let base = base.into();
+        Self {
+            arrays: LocalArrayStore::new(&base),
+            configs: LocalConfigStore::new(&base),
+            stats: LocalStatsStore::new(&base),
+            weights: LocalWeightsStore::new(&base),
+            base,
+        }
+    }
+
+    /// The base directory.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// The directory of a run.
+    ///
+    /// # Errors
+    /// [`crate::Error::Name`].
+    pub fn run_dir(&self, run: &str) -> Result<PathBuf> {
+        run_dir(&self.base, run)
+    }
+
+    /// Becomes the one writer of a run: [`RunLease::acquire`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Held`] if there is one already, and as [`RunLease::acquire`].
+    pub fn lease(&self, run: &str) -> Result<RunLease> {
+        RunLease::acquire(&self.base, run)
+    }
+
+    /// Makes the directory of a run, durably.
+    pub(crate) fn create_run_dir(&self, run: &str) -> Result<PathBuf> {
+        create_run_dir(&self.base, run)
+    }
+
+    /// Clears what a killed writer of the run left. Only who holds the run may ask for this.
+    pub(crate) fn sweep(&self, dir: &Path) {
+        for place in ["", "stats", "checkpoints"] {
+            durable::sweep(&dir.join(place));
+        }
+        let trash = dir.join(crate::arrays::TRASH);
+        for removed in fs::read_dir(&trash).into_iter().flatten().flatten() {
+            crate::remove::delete(&removed.path());
+        }
+    }
+}
+
+pub(crate) fn run_dir(base: &Path, run: &str) -> Result<PathBuf> {
+    Ok(base.join(RunName::new(run)?.component()))
+}
+
+pub(crate) fn create_run_dir(base: &Path, run: &str) -> Result<PathBuf> {
+    let dir = run_dir(base, run)?;
+    if !dir.is_dir() {
+        durable::refuse_twin(base, RunName::new(run)?.component())?;
+        durable::create_dir_all(&dir)?;
+    }
+    Ok(dir)
+}
