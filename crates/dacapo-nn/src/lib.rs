@@ -1,1 +1,42 @@
-//! Placeholder.
+//! U-Nets and what trains them: architectures, losses, optimisers, schedules and checkpoints behind one
+//! small [`Engine`] trait, and the CPU engine that is the default. No files, no volumes, no tasks live here:
+//! tensors go in and come out, and checkpoints are bytes.
+//!
+//! ```
+//! use dacapo_nn::{CpuEngine, Engine, NetworkSpec, Tensor, UNetConfig};
+//!
+//! # fn main() -> Result<(), dacapo_nn::Error> {
+//! let architecture = UNetConfig { input_shape: vec![44, 44, 44], num_fmaps: 2, ..UNetConfig::default() };
+//! let mut network = CpuEngine::new(Some(1))?.build(&NetworkSpec::new(architecture, 3))?;
+//! let shape = network.output_shape(&[44, 44, 44])?;
+//! let mut output = Tensor::default();
+//! network.forward(&Tensor::zeros(&[1, 1, 44, 44, 44]), &mut output)?;
+//! assert_eq!(&output.shape[2..], shape);
+//! # Ok(())
+//! # }
+//! ```
+
+mod checkpoint;
+mod conv;
+mod cpu;
+mod engine;
+mod error;
+mod init;
+mod loss;
+mod ops;
+mod optimizer;
+mod schedule;
+mod simd;
+mod tensor;
+mod unet;
+
+pub use checkpoint::{load_checkpoint, save_checkpoint};
+pub use conv::{ConvGeometry, Convolution, TransposedConvolution};
+pub use cpu::CpuEngine;
+pub use engine::{Activation, Batch, Engine, Network, NetworkSpec, Step};
+pub use error::{Error, Result};
+pub use loss::Loss;
+pub use optimizer::{OptimizerConfig, OptimizerKind};
+pub use schedule::{Decay, Schedule};
+pub use tensor::{NamedTensor, Tensor};
+pub use unet::{Norm, Padding, UNetConfig};

@@ -1,0 +1,74 @@
+//! A network as a list of operations over numbered buffers, for any shape.
+
+use crate::cpu::params::ParamSpec;
+use crate::ops::{Op, Shape};
+
+/// Number of a buffer: 0 is the network's input, `i + 1` the output of operation `i`.
+pub(crate) type Buffer = usize;
+
+/// One operation and the buffers that it reads.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) op: Box<dyn Op>,
+    pub(crate) inputs: Vec<Buffer>,
+    /// Place of its first parameter among the graph's.
+    pub(crate) first_param: usize,
+}
+
+/// Operations in the order in which they run; the last one's output is the network's.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    pub(crate) nodes: Vec<Node>,
+    /// Of every buffer.
+    channels: Vec<usize>,
+    pub(crate) params: Vec<ParamSpec>,
+}
+
+impl Graph {
+    /// A graph without operations.
+    pub(crate) fn new(in_channels: usize) -> Self {
+        Self { nodes: Vec::new(), channels: vec![in_channels], params: Vec::new() }
+    }
+
+    /// Appends an operation; returns the buffer that it writes.
+    pub(crate) fn push(&mut self, op: impl Op + 'static, inputs: &[Buffer]) -> Buffer {
+        let channels: Vec<usize> = inputs.iter().map(|&buffer| self.channels[buffer]).collect();
+        self.channels.push(op.channels(&channels));
+        let first_param = self.params.len();
+        self.params.extend(op.params());
+        self.nodes.push(Node { op: Box::new(op), inputs: inputs.to_vec(), first_param });
+        self.nodes.len()
+    }
+
+    /// Channels of a buffer.
+    pub(crate) fn channels(&self, buffer: Buffer) -> usize {
+        self.channels[buffer]
+    }
+
+    /// Lengths of every buffer along one axis, from the input's length.
+    ///
+    /// # Errors
+    /// What does not fit, and where.
+    pub(crate) fn lengths(&self, axis: usize, input: usize) -> Result<Vec<usize>, String> {
+        let mut lengths = vec![input];
+        for node in &self.nodes {
+            let inputs: Vec<usize> = node.inputs.iter().map(|&buffer| lengths[buffer]).collect();
+            lengths.push(node.op.length(axis, &inputs)?);
+        }
+        Ok(lengths)
+    }
+
+    /// Shapes of every buffer.
+    ///
+    /// # Errors
+    /// The axis (0 to 2: z, y, x) that does not fit, and why.
+    pub(crate) fn shapes(&self, input: [usize; 3]) -> Result<Vec<Shape>, (usize, String)> {
+        let mut shapes: Vec<Shape> =
+            self.channels.iter().map(|&channels| Shape { channels, voxels: [0; 3] }).collect();
+        for (axis, &length) in input.iter().enumerate() {
+            let lengths = self.lengths(axis, length).map_err(|reason| (axis, reason))?;
+            shapes.iter_mut().zip(lengths).for_each(|(shape, length)| shape.voxels[axis] = length);
+        }
+        Ok(shapes)
+    }
+}

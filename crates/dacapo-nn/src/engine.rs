@@ -1,0 +1,133 @@
+//! The engine trait: what the pipeline asks of whatever computes networks. Engines live in modules of
+//! their own.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Loss, NamedTensor, OptimizerConfig, Result, Tensor, UNetConfig};
+
+/// What stands behind a network's last layer when it predicts. Losses work on the values before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// The values as they are.
+    #[default]
+    None,
+    /// 1 / (1 + e^-x), for probabilities.
+    Sigmoid,
+}
+
+/// All that determines a network: two engines given the same spec build the same function of the same
+/// named tensors, and the same initial values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetworkSpec {
+    /// The layers.
+    pub architecture: UNetConfig,
+    /// Channels that the head predicts.
+    pub out_channels: usize,
+    /// Applied to predictions, not to what the loss sees.
+    pub activation: Activation,
+    /// What a training step minimises.
+    pub loss: Loss,
+    /// How it is minimised.
+    pub optimizer: OptimizerConfig,
+    /// Gradients are scaled down to this Euclidean norm where theirs is larger.
+    pub clip_gradient_norm: Option<f64>,
+    /// Determines the initial weights.
+    pub seed: u64,
+}
+
+impl NetworkSpec {
+    /// A network with sigmoid outputs, binary cross-entropy, the default optimiser and seed 0.
+    pub fn new(architecture: UNetConfig, out_channels: usize) -> Self {
+        Self {
+            architecture,
+            out_channels,
+            activation: Activation::Sigmoid,
+            loss: Loss::BceWithLogits,
+            optimizer: OptimizerConfig::default(),
+            clip_gradient_norm: None,
+            seed: 0,
+        }
+    }
+}
+
+/// One training batch: input of the network's input shape, target and weight of its output shape.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// Batch, input channels, input voxels.
+    pub input: Tensor,
+    /// Batch, output channels, output voxels.
+    pub target: Tensor,
+    /// Like the target; 0 where the target is unknown.
+    pub weight: Tensor,
+}
+
+/// What a training step found, before it changed the weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// The batch's loss.
+    pub loss: f64,
+    /// Euclidean norm of all gradients, before clipping.
+    pub gradient_norm: f64,
+}
+
+/// Builds networks.
+pub trait Engine: Send + Sync {
+    /// A network with freshly initialised weights.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the spec makes no sense, [`Error::InputShape`] where the architecture's own
+    /// input shape does not fit it.
+    fn build(&self, spec: &NetworkSpec) -> Result<Box<dyn Network>>;
+}
+
+/// A network with its weights and its optimiser's state.
+///
+/// Its outputs are a function of its tensors and its inputs alone; the CPU engine's are so to the last bit,
+/// at any number of threads.
+pub trait Network: Send {
+    /// What it was built from.
+    fn spec(&self) -> &NetworkSpec;
+
+    /// Predicts: evaluation mode, the head's activation applied. `output` is reshaped; its memory is reused.
+    ///
+    /// # Errors
+    /// [`Error::TensorShape`] for a wrong number of axes or channels, [`Error::InputShape`] for voxels that
+    /// the network cannot take.
+    fn forward(&mut self, input: &Tensor, output: &mut Tensor) -> Result<()>;
+
+    /// One step of training: forward, loss, backward, clipping, update.
+    ///
+    /// # Errors
+    /// As [`Network::forward`], and [`Error::NotFinite`] if the loss or the gradients' norm is NaN or
+    /// infinite: then no weight has changed, and [`Network::prediction`] shows what was predicted.
+    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<Step>;
+
+    /// What the last training step predicted, without the activation.
+    fn prediction(&self) -> &Tensor;
+
+    /// Weights and statistics (`model/…`) and the optimiser's state (`optimizer/…`), in a fixed order.
+    fn export(&self) -> Vec<NamedTensor>;
+
+    /// Takes over tensors that [`Network::export`] gave. Without any `optimizer/…` the optimiser starts anew.
+    ///
+    /// # Errors
+    /// [`Error::Weights`], naming what is missing, unknown or of another shape; then nothing was taken.
+    fn import(&mut self, tensors: &[NamedTensor]) -> Result<()>;
+
+    /// Spatial output shape for a spatial input shape, in voxels.
+    ///
+    /// # Errors
+    /// [`Error::InputShape`], with the nearest shape that fits.
+    fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        self.spec().architecture.output_shape(input)
+    }
+}
+
+pub(crate) fn expect_shape(what: &'static str, tensor: &Tensor, expected: &[usize]) -> Result<()> {
+    if tensor.shape == expected && tensor.data.len() == expected.iter().product::<usize>() {
+        return Ok(());
+    }
+    Err(Error::TensorShape { what, found: tensor.shape.clone(), expected: expected.to_vec() })
+}

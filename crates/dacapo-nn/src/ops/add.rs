@@ -1,0 +1,82 @@
+//! Sum of two buffers, the other fitted centrally to the first: residual connections and gates.
+
+use rayon::prelude::*;
+
+use super::rows::Centred;
+use super::{BackwardStep, Kernel, Mode, Op, Shape, Site};
+use crate::Result;
+use crate::cpu::params::Params;
+
+/// First input + second input, the second cropped or padded with zeros about its centre to the first's
+/// shape; a ReLU behind it where asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Add {
+    pub(crate) relu: bool,
+}
+
+impl Op for Add {
+    fn channels(&self, inputs: &[usize]) -> usize {
+        inputs[0]
+    }
+
+    fn length(&self, _: usize, inputs: &[usize]) -> std::result::Result<usize, String> {
+        Ok(inputs[0])
+    }
+
+    fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
+        let [first, second] = [site.inputs[0], site.inputs[1]];
+        Ok(Box::new(AddKernel { first, second, fit: Centred::new(second, first), relu: self.relu }))
+    }
+}
+
+struct AddKernel {
+    first: Shape,
+    second: Shape,
+    fit: Centred,
+    relu: bool,
+}
+
+impl Kernel for AddKernel {
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Mode) {
+        let (a, b) = (self.first.volume(), self.second.volume());
+        let channels = inputs[0].par_chunks(a).zip(inputs[1].par_chunks(b));
+        output.par_chunks_mut(a).zip(channels).for_each(|(sum, (first, second))| {
+            sum.copy_from_slice(first);
+            self.fit.rows(second, sum, |from, to| to.iter_mut().zip(from).for_each(|(y, x)| *y += x));
+            if self.relu {
+                sum.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
+            }
+        });
+    }
+
+    fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
+        let (a, b) = (self.first.volume(), self.second.volume());
+        if self.relu {
+            step.gradient.par_chunks_mut(a).zip(step.output.par_chunks(a)).for_each(|(gradient, output)| {
+                gradient.iter_mut().zip(output).for_each(|(g, &y)| *g = if y > 0.0 { *g } else { 0.0 });
+            });
+        }
+        let gradient = &*step.gradient;
+        let [first, second] = step.input_gradients else { return };
+        if let Some(first) = first {
+            first.copy_from_slice(gradient);
+        }
+        if let Some(second) = second {
+            let back = self.fit.reversed();
+            second.par_chunks_mut(b).zip(gradient.par_chunks(a)).for_each(|(to, from)| back.copy(from, to));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::check;
+
+    #[test]
+    fn gradients_agree_with_central_differences() {
+        check(&Add { relu: false }, &[(2, [2, 3, 4]), (2, [2, 3, 4])], 2);
+        check(&Add { relu: true }, &[(2, [2, 3, 4]), (2, [4, 5, 8])], 1);
+        check(&Add { relu: true }, &[(2, [4, 5, 6]), (2, [2, 2, 4])], 1);
+    }
+}

@@ -1,0 +1,171 @@
+//! Batch normalisation (Ioffe & Szegedy 2015).
+
+use rayon::prelude::*;
+
+use super::group_norm::{EPSILON, scale_and_shift};
+use super::statistics::{affine, gradient_dot_deviation, mask, squared_deviation, sum};
+use super::{BackwardStep, Kernel, Mode, Op, Shape, Site};
+use crate::Result;
+use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
+
+/// Share of a new batch in the running statistics.
+const MOMENTUM: f64 = 0.1;
+
+/// Brings each channel to mean 0 and variance 1 over the batch (over all of training when predicting), then
+/// scales and shifts it; a ReLU behind it where asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct BatchNorm {
+    pub(crate) name: String,
+    pub(crate) channels: usize,
+    pub(crate) relu: bool,
+}
+
+impl Op for BatchNorm {
+    fn params(&self) -> Vec<ParamSpec> {
+        let running = |suffix, value| ParamSpec {
+            name: format!("{}.{suffix}", self.name),
+            shape: vec![self.channels],
+            init: Init::Constant(value),
+            trainable: false,
+        };
+        let mut specs = scale_and_shift(&self.name, self.channels);
+        specs.extend([running("running_mean", 0.0), running("running_var", 1.0)]);
+        specs
+    }
+
+    fn channels(&self, inputs: &[usize]) -> usize {
+        inputs[0]
+    }
+
+    fn length(&self, _: usize, inputs: &[usize]) -> std::result::Result<usize, String> {
+        Ok(inputs[0])
+    }
+
+    fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
+        Ok(Box::new(BatchNormKernel {
+            shape: site.output,
+            batch: site.batch,
+            relu: self.relu,
+            params: std::array::from_fn(|i| ParamId(site.first_param + i)),
+            mean: vec![0.0; self.channels],
+            inverse_deviation: vec![0.0; self.channels],
+        }))
+    }
+}
+
+struct BatchNormKernel {
+    shape: Shape,
+    batch: usize,
+    relu: bool,
+    /// Weight, bias, running mean, running variance.
+    params: [ParamId; 4],
+    /// Of each channel, of the last forward pass.
+    mean: Vec<f32>,
+    inverse_deviation: Vec<f32>,
+}
+
+impl BatchNormKernel {
+    /// The planes of a channel, one for each batch entry.
+    fn planes<'a>(&self, data: &'a [f32], channel: usize) -> impl Iterator<Item = &'a [f32]> {
+        data.chunks_exact(self.shape.volume()).skip(channel).step_by(self.shape.channels)
+    }
+
+    /// Mean and variance of each channel over the batch.
+    fn batch_moments(&self, x: &[f32]) -> Vec<(f64, f64)> {
+        let count = (self.batch * self.shape.volume()) as f64;
+        let moments = |channel| {
+            let mean = self.planes(x, channel).map(sum).sum::<f64>() / count;
+            let squares = self.planes(x, channel).map(|plane| squared_deviation(plane, mean as f32));
+            (mean, squares.sum::<f64>() / count)
+        };
+        (0..self.shape.channels).into_par_iter().map(moments).collect()
+    }
+}
+
+impl Kernel for BatchNormKernel {
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, mode: Mode) {
+        let [weight, bias, running_mean, running_variance] = self.params;
+        let moments: Vec<(f64, f64)> = match mode {
+            Mode::Train => {
+                let moments = self.batch_moments(inputs[0]);
+                let count = (self.batch * self.shape.volume()) as f64;
+                let unbiased = count / (count - 1.0).max(1.0);
+                let update = |to: &mut f32, new: f64| {
+                    *to = ((1.0 - MOMENTUM) * f64::from(*to) + MOMENTUM * new) as f32;
+                };
+                let running = params.value_mut(running_mean).iter_mut();
+                running.zip(&moments).for_each(|(to, (mean, _))| update(to, *mean));
+                let running = params.value_mut(running_variance).iter_mut();
+                running.zip(&moments).for_each(|(to, (_, variance))| update(to, variance * unbiased));
+                moments
+            }
+            Mode::Predict => {
+                let pairs = params.value(running_mean).iter().zip(params.value(running_variance));
+                pairs.map(|(&mean, &variance)| (f64::from(mean), f64::from(variance))).collect()
+            }
+        };
+        for (channel, (mean, variance)) in moments.into_iter().enumerate() {
+            self.mean[channel] = mean as f32;
+            self.inverse_deviation[channel] = (1.0 / (variance + EPSILON).sqrt()) as f32;
+        }
+        let (scale, shift) = (params.value(weight), params.value(bias));
+        let this = &*self;
+        let volume = this.shape.volume();
+        output.par_chunks_mut(volume).zip(inputs[0].par_chunks(volume)).enumerate().for_each(|(i, (y, x))| {
+            let channel = i % this.shape.channels;
+            let scale = scale[channel] * this.inverse_deviation[channel];
+            affine(x, y, scale, shift[channel] - this.mean[channel] * scale, this.relu);
+        });
+    }
+
+    fn backward(&mut self, step: BackwardStep<'_>, params: &mut Params) {
+        let Shape { channels, .. } = self.shape;
+        let volume = self.shape.volume();
+        if self.relu {
+            let planes = step.gradient.par_chunks_mut(volume).zip(step.output.par_chunks(volume));
+            planes.for_each(|(gradient, output)| mask(gradient, output));
+        }
+        let gradient = &*step.gradient;
+        let x = step.inputs[0];
+        let sums: Vec<(f64, f64)> = (0..channels)
+            .into_par_iter()
+            .map(|channel| {
+                let dots = self.planes(gradient, channel).zip(self.planes(x, channel));
+                let dot: f64 = dots.map(|(g, x)| gradient_dot_deviation(g, x, self.mean[channel])).sum();
+                let plain = self.planes(gradient, channel).map(sum).sum();
+                (plain, dot * f64::from(self.inverse_deviation[channel]))
+            })
+            .collect();
+        params.with_gradients(self.params[0], self.params[1], |_, weight_gradient, bias_gradient| {
+            for (channel, (plain, dot)) in sums.iter().enumerate() {
+                bias_gradient[channel] = *plain as f32;
+                weight_gradient[channel] = *dot as f32;
+            }
+        });
+        let Some(input_gradient) = step.input_gradients[0].as_deref_mut() else { return };
+        let scale = params.value(self.params[0]);
+        let count = (self.batch * volume) as f64;
+        let planes = gradient.par_chunks(volume).zip(x.par_chunks(volume));
+        input_gradient.par_chunks_mut(volume).zip(planes).enumerate().for_each(|(i, (to, (g, x)))| {
+            let channel = i % channels;
+            let (plain, dot) = sums[channel];
+            let inverse = self.inverse_deviation[channel];
+            let factor = scale[channel] * inverse;
+            let x_factor = (-dot / count) as f32 * inverse * factor;
+            let constant = (-plain / count) as f32 * factor - self.mean[channel] * x_factor;
+            to.iter_mut().zip(g.iter().zip(x)).for_each(|(to, (g, x))| *to = g * factor + x * x_factor + constant);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::check;
+
+    #[test]
+    fn gradients_agree_with_central_differences() {
+        check(&BatchNorm { name: "n".into(), channels: 2, relu: false }, &[(2, [2, 3, 4])], 2);
+        check(&BatchNorm { name: "n".into(), channels: 2, relu: true }, &[(2, [2, 3, 4])], 2);
+    }
+}

@@ -1,0 +1,109 @@
+//! The operations that networks are made of: one file each, with its shape rule, forward, backward and
+//! test. How they are put in order, and where their buffers come from, is `cpu`'s affair.
+//!
+//! Buffers are planar: batch, channels, z, y, x; 2D has one plane in z. Every operation is divided by its
+//! shape, never by the number of threads, and sums in a fixed order, so its bits depend on its inputs only.
+
+use crate::Result;
+use crate::cpu::params::{ParamSpec, Params};
+
+mod activation;
+mod add;
+mod batch_norm;
+mod concat;
+mod convolution;
+mod group_norm;
+mod max_pool;
+mod multiply;
+mod rows;
+mod statistics;
+mod trilinear;
+mod upsample;
+
+#[cfg(test)]
+pub(crate) mod check;
+
+pub(crate) use activation::{Activate, Function, sigmoid};
+pub(crate) use add::Add;
+pub(crate) use batch_norm::BatchNorm;
+pub(crate) use concat::{Concat, Equivariance};
+pub(crate) use convolution::{Conv, TransposedConv};
+pub(crate) use group_norm::GroupNorm;
+pub(crate) use max_pool::MaxPool;
+pub(crate) use multiply::Multiply;
+pub(crate) use trilinear::Trilinear;
+pub(crate) use upsample::Upsample;
+
+/// Shape of a buffer without its batch axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Shape {
+    pub(crate) channels: usize,
+    /// z, y, x.
+    pub(crate) voxels: [usize; 3],
+}
+
+impl Shape {
+    /// Voxels of a channel.
+    pub(crate) fn volume(&self) -> usize {
+        self.voxels.iter().product()
+    }
+
+    /// Values of a batch entry.
+    pub(crate) fn len(&self) -> usize {
+        self.channels * self.volume()
+    }
+}
+
+/// Whether statistics come from the batch or from training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Mode {
+    Train,
+    Predict,
+}
+
+/// One operation of an architecture, for any shape.
+pub(crate) trait Op: std::fmt::Debug + Send + Sync {
+    /// The parameters that it needs; their ids are handed to [`Op::plan`] in this order.
+    fn params(&self) -> Vec<ParamSpec> {
+        Vec::new()
+    }
+
+    /// Output channels, from the inputs' channels.
+    fn channels(&self, inputs: &[usize]) -> usize;
+
+    /// The shape rule along one axis (0 to 2: z, y, x), from the inputs' lengths, in voxels. The error says
+    /// what does not fit.
+    fn length(&self, axis: usize, inputs: &[usize]) -> std::result::Result<usize, String>;
+
+    /// Prepares the operation for shapes.
+    fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>>;
+}
+
+/// Where an operation stands in a plan.
+#[derive(Debug)]
+pub(crate) struct Site<'a> {
+    pub(crate) batch: usize,
+    pub(crate) inputs: &'a [Shape],
+    pub(crate) output: Shape,
+    /// Place of the operation's first parameter.
+    pub(crate) first_param: usize,
+}
+
+/// An operation for given shapes, with what it keeps from forward to backward.
+pub(crate) trait Kernel: Send {
+    /// Overwrites the whole output.
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, mode: Mode);
+
+    /// Overwrites the gradients of the inputs that are asked for, and of the parameters.
+    fn backward(&mut self, step: BackwardStep<'_>, params: &mut Params);
+}
+
+/// What a backward pass works on.
+pub(crate) struct BackwardStep<'a> {
+    pub(crate) inputs: &'a [&'a [f32]],
+    pub(crate) output: &'a [f32],
+    /// Gradient of the output; the kernel may use it as scratch.
+    pub(crate) gradient: &'a mut [f32],
+    /// Gradients of the inputs, to be overwritten; `None` where nobody wants it.
+    pub(crate) input_gradients: &'a mut [Option<&'a mut [f32]>],
+}
