@@ -25,6 +25,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn store(self, to: *mut f32);
     /// Writes the first `count` elements (at most `LANES`).
     unsafe fn store_first(self, to: *mut f32, count: usize);
+    /// `value` in every lane.
+    fn like(self, value: f32) -> Self;
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
@@ -81,6 +83,10 @@ impl Vector for Plain {
             // SAFETY: only elements below `count` are written.
             unsafe { *to.add(i) = value };
         }
+    }
+    #[inline(always)]
+    fn like(self, value: f32) -> Self {
+        Plain([value; 8])
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -189,6 +195,10 @@ mod x86 {
                     _mm_store_ss(to, rest);
                 }
             }
+        }
+        #[inline(always)]
+        fn like(self, value: f32) -> Self {
+            Avx2(unsafe { _mm256_set1_ps(value) })
         }
         #[inline(always)]
         fn add(self, other: Self) -> Self {

@@ -171,7 +171,7 @@ pub(super) fn accumulate(
         "the taps read beyond the input"
     );
     assert!(
-        columns + SLACK <= pitch + 1 && rows * pitch <= gradient.len(),
+        rows > 0 && (rows - 1) * pitch + columns + SLACK <= gradient.len() + 1,
         "the gradient is too small"
     );
     assert!(

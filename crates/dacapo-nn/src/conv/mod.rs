@@ -3,7 +3,10 @@
 //!
 //! | kernel | method |
 //! |---|---|
-//! | any | [`direct`]: rows packed for the taps, then one inner loop over them ([`kernel`]) |
+//! | 3 in z and y, or in y alone, stride 1 | [`winograd`]: tiles of 4 outputs, direct taps along x |
+//! | any other | [`direct`]: rows packed for the taps |
+//!
+//! Both end in the same two inner loops ([`kernel`]).
 //!
 //! Work is split by the shape alone and partial sums are added in a fixed order: the same bits come out at any
 //! number of threads. Threads are those of the current rayon pool.
@@ -14,6 +17,7 @@ mod kernel;
 mod scratch;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 pub use geometry::ConvGeometry;
 
@@ -21,11 +25,17 @@ use crate::Result;
 use crate::simd::InstructionSet;
 use direct::{Direct, Finish, Gated};
 use scratch::Scratch;
+use winograd::Winograd;
 
 /// A convolution of one shape.
 pub struct Convolution {
     sizes: Sizes,
-    direct: Direct,
+    method: Method,
+}
+
+enum Method {
+    Winograd(Box<Winograd>),
+    Direct(Box<Direct>),
 }
 
 /// Element counts of the tensors, checked before anything else happens.
@@ -84,10 +94,11 @@ impl Convolution {
         let sizes = Sizes::new(&geometry, geometry.output()?, batch);
         let joined = geometry.joined();
         let output = joined.output()?;
-        Ok(Self {
-            sizes,
-            direct: Direct::new(&joined, output, batch, set),
-        })
+        let method = match Winograd::new(&joined, output, batch, set) {
+            Some(plan) => Method::Winograd(Box::new(plan)),
+            None => Method::Direct(Box::new(Direct::new(&joined, output, batch, set))),
+        };
+        Ok(Self { sizes, method })
     }
 
     /// `y = w ∗ x + bias`, then ReLU if `relu`. `x`: `[N][ci][D][H][W]`; `w`: `[co][ci][kz][ky][kx]`; all of `y`,
@@ -97,7 +108,11 @@ impl Convolution {
     /// Where a slice has not the length that the geometry asks for.
     pub fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>, relu: bool, y: &mut [f32]) {
         self.sizes.check_forward(x, w, bias, y);
-        self.direct.forward(x, w, Finish { bias, relu }, y);
+        let finish = Finish { bias, relu };
+        match &self.method {
+            Method::Winograd(plan) => plan.forward(x, w, finish, y),
+            Method::Direct(plan) => plan.forward(x, w, finish, y),
+        }
     }
 
     /// The gradients, given that of the output (`gy`); `dx`, `dw` and `db` are overwritten. `y_relu` is what the
@@ -123,18 +138,23 @@ impl Convolution {
             gradient: gy,
             output: y_relu,
         };
-        if let Some(dx) = dx {
-            self.direct.adjoint(
-                gy,
-                w,
-                Finish {
-                    bias: None,
-                    relu: false,
-                },
-                dx,
-            );
+        match &self.method {
+            Method::Winograd(plan) => plan.backward(x, w, gy, dx, dw, db),
+            Method::Direct(plan) => {
+                if let Some(dx) = dx {
+                    plan.adjoint(
+                        gy,
+                        w,
+                        Finish {
+                            bias: None,
+                            relu: false,
+                        },
+                        dx,
+                    );
+                }
+                plan.weight_gradient(x, gy, dw, db);
+            }
         }
-        self.direct.weight_gradient(x, gy, dw, db);
     }
 }
 

@@ -88,8 +88,10 @@ impl<'a> Shared<'a> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.len
+    /// For writers that compute their own addresses: they must keep to the slice, and to elements that no other
+    /// task touches.
+    pub(super) fn start(&self) -> *mut f32 {
+        self.start
     }
 
     /// The elements of `range`.

@@ -1,0 +1,134 @@
+//! How the work of a Winograd convolution lies in memory.
+//!
+//! ```text
+//!            y tile 0        y tile 1                 one channel's row of a transformed block:
+//!         ┌───────────┐   ┌───────────┐               for each z tile, for each y tile, `pitch` columns along x
+//! z tile 0│ 4 × 4 × x │   │           │
+//!         └───────────┘   └───────────┘               a matrix: [position][channel][row]
+//! ```
+
+use super::tile::Tile;
+use crate::conv::ConvGeometry;
+use crate::conv::direct::odd_lines;
+use crate::conv::kernel::{ROWS, SLACK, groups};
+
+/// A matrix for each position of the transform.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix {
+    /// Elements from one row (a channel) to the next.
+    pub(super) row: usize,
+    /// Elements from one position to the next.
+    pub(super) position: usize,
+}
+
+impl Matrix {
+    fn new(rows: usize, columns: usize) -> Self {
+        let row = odd_lines(columns);
+        Self {
+            row,
+            position: odd_lines(rows * row),
+        }
+    }
+}
+
+pub(super) struct Layout {
+    pub(super) geometry: ConvGeometry,
+    pub(super) output: [usize; 3],
+    /// Tiles along z and y.
+    pub(super) tiles: [usize; 2],
+    /// Tiles along z and y of one block.
+    pub(super) block: [usize; 2],
+    /// Columns of a tile: the padded input's width.
+    pub(super) pitch: usize,
+    /// Positions of the transform.
+    pub(super) positions: usize,
+    /// Zeros in front of each row of the transformed gradient, for taps that reach back.
+    pub(super) lead: usize,
+    /// The transformed input, the products before the output transform, the transformed gradient, the products
+    /// before the adjoint of the input transform.
+    pub(super) input: Matrix,
+    pub(super) sums: Matrix,
+    pub(super) gradient: Matrix,
+    pub(super) adjoint: Matrix,
+    /// Elements from one row to the next after the transform along z alone, and of all of them.
+    pub(super) half_row: usize,
+    pub(super) half: usize,
+    /// Elements of one position of the transformed weights, forward and backward.
+    pub(super) weights: usize,
+    pub(super) weights_adjoint: usize,
+}
+
+/// Tiles that are transformed together.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    pub(super) sample: usize,
+    /// First tile and number of tiles along z and y.
+    pub(super) z: usize,
+    pub(super) tiles_z: usize,
+    pub(super) y: usize,
+    pub(super) tiles_y: usize,
+}
+
+impl Layout {
+    pub(super) fn new<Z: Tile, Y: Tile>(geometry: ConvGeometry, output: [usize; 3], columns: usize) -> Self {
+        let g = &geometry;
+        let pitch = g.input[2] + 2 * g.padding[2];
+        let tiles = [output[0].div_ceil(Z::OUT), output[1].div_ceil(Y::OUT)];
+        let block = if tiles[1] * pitch <= columns {
+            [balanced(tiles[0], columns / (tiles[1] * pitch)), tiles[1]]
+        } else {
+            [1, balanced(tiles[1], (columns + pitch / 2) / pitch)]
+        };
+        let wide = block[0] * block[1] * pitch + SLACK;
+        let lead = (g.kernel[2] - 1).next_multiple_of(16);
+        let positions = Z::IN * Y::IN;
+        let rows = Y::OUT * block[1] + Y::OVERLAP;
+        let half_row = pitch.next_multiple_of(16) + 16;
+        Self {
+            output,
+            tiles,
+            block,
+            pitch,
+            positions,
+            lead,
+            input: Matrix::new(g.in_channels, wide),
+            sums: Matrix::new(groups(g.out_channels) * ROWS, wide),
+            gradient: Matrix::new(g.out_channels, lead + wide),
+            adjoint: Matrix::new(groups(g.in_channels) * ROWS, wide),
+            half_row,
+            half: Z::IN * rows * half_row,
+            weights: groups(g.out_channels) * ROWS * g.in_channels * g.kernel[2],
+            weights_adjoint: groups(g.in_channels) * ROWS * g.out_channels * g.kernel[2],
+            geometry,
+        }
+    }
+
+    /// The blocks of z tiles `from..to` of a sample, in order.
+    pub(super) fn blocks(
+        &self,
+        sample: usize,
+        from: usize,
+        to: usize,
+    ) -> impl Iterator<Item = Block> + use<> {
+        let ([_, all_y], [block_z, block_y]) = (self.tiles, self.block);
+        (from..to).step_by(block_z).flat_map(move |z| {
+            (0..all_y).step_by(block_y).map(move |y| Block {
+                sample,
+                z,
+                tiles_z: block_z.min(to - z),
+                y,
+                tiles_y: block_y.min(all_y - y),
+            })
+        })
+    }
+
+    /// Columns of a block.
+    pub(super) fn columns(&self, block: &Block) -> usize {
+        block.tiles_z * block.tiles_y * self.pitch
+    }
+}
+
+/// The size of the fewest groups of at most `most` into which `count` falls, as equal as they can be.
+fn balanced(count: usize, most: usize) -> usize {
+    count.div_ceil(count.div_ceil(most.max(1)))
+}

@@ -1,0 +1,511 @@
+//! Convolution of 3 taps along z and y by Winograd's tiles, with direct taps along x: 6.75 multiplications an
+//! output where the direct way takes 27, and every vector lies along x.
+//!
+//! A block of tiles is transformed to positions ([`stages`]), at each of which the work is a matrix product over
+//! channels and x taps ([`kernel`]), and transformed back. Backward, the gradient is transformed once and serves
+//! both the weights and the input, whose gradient goes back by the adjoint of the forward's input transform.
+//!
+//! Two ways to share the work among threads, chosen by the shape:
+//! - by slabs of z tiles (forward: by blocks), each with its own memory and its own sums of the weights' gradient;
+//!   the input's gradient that a slab leaves on its neighbour's planes is added afterwards;
+//! - by channels and positions inside of one block after the other, where the channels are many or the tiles few:
+//!   no partial sums, less memory.
+
+mod layout;
+mod stages;
+mod tile;
+mod weights;
+
+use super::ConvGeometry;
+use super::direct::{Finish, Gated};
+use super::kernel::{self, groups};
+use super::scratch::{Scratch, Shared};
+use crate::simd::InstructionSet;
+use layout::{Block, Layout};
+use rayon::prelude::*;
+use std::marker::PhantomData;
+use std::ops::Range;
+use tile::{F4, Once, Tile};
+
+/// Columns of a block, where the channels are few and where they are many.
+const COLUMNS: [usize; 2] = [384, 192];
+const MANY_CHANNELS: usize = 48;
+/// Most slabs that a sample is split into.
+const SLABS: usize = 8;
+/// Products of channels up to which the work is split by slabs.
+const SLAB_CHANNELS: usize = 700;
+
+/// A Winograd convolution of one shape.
+pub(super) struct Winograd {
+    layout: Layout,
+    batch: usize,
+    set: InstructionSet,
+    tiling: Tiling,
+    by_slab: bool,
+    /// Offsets of the taps into one position of the transformed input and of the transformed gradient.
+    taps: Vec<usize>,
+    taps_back: Vec<usize>,
+}
+
+/// The axes that have tiles.
+#[derive(Clone, Copy)]
+enum Tiling {
+    ZY,
+    Z,
+    Y,
+}
+
+/// Calls a method for the tiles of the plan.
+macro_rules! with_tiles {
+    ($plan:expr, $method:ident($($argument:expr),*)) => {
+        match $plan.tiling {
+            Tiling::ZY => $plan.$method::<F4, F4>($($argument),*),
+            Tiling::Z => $plan.$method::<F4, Once>($($argument),*),
+            Tiling::Y => $plan.$method::<Once, F4>($($argument),*),
+        }
+    };
+}
+
+/// Calls `f` for `0..count`, in order or by the threads of the pool.
+fn each(parallel: bool, count: usize, f: impl Fn(usize) + Sync + Send) {
+    if parallel {
+        (0..count).into_par_iter().for_each(f)
+    } else {
+        (0..count).for_each(f)
+    }
+}
+
+/// The channels of one task of `tasks`.
+fn share(channels: usize, tasks: usize, task: usize) -> Range<usize> {
+    task * channels / tasks..(task + 1) * channels / tasks
+}
+
+impl Winograd {
+    /// Plans it, where the kernel has 3 taps in z or y and tiles take fewer multiplications than the direct way.
+    pub(super) fn new(
+        geometry: &ConvGeometry,
+        output: [usize; 3],
+        batch: usize,
+        set: InstructionSet,
+    ) -> Option<Self> {
+        let mut g = geometry.clone();
+        let mut output = output;
+        if g.kernel[0] == 1 && g.input[0] == 1 && output[0] == 1 {
+            // In a plane, y takes the part of z: slabs are along it.
+            for axes in [&mut g.input, &mut g.kernel, &mut g.padding, &mut output] {
+                axes.swap(0, 1);
+            }
+        }
+        let tiling = match g.kernel {
+            [3, 3, _] => Tiling::ZY,
+            [3, 1, _] => Tiling::Z,
+            [1, 3, _] => Tiling::Y,
+            _ => return None,
+        };
+        if g.stride != [1; 3] || g.in_channels < 2 || g.out_channels < 2 {
+            return None;
+        }
+        let many = g.in_channels > MANY_CHANNELS || g.out_channels > MANY_CHANNELS;
+        let columns = COLUMNS[usize::from(many)];
+        let layout = match tiling {
+            Tiling::ZY => Layout::new::<F4, F4>(g, output, columns),
+            Tiling::Z => Layout::new::<F4, Once>(g, output, columns),
+            Tiling::Y => Layout::new::<Once, F4>(g, output, columns),
+        };
+        let g = &layout.geometry;
+        let products = layout.tiles[0] * layout.tiles[1] * layout.positions;
+        if products >= output[0] * output[1] * g.kernel[0] * g.kernel[1] {
+            return None;
+        }
+        let taps = |channels: usize, row: usize, at: &dyn Fn(usize) -> usize| {
+            (0..channels * g.kernel[2])
+                .map(|t| t / g.kernel[2] * row + at(t % g.kernel[2]))
+                .collect()
+        };
+        Some(Self {
+            batch,
+            set,
+            tiling,
+            by_slab: g.in_channels * g.out_channels <= SLAB_CHANNELS && batch * layout.tiles[0] >= 4,
+            taps: taps(g.in_channels, layout.input.row, &|k| k),
+            taps_back: taps(g.out_channels, layout.gradient.row, &|k| layout.lead - k),
+            layout,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
+        with_tiles!(self, forward_tiled(x, w, finish, y));
+    }
+
+    pub(super) fn backward(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        gy: Gated,
+        dx: Option<&mut [f32]>,
+        dw: &mut [f32],
+        db: Option<&mut [f32]>,
+    ) {
+        with_tiles!(self, backward_tiled(x, w, gy, dx, dw, db));
+    }
+
+    /// The weights as seen from the output (forward) or from the input (backward).
+    fn matrix(&self, back: bool) -> weights::Matrix {
+        let g = &self.layout.geometry;
+        let volume = g.kernel.iter().product::<usize>();
+        let row = g.in_channels * volume;
+        let (outs, ins, out_step, in_step) = if back {
+            (g.in_channels, g.out_channels, volume, row)
+        } else {
+            (g.out_channels, g.in_channels, row, volume)
+        };
+        weights::Matrix {
+            outs,
+            ins,
+            out_step,
+            in_step,
+            taps: g.kernel[2],
+        }
+    }
+
+    fn transform_weights<Z: Tile, Y: Tile>(&self, w: &[f32], back: bool) -> Scratch {
+        let l = &self.layout;
+        let step = if back { l.weights_adjoint } else { l.weights };
+        let matrix = self.matrix(back);
+        let mut u = Scratch::take(l.positions * step);
+        let to = Shared::new(&mut u);
+        each(true, groups(matrix.outs), |group| {
+            self.set.run(weights::Forward {
+                matrix,
+                group,
+                w,
+                to,
+                step,
+                tiles: PhantomData::<(Z, Y)>,
+            });
+        });
+        u
+    }
+
+    /// A row of zeros that stands for rows outside.
+    fn zeros(&self) -> Scratch {
+        let l = &self.layout;
+        Scratch::zeroed(l.geometry.input[2].max(l.output[2]).next_multiple_of(16))
+    }
+
+    /// Transforms the input of a block.
+    fn input<Z: Tile, Y: Tile>(&self, block: Block, x: &[f32], zeros: &[f32], to: Shared) {
+        let (layout, channels) = (&self.layout, self.layout.geometry.in_channels);
+        let tasks = self.tasks(channels);
+        each(!self.by_slab, tasks, |task| {
+            let mut half = Scratch::take(layout.half);
+            let channels = share(channels, tasks, task);
+            let tiles = PhantomData::<(Z, Y)>;
+            self.set.run(stages::Input {
+                layout,
+                block,
+                channels,
+                x,
+                zeros,
+                half: &mut half,
+                to,
+                tiles,
+            });
+        });
+    }
+
+    /// Tasks that a stage over channels is split into.
+    fn tasks(&self, channels: usize) -> usize {
+        if self.by_slab { 1 } else { channels.min(32) }
+    }
+
+    fn forward_tiled<Z: Tile, Y: Tile>(&self, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
+        let l = &self.layout;
+        let g = &l.geometry;
+        let u = self.transform_weights::<Z, Y>(w, false);
+        let (u, zeros, y): (&[f32], _, _) = (&u, self.zeros(), Shared::new(y));
+        let zeros: &[f32] = &zeros;
+        let blocks: Vec<Block> = (0..self.batch).flat_map(|n| l.blocks(n, 0, l.tiles[0])).collect();
+        each(self.by_slab, blocks.len(), |i| {
+            let block = blocks[i];
+            let mut v = Scratch::take(l.positions * l.input.position);
+            let mut m = Scratch::take(l.positions * l.sums.position);
+            self.input::<Z, Y>(block, x, zeros, Shared::new(&mut v));
+            let (v, sums): (&[f32], _) = (&v, Shared::new(&mut m));
+            let columns = l.columns(&block) - (g.kernel[2] - 1);
+            each(!self.by_slab, l.positions, |p| {
+                // SAFETY: each position is touched by its own task alone.
+                let to = unsafe { sums.part(p * l.sums.position..(p + 1) * l.sums.position) };
+                let from = &v[p * l.input.position..][..l.input.position];
+                let u = &u[p * l.weights..][..l.weights];
+                kernel::correlate(
+                    self.set,
+                    from,
+                    &self.taps,
+                    u,
+                    g.out_channels,
+                    columns,
+                    to,
+                    l.sums.row,
+                );
+            });
+            let sums: &[f32] = &m;
+            let tasks = self.tasks(g.out_channels);
+            each(!self.by_slab, tasks, |task| {
+                let channels = share(g.out_channels, tasks, task);
+                let tiles = PhantomData::<(Z, Y)>;
+                self.set.run(stages::Output {
+                    layout: l,
+                    block,
+                    channels,
+                    sums,
+                    finish,
+                    y,
+                    tiles,
+                });
+            });
+        });
+    }
+
+    fn backward_tiled<Z: Tile, Y: Tile>(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        gy: Gated,
+        mut dx: Option<&mut [f32]>,
+        dw: &mut [f32],
+        db: Option<&mut [f32]>,
+    ) {
+        let l = &self.layout;
+        let g = &l.geometry;
+        let u = dx.is_some().then(|| self.transform_weights::<Z, Y>(w, true));
+        let zeros = self.zeros();
+        let slabs = if self.by_slab {
+            l.tiles[0].min(SLABS.div_ceil(self.batch).max(2))
+        } else {
+            1
+        };
+        let units = self.batch * slabs;
+        // Sums of a part: the weights' gradient at all positions, then the bias'.
+        let du = l.positions * l.weights;
+        let part = du + g.out_channels.next_multiple_of(16);
+        let parts = if self.by_slab { units } else { 1 };
+        let mut sums = Scratch::zeroed(parts * part);
+        let overhang = if dx.is_some() && slabs > 1 {
+            g.in_channels * Z::OVERLAP * g.input[1] * g.input[2]
+        } else {
+            0
+        };
+        let mut aside = Scratch::take(units * overhang);
+        let whole_slabs = |slab: usize| slab * l.tiles[0] / slabs;
+        let limit = |slab: usize| (whole_slabs(slab + 1) * Z::OUT) as isize - g.padding[0] as isize;
+        let pass = Pass {
+            plan: self,
+            x,
+            gy,
+            u: u.as_deref(),
+            zeros: &zeros,
+            dx: dx.as_deref_mut().map(Shared::new),
+            tiles: PhantomData::<(Z, Y)>,
+        };
+        let (sums_shared, aside_shared) = (Shared::new(&mut sums), Shared::new(&mut aside));
+        each(self.by_slab, units, |unit| {
+            let (sample, slab) = (unit / slabs, unit % slabs);
+            let own = if self.by_slab { unit } else { 0 };
+            // SAFETY: a unit's sums and overhang are its own, or the units run one after another.
+            let (sums, aside) = unsafe {
+                (
+                    sums_shared.part(own * part..(own + 1) * part),
+                    aside_shared.part(unit * overhang..(unit + 1) * overhang),
+                )
+            };
+            let (du, db) = sums.split_at_mut(du);
+            let limit = if slab + 1 < slabs { limit(slab) } else { isize::MAX };
+            let blocks = l.blocks(sample, whole_slabs(slab), whole_slabs(slab + 1));
+            pass.run(blocks, whole_slabs(slab), limit, du, db, Shared::new(aside));
+        });
+        if let Some(dx) = dx {
+            self.add_overhang(slabs, limit, &aside, overhang, dx);
+        }
+        add_parts(&mut sums, part);
+        if let Some(db) = db {
+            db.copy_from_slice(&sums[du..du + db.len()]);
+        }
+        let matrix = self.matrix(false);
+        let (groups, u, step, tiles) = (
+            groups(g.out_channels),
+            &sums[..du],
+            l.weights,
+            PhantomData::<(Z, Y)>,
+        );
+        self.set.run(weights::Gradient {
+            matrix,
+            groups,
+            u,
+            step,
+            dw,
+            tiles,
+        });
+    }
+
+    /// Adds to each slab's first planes what the slab before has left for them.
+    fn add_overhang(
+        &self,
+        slabs: usize,
+        limit: impl Fn(usize) -> isize + Sync,
+        aside: &[f32],
+        overhang: usize,
+        dx: &mut [f32],
+    ) {
+        if overhang == 0 {
+            return;
+        }
+        let g = &self.layout.geometry;
+        let plane = g.input[1] * g.input[2];
+        let planes = overhang / g.in_channels / plane;
+        dx.par_chunks_exact_mut(g.input[0] * plane)
+            .enumerate()
+            .for_each(|(i, dx)| {
+                let (sample, channel) = (i / g.in_channels, i % g.in_channels);
+                for slab in 0..slabs - 1 {
+                    let from = &aside[(sample * slabs + slab) * overhang + channel * planes * plane..];
+                    for (k, from) in from.chunks_exact(plane).take(planes).enumerate() {
+                        let z = limit(slab) + k as isize;
+                        if z >= 0 && z < g.input[0] as isize {
+                            let to = &mut dx[z as usize * plane..][..plane];
+                            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+                        }
+                    }
+                }
+            });
+    }
+}
+
+/// Adds all parts to the first, in order.
+fn add_parts(sums: &mut [f32], part: usize) {
+    const CHUNK: usize = 4096;
+    let (first, others) = sums.split_at_mut(part);
+    if others.is_empty() {
+        return;
+    }
+    let others: &[f32] = others;
+    first.par_chunks_mut(CHUNK).enumerate().for_each(|(i, to)| {
+        for other in others.chunks_exact(part) {
+            to.iter_mut()
+                .zip(&other[i * CHUNK..])
+                .for_each(|(to, from)| *to += from);
+        }
+    });
+}
+
+/// What all units of a backward pass share.
+struct Pass<'a, Z, Y> {
+    plan: &'a Winograd,
+    x: &'a [f32],
+    gy: Gated<'a>,
+    u: Option<&'a [f32]>,
+    zeros: &'a [f32],
+    dx: Option<Shared<'a>>,
+    tiles: PhantomData<(Z, Y)>,
+}
+
+impl<Z: Tile, Y: Tile> Pass<'_, Z, Y> {
+    /// The blocks of one slab, in order: `first` its first z tile, `limit` the first plane that is not its own.
+    fn run(
+        &self,
+        blocks: impl Iterator<Item = Block>,
+        first: usize,
+        limit: isize,
+        du: &mut [f32],
+        db: &mut [f32],
+        aside: Shared,
+    ) {
+        let Self {
+            plan,
+            x,
+            gy,
+            u,
+            zeros,
+            dx,
+            tiles,
+        } = *self;
+        let l = &plan.layout;
+        let g = &l.geometry;
+        let parallel = !plan.by_slab;
+        let mut v = Scratch::take(l.positions * l.input.position);
+        let mut gradient = Scratch::take(l.positions * l.gradient.position);
+        let mut products = Scratch::take(if u.is_some() {
+            l.positions * l.adjoint.position
+        } else {
+            0
+        });
+        let (du, bias) = (Shared::new(du), Shared::new(db));
+        for block in blocks {
+            plan.input::<Z, Y>(block, x, zeros, Shared::new(&mut v));
+            let to = Shared::new(&mut gradient);
+            let tasks = plan.tasks(g.out_channels);
+            each(parallel, tasks, |task| {
+                let mut half = Scratch::take(l.half);
+                let (half, channels) = (&mut half[..], share(g.out_channels, tasks, task));
+                plan.set.run(stages::Gradient {
+                    layout: l,
+                    block,
+                    channels,
+                    gy,
+                    zeros,
+                    half,
+                    to,
+                    bias,
+                    tiles,
+                });
+            });
+            let (from, gradient): (&[f32], &[f32]) = (&v, &gradient);
+            let sums = Shared::new(&mut products);
+            let columns = l.columns(&block);
+            each(parallel, l.positions, |p| {
+                let gradient = &gradient[p * l.gradient.position..][..l.gradient.position];
+                // SAFETY: each position is touched by its own task alone.
+                let du = unsafe { du.part(p * l.weights..(p + 1) * l.weights) };
+                let from = &from[p * l.input.position..][..l.input.position];
+                let (rows, pitch) = (g.out_channels, l.gradient.row);
+                let inner = columns - (g.kernel[2] - 1);
+                kernel::accumulate(
+                    plan.set,
+                    from,
+                    &plan.taps,
+                    &gradient[l.lead..],
+                    rows,
+                    pitch,
+                    inner,
+                    du,
+                );
+                if let Some(u) = u {
+                    // SAFETY: as above.
+                    let to = unsafe { sums.part(p * l.adjoint.position..(p + 1) * l.adjoint.position) };
+                    let u = &u[p * l.weights_adjoint..][..l.weights_adjoint];
+                    let (taps, rows) = (&plan.taps_back, g.in_channels);
+                    kernel::correlate(plan.set, gradient, taps, u, rows, columns, to, l.adjoint.row);
+                }
+            });
+            let Some(dx) = dx else { continue };
+            let (sums, tasks): (&[f32], _) = (&products, plan.tasks(g.in_channels));
+            each(parallel, tasks, |task| {
+                let mut half = Scratch::take(l.half);
+                let (half, channels) = (&mut half[..], share(g.in_channels, tasks, task));
+                let layout = l;
+                plan.set.run(stages::Adjoint {
+                    layout,
+                    block,
+                    channels,
+                    sums,
+                    half,
+                    dx,
+                    first,
+                    limit,
+                    aside,
+                    tiles,
+                });
+            });
+        }
+    }
+}
