@@ -16,7 +16,9 @@ fn unit(bits: u64) -> f64 {
 
 /// Fills `weights` with N(0, 2 / `fan_in`) (He et al. 2015, for layers that a ReLU follows).
 pub(crate) fn kaiming_normal(weights: &mut [f32], fan_in: usize, seed: u64, name: &str) {
-    let stream = name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
+    let stream = name
+        .bytes()
+        .fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
     let deviation = (2.0 / fan_in as f64).sqrt();
     for (i, weight) in weights.iter_mut().enumerate() {
         let counter = stream ^ mix(2 * i as u64);

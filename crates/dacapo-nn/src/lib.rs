@@ -23,6 +23,7 @@ mod engine;
 mod error;
 mod init;
 mod loss;
+mod math;
 mod ops;
 mod optimizer;
 mod schedule;

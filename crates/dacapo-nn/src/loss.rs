@@ -4,6 +4,9 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::math::{exp_negative, ln_1p_unit};
+use crate::ops::statistics::sum;
+
 /// Loss kinds, over all values of a batch. Where the weight w is 0 a value is masked: it counts nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -27,9 +30,7 @@ pub(crate) fn loss_and_gradient(
     gradient: &mut [f32],
 ) -> f64 {
     let total = match loss {
-        Loss::BceWithLogits => {
-            chunk_sums(weight.par_chunks(CHUNK).map(|w| w.iter().map(|&w| f64::from(w)).sum()))
-        }
+        Loss::BceWithLogits => chunk_sums(weight.par_chunks(CHUNK).map(sum)),
         Loss::Mse => prediction.len() as f64,
     };
     if total == 0.0 {
@@ -42,9 +43,10 @@ pub(crate) fn loss_and_gradient(
         .zip(target.par_chunks(CHUNK))
         .zip(weight.par_chunks(CHUNK))
         .zip(gradient.par_chunks_mut(CHUNK));
-    let sum = chunk_sums(chunks.map(|(((prediction, target), weight), gradient)| {
-        let mut sum = 0.0;
-        for (((&x, &t), &w), gradient) in prediction.iter().zip(target).zip(weight).zip(gradient) {
+    let losses = chunk_sums(chunks.map(|(((prediction, target), weight), gradient)| {
+        let mut losses = [0f32; CHUNK];
+        let values = prediction.iter().zip(target).zip(weight);
+        for ((((&x, &t), &w), gradient), loss_value) in values.zip(gradient).zip(&mut losses) {
             let (value, slope) = match loss {
                 Loss::BceWithLogits => {
                     let (value, slope) = bce_with_logits(x, t);
@@ -57,11 +59,11 @@ pub(crate) fn loss_and_gradient(
             };
             // A masked value must not turn an infinite prediction's loss into NaN.
             *gradient = if w == 0.0 { 0.0 } else { slope * factor };
-            sum += if w == 0.0 { 0.0 } else { f64::from(value) };
+            *loss_value = if w == 0.0 { 0.0 } else { value };
         }
-        sum
+        sum(&losses[..prediction.len()])
     }));
-    sum / total
+    losses / total
 }
 
 /// Sums in the order of the chunks, whatever thread took each.
@@ -70,11 +72,12 @@ fn chunk_sums(sums: impl IndexedParallelIterator<Item = f64>) -> f64 {
 }
 
 /// -t·ln s(x) - (1 - t)·ln(1 - s(x)) with s the sigmoid, in the form that cannot overflow, and its slope.
+#[inline(always)]
 fn bce_with_logits(x: f32, t: f32) -> (f32, f32) {
-    let e = (-x.abs()).exp();
-    let sigmoid = if x >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) };
+    let e = exp_negative(-x.abs());
+    let sigmoid = (if x < 0.0 { e } else { 1.0 }) / (1.0 + e);
     let positive = if x < 0.0 { 0.0 } else { x };
-    (positive - x * t + e.ln_1p(), sigmoid - t)
+    (positive - x * t + ln_1p_unit(e), sigmoid - t)
 }
 
 #[cfg(test)]
@@ -95,7 +98,11 @@ mod tests {
             expected -= w * (t * s.ln() + (1.0 - t) * (1.0 - s).max(1e-300).ln());
             total += w;
         }
-        assert!((loss - expected / total).abs() < 1e-6, "{loss} {}", expected / total);
+        assert!(
+            (loss - expected / total).abs() < 1e-6,
+            "{loss} {}",
+            expected / total
+        );
         assert!((f64::from(g[1]) + 0.5 * 2.0 / total).abs() < 1e-7);
         assert_eq!(g[4], 0.0);
         let loss = loss_and_gradient(Loss::Mse, &x[..2], &t[..2], &w[..2], &mut g[..2]);
@@ -106,10 +113,12 @@ mod tests {
     #[test]
     fn masked_values_count_nowhere_even_if_they_are_infinite() {
         let mut g = [f32::NAN; 2];
-        let loss =
-            loss_and_gradient(Loss::Mse, &[f32::INFINITY, 1.0], &[0.0, 0.0], &[0.0, 1.0], &mut g);
+        let loss = loss_and_gradient(Loss::Mse, &[f32::INFINITY, 1.0], &[0.0, 0.0], &[0.0, 1.0], &mut g);
         assert_eq!((loss, g), (0.5, [0.0, 1.0]));
-        assert_eq!(loss_and_gradient(Loss::Mse, &[f32::NAN, 1.0], &[0.0; 2], &[0.0; 2], &mut g), 0.0);
+        assert_eq!(
+            loss_and_gradient(Loss::Mse, &[f32::NAN, 1.0], &[0.0; 2], &[0.0; 2], &mut g),
+            0.0
+        );
         let nothing = loss_and_gradient(Loss::BceWithLogits, &[1.0], &[0.0], &[0.0], &mut g[..1]);
         assert_eq!(nothing, 0.0);
         assert!(loss_and_gradient(Loss::BceWithLogits, &[f32::NAN], &[0.0], &[1.0], &mut g[..1]).is_nan());

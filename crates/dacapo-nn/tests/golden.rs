@@ -13,7 +13,9 @@ use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::NpzReader;
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name)
 }
 
 /// All f32 and f64 arrays of a file, by name.
@@ -45,7 +47,11 @@ fn state(arrays: &BTreeMap<String, ArrayD<f64>>, prefix: &str) -> Vec<NamedTenso
             None => name,
         };
         let data = array.iter().map(|&x| x as f32).collect();
-        Some(NamedTensor { name: format!("model/{name}"), shape: array.shape().to_vec(), data })
+        Some(NamedTensor {
+            name: format!("model/{name}"),
+            shape: array.shape().to_vec(),
+            data,
+        })
     };
     arrays.iter().filter_map(ours).collect()
 }
@@ -59,16 +65,27 @@ fn assert_near(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
 }
 
 fn assert_weights(what: &str, network: &dyn Network, arrays: &BTreeMap<String, ArrayD<f64>>, prefix: &str) {
-    let found: BTreeMap<String, NamedTensor> =
-        network.export().into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+    let found: BTreeMap<String, NamedTensor> = network
+        .export()
+        .into_iter()
+        .map(|tensor| (tensor.name.clone(), tensor))
+        .collect();
     for expected in state(arrays, prefix) {
         let values: Vec<f64> = expected.data.iter().map(|&x| f64::from(x)).collect();
         // A bias in front of a batch normalisation changes nothing: its gradient is rounding alone, which
         // the optimiser then blows up.
-        let norm = expected.name.strip_suffix("0.bias").or(expected.name.strip_suffix("3.bias"));
+        let norm = expected
+            .name
+            .strip_suffix("0.bias")
+            .or(expected.name.strip_suffix("3.bias"));
         let idle = norm.is_some_and(|pass| found.contains_key(&format!("{pass}1.running_mean")));
         let tolerance = if idle { 1e-3 } else { 1e-4 };
-        assert_near(&format!("{what}, {}", expected.name), &found[&expected.name].data, &values, tolerance);
+        assert_near(
+            &format!("{what}, {}", expected.name),
+            &found[&expected.name].data,
+            &values,
+            tolerance,
+        );
     }
 }
 
@@ -113,7 +130,12 @@ fn check(case: Case) {
     let input = tensor(&arrays["input"]);
     let mut output = Tensor::default();
     network.forward(&input, &mut output).unwrap();
-    assert_near("evaluation", &output.data, arrays["eval_output"].as_slice().unwrap(), 1e-5);
+    assert_near(
+        "evaluation",
+        &output.data,
+        arrays["eval_output"].as_slice().unwrap(),
+        1e-5,
+    );
 
     let target = tensor(&arrays["target"]);
     // The original's affinity loss ignores its weights.
@@ -121,11 +143,23 @@ fn check(case: Case) {
         Loss::BceWithLogits => Tensor::from_vec(&target.shape, vec![1.0; target.data.len()]).unwrap(),
         Loss::Mse => tensor(&arrays["weight"]),
     };
-    let batch = Batch { input, target, weight };
+    let batch = Batch {
+        input,
+        target,
+        weight,
+    };
     if case.statistics_moved {
         // One training pass that changes the running statistics only.
         network.train_step(&batch, 0.0).unwrap();
-        network.import(&network.export().into_iter().filter(|t| t.name.starts_with("model/")).collect::<Vec<_>>()).unwrap();
+        network
+            .import(
+                &network
+                    .export()
+                    .into_iter()
+                    .filter(|t| t.name.starts_with("model/"))
+                    .collect::<Vec<_>>(),
+            )
+            .unwrap();
     }
     let losses = arrays["losses"].as_slice().unwrap().to_vec();
     for (i, expected) in losses.iter().enumerate() {
@@ -136,7 +170,11 @@ fn check(case: Case) {
             assert_gradients(network.as_ref(), &arrays);
             assert_weights("after step 1", network.as_ref(), &arrays, "w1/");
         }
-        assert!((step.loss - expected).abs() < 1e-4, "loss {i}: {} instead of {expected}", step.loss);
+        assert!(
+            (step.loss - expected).abs() < 1e-4,
+            "loss {i}: {} instead of {expected}",
+            step.loss
+        );
     }
     assert_weights("after step 8", network.as_ref(), &arrays, "w8/");
 }
@@ -144,14 +182,22 @@ fn check(case: Case) {
 /// The first step's gradients, seen through the optimiser's state: its running mean is a tenth of them.
 fn assert_gradients(network: &dyn Network, arrays: &BTreeMap<String, ArrayD<f64>>) {
     let expected = state(arrays, "grad0/");
-    let largest = expected.iter().flat_map(|t| &t.data).fold(0f32, |a, &b| a.max(b.abs()));
+    let largest = expected
+        .iter()
+        .flat_map(|t| &t.data)
+        .fold(0f32, |a, &b| a.max(b.abs()));
     let exported = network.export();
     for tensor in expected {
         let name = tensor.name.replacen("model/", "optimizer/exp_avg/", 1);
         let mean = exported.iter().find(|t| t.name == name).unwrap();
         let gradient: Vec<f32> = mean.data.iter().map(|m| m / 0.1).collect();
         let values: Vec<f64> = tensor.data.iter().map(|&x| f64::from(x)).collect();
-        assert_near(&format!("gradient of {name}"), &gradient, &values, 1e-4 * f64::from(largest));
+        assert_near(
+            &format!("gradient of {name}"),
+            &gradient,
+            &values,
+            1e-4 * f64::from(largest),
+        );
     }
 }
 
@@ -171,7 +217,10 @@ fn constant_upsampling_trains_as_the_original() {
 fn transposed_convolutions_train_as_the_original() {
     check(Case {
         file: "train_affs_transposed.npz",
-        architecture: UNetConfig { constant_upsample: false, ..small(32) },
+        architecture: UNetConfig {
+            constant_upsample: false,
+            ..small(32)
+        },
         activation: Activation::Sigmoid,
         loss: Loss::BceWithLogits,
         channels: 3,
@@ -183,7 +232,11 @@ fn transposed_convolutions_train_as_the_original() {
 fn batch_norm_and_same_padding_train_as_the_original() {
     check(Case {
         file: "train_distance_same_bn.npz",
-        architecture: UNetConfig { padding: dacapo_nn::Padding::Same, batch_norm: true, ..small(16) },
+        architecture: UNetConfig {
+            padding: dacapo_nn::Padding::Same,
+            batch_norm: true,
+            ..small(16)
+        },
         activation: Activation::None,
         loss: Loss::Mse,
         channels: 1,
@@ -193,7 +246,10 @@ fn batch_norm_and_same_padding_train_as_the_original() {
 
 /// "(2, 2, 2)" or "[(1, 3, 3), (1, 3, 3)]" to numbers.
 fn numbers(text: &str) -> Vec<usize> {
-    text.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty()).map(|n| n.parse().unwrap()).collect()
+    text.split(|c: char| !c.is_ascii_digit())
+        .filter(|n| !n.is_empty())
+        .map(|n| n.parse().unwrap())
+        .collect()
 }
 
 #[test]
@@ -204,7 +260,12 @@ fn shapes_and_parameters_are_those_of_the_original() {
     for (name, case) in &cases {
         let config = &case["config"];
         let list = |value: &serde_json::Value| -> Vec<Vec<usize>> {
-            value.as_array().unwrap().iter().map(|item| numbers(item.as_str().unwrap())).collect()
+            value
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|item| numbers(item.as_str().unwrap()))
+                .collect()
         };
         let flat = |value: &serde_json::Value| list(value).concat();
         let count = |key: &str| config[key].as_u64().unwrap() as usize;
@@ -212,7 +273,12 @@ fn shapes_and_parameters_are_those_of_the_original() {
         let dims = input_shape.len();
         let kernels = |key: &str| {
             let levels = config.get(key)?;
-            Some(list(levels).iter().map(|level| level.chunks(dims).map(<[usize]>::to_vec).collect()).collect())
+            Some(
+                list(levels)
+                    .iter()
+                    .map(|level| level.chunks(dims).map(<[usize]>::to_vec).collect())
+                    .collect(),
+            )
         };
         let flag = |key: &str, default| config.get(key).map_or(default, |value| value.as_bool().unwrap());
         let architecture = UNetConfig {
@@ -225,7 +291,8 @@ fn shapes_and_parameters_are_those_of_the_original() {
             downsample_factors: list(&config["downsample_factors"]),
             kernel_size_down: kernels("kernel_size_down"),
             kernel_size_up: kernels("kernel_size_up"),
-            padding: serde_json::from_value(config.get("padding").cloned().unwrap_or("valid".into())).unwrap(),
+            padding: serde_json::from_value(config.get("padding").cloned().unwrap_or("valid".into()))
+                .unwrap(),
             upsample_factors: config.get("upsample_factors").map(list).unwrap_or_default(),
             constant_upsample: flag("constant_upsample", name != "valid_2down_transposed"),
             batch_norm: flag("batch_norm", false),
@@ -234,16 +301,30 @@ fn shapes_and_parameters_are_those_of_the_original() {
         };
         let shape = |key: &str| -> Vec<usize> { serde_json::from_value(case[key].clone()).unwrap() };
         assert_eq!(input_shape, shape("input_shape"), "{name}");
-        assert_eq!(architecture.output_shape(&input_shape).unwrap(), shape("output_shape"), "{name}");
+        assert_eq!(
+            architecture.output_shape(&input_shape).unwrap(),
+            shape("output_shape"),
+            "{name}"
+        );
         let eval = architecture.eval_input_shape();
         assert_eq!(eval, shape("eval_input_shape"), "{name}");
-        assert_eq!(architecture.output_shape(&eval).unwrap(), shape("eval_output_shape"), "{name}");
-        let voxel_size: Vec<usize> = architecture.output_scale().iter().map(|scale| 8 / scale).collect();
+        assert_eq!(
+            architecture.output_shape(&eval).unwrap(),
+            shape("eval_output_shape"),
+            "{name}"
+        );
+        let voxel_size: Vec<usize> = architecture
+            .output_scale()
+            .iter()
+            .map(|scale| 8 / scale)
+            .collect();
         assert_eq!(voxel_size, shape("scale(8,8,8)"), "{name}");
 
         let head_channels = case["head_channels"].as_u64().unwrap() as usize;
-        let network =
-            CpuEngine::new(Some(1)).unwrap().build(&NetworkSpec::new(architecture, head_channels)).unwrap();
+        let network = CpuEngine::new(Some(1))
+            .unwrap()
+            .build(&NetworkSpec::new(architecture, head_channels))
+            .unwrap();
         let mut ours: BTreeMap<String, Vec<usize>> = network
             .export()
             .into_iter()
@@ -257,7 +338,9 @@ fn shapes_and_parameters_are_those_of_the_original() {
         assert_eq!(trained as u64, case["params_total"].as_u64().unwrap(), "{name}");
         for (key, value) in case["state_dict"].as_object().unwrap() {
             // A network with `upsample_factors` is a list there: the U-Net, then pairs of layers.
-            let key = key.replace("chain.0.0.l_conv", "l_conv").replace("chain.0.0.r_", "r_");
+            let key = key
+                .replace("chain.0.0.l_conv", "l_conv")
+                .replace("chain.0.0.r_", "r_");
             let key = key.replace("chain.0.1.up.", "upsample.0.up.");
             let key = key.replace("chain.0.2.conv_pass", "upsample.0.conv_pass");
             let key = key.trim_start_matches("chain.0.");

@@ -27,7 +27,11 @@ pub(crate) struct Graph {
 impl Graph {
     /// A graph without operations.
     pub(crate) fn new(in_channels: usize) -> Self {
-        Self { nodes: Vec::new(), channels: vec![in_channels], params: Vec::new() }
+        Self {
+            nodes: Vec::new(),
+            channels: vec![in_channels],
+            params: Vec::new(),
+        }
     }
 
     /// Appends an operation; returns the buffer that it writes.
@@ -36,7 +40,11 @@ impl Graph {
         self.channels.push(op.channels(&channels));
         let first_param = self.params.len();
         self.params.extend(op.params());
-        self.nodes.push(Node { op: Box::new(op), inputs: inputs.to_vec(), first_param });
+        self.nodes.push(Node {
+            op: Box::new(op),
+            inputs: inputs.to_vec(),
+            first_param,
+        });
         self.nodes.len()
     }
 
@@ -63,11 +71,20 @@ impl Graph {
     /// # Errors
     /// The axis (0 to 2: z, y, x) that does not fit, and why.
     pub(crate) fn shapes(&self, input: [usize; 3]) -> Result<Vec<Shape>, (usize, String)> {
-        let mut shapes: Vec<Shape> =
-            self.channels.iter().map(|&channels| Shape { channels, voxels: [0; 3] }).collect();
+        let mut shapes: Vec<Shape> = self
+            .channels
+            .iter()
+            .map(|&channels| Shape {
+                channels,
+                voxels: [0; 3],
+            })
+            .collect();
         for (axis, &length) in input.iter().enumerate() {
             let lengths = self.lengths(axis, length).map_err(|reason| (axis, reason))?;
-            shapes.iter_mut().zip(lengths).for_each(|(shape, length)| shape.voxels[axis] = length);
+            shapes
+                .iter_mut()
+                .zip(lengths)
+                .for_each(|(shape, length)| shape.voxels[axis] = length);
         }
         Ok(shapes)
     }

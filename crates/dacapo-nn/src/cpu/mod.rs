@@ -8,7 +8,8 @@ use crate::cpu::params::{Params, find_all};
 use crate::cpu::plan::{Arena, Plan};
 use crate::engine::expect_shape;
 use crate::loss::loss_and_gradient;
-use crate::ops::{Mode, sigmoid};
+use crate::math::sigmoid;
+use crate::ops::Mode;
 use crate::optimizer::Optimizer;
 use crate::{Activation, Batch, Engine, Error, NamedTensor, Network, NetworkSpec, Result, Step, Tensor};
 
@@ -76,23 +77,32 @@ impl CpuNetwork {
     fn plan(&mut self, input: &Tensor, mode: Mode) -> Result<Plan> {
         let architecture = &self.spec.architecture;
         let dims = architecture.dims();
-        let mut expected = vec![input.shape.first().copied().unwrap_or(1).max(1), architecture.fmaps_in];
+        let mut expected = vec![
+            input.shape.first().copied().unwrap_or(1).max(1),
+            architecture.fmaps_in,
+        ];
         expected.extend(input.shape.get(2..).unwrap_or_default());
         expected.resize(2 + dims, 1);
         expect_shape("the input", input, &expected)?;
-        let voxels = [if dims == 2 { 1 } else { input.shape[2] }, input.shape[dims], input.shape[dims + 1]];
-        let matches = |plan: &Plan| {
-            plan.batch == input.shape[0] && plan.mode == mode && plan.input().voxels == voxels
-        };
+        let voxels = [
+            if dims == 2 { 1 } else { input.shape[2] },
+            input.shape[dims],
+            input.shape[dims + 1],
+        ];
+        let matches =
+            |plan: &Plan| plan.batch == input.shape[0] && plan.mode == mode && plan.input().voxels == voxels;
         if let Some(i) = self.plans.iter().position(matches) {
             return Ok(self.plans.remove(i));
         }
         architecture.output_shape(&input.shape[2..])?;
-        let shapes = self.graph.shapes(voxels).map_err(|(_, reason)| Error::InputShape {
-            shape: input.shape[2..].to_vec(),
-            reason,
-            nearest: None,
-        })?;
+        let shapes = self
+            .graph
+            .shapes(voxels)
+            .map_err(|(_, reason)| Error::InputShape {
+                shape: input.shape[2..].to_vec(),
+                reason,
+                nearest: None,
+            })?;
         Plan::new(&self.graph, shapes, input.shape[0], mode)
     }
 
@@ -130,12 +140,18 @@ impl CpuNetwork {
         );
         if !loss.is_finite() {
             arena.give(gradient);
-            return Err(Error::NotFinite { what: "loss", value: loss });
+            return Err(Error::NotFinite {
+                what: "loss",
+                value: loss,
+            });
         }
         plan.backward(graph, params, arena, &batch.input.data, gradient);
         let gradient_norm = Optimizer::gradient_norm(params);
         if !gradient_norm.is_finite() {
-            return Err(Error::NotFinite { what: "gradient norm", value: gradient_norm });
+            return Err(Error::NotFinite {
+                what: "gradient norm",
+                value: gradient_norm,
+            });
         }
         let scale = match self.spec.clip_gradient_norm {
             Some(limit) if gradient_norm > limit => limit / gradient_norm,
@@ -193,13 +209,22 @@ impl Network for CpuNetwork {
     fn import(&mut self, tensors: &[NamedTensor]) -> Result<()> {
         let values = find_all(self.params.0.iter().map(|param| &param.spec), "model/", tensors)?;
         let known = |name: &str| self.params.0.iter().any(|param| param.spec.name == name);
-        let unknown = tensors.iter().filter_map(|t| t.name.strip_prefix("model/")).find(|name| !known(name));
+        let unknown = tensors
+            .iter()
+            .filter_map(|t| t.name.strip_prefix("model/"))
+            .find(|name| !known(name));
         if let Some(name) = unknown {
-            return Err(Error::Weights(format!("`model/{name}` is unknown to the network")));
+            return Err(Error::Weights(format!(
+                "`model/{name}` is unknown to the network"
+            )));
         }
         let optimizer = Optimizer::import(self.spec.optimizer.clone(), &self.params, tensors)?;
         let values: Vec<Vec<f32>> = values.into_iter().map(<[f32]>::to_vec).collect();
-        self.params.0.iter_mut().zip(values).for_each(|(param, value)| param.value = value);
+        self.params
+            .0
+            .iter_mut()
+            .zip(values)
+            .for_each(|(param, value)| param.value = value);
         self.optimizer = optimizer;
         Ok(())
     }

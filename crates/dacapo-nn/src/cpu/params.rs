@@ -46,7 +46,11 @@ impl Params {
                 Init::Constant(constant) => value.fill(constant),
                 Init::Kaiming(fan_in) => crate::init::kaiming_normal(&mut value, fan_in, seed, &spec.name),
             }
-            Param { spec: spec.clone(), value, gradient: vec![0.0; if spec.trainable { len } else { 0 }] }
+            Param {
+                spec: spec.clone(),
+                value,
+                gradient: vec![0.0; if spec.trainable { len } else { 0 }],
+            }
         };
         Self(specs.iter().map(param).collect())
     }
@@ -99,13 +103,16 @@ pub(crate) fn find_all<'t>(
     prefix: &str,
     tensors: &'t [NamedTensor],
 ) -> Result<Vec<&'t [f32]>> {
-    let by_name: std::collections::HashMap<&str, &NamedTensor> =
-        tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    let by_name: std::collections::HashMap<&str, &NamedTensor> = tensors
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor))
+        .collect();
     specs
         .map(|spec| {
             let name = format!("{prefix}{}", spec.name);
-            let tensor =
-                by_name.get(name.as_str()).ok_or_else(|| Error::Weights(format!("`{name}` is missing")))?;
+            let tensor = by_name
+                .get(name.as_str())
+                .ok_or_else(|| Error::Weights(format!("`{name}` is missing")))?;
             let len: usize = spec.shape.iter().product();
             if tensor.shape != spec.shape || tensor.data.len() != len {
                 return Err(Error::Weights(format!(

@@ -12,7 +12,11 @@ pub(crate) struct Arena(Vec<Vec<f32>>);
 impl Arena {
     /// A buffer of at least `len` values, which are unspecified.
     pub(crate) fn take(&mut self, len: usize) -> Vec<f32> {
-        let fits = self.0.iter().enumerate().filter(|(_, buffer)| buffer.len() >= len);
+        let fits = self
+            .0
+            .iter()
+            .enumerate()
+            .filter(|(_, buffer)| buffer.len() >= len);
         match fits.min_by_key(|(_, buffer)| buffer.len()).map(|(i, _)| i) {
             Some(i) => self.0.swap_remove(i),
             None => vec![0.0; len],
@@ -48,7 +52,11 @@ struct Buffers {
 
 impl Buffers {
     fn read<'a>(&'a self, buffer: usize, input: &'a [f32]) -> &'a [f32] {
-        if buffer == 0 { input } else { &self.values[buffer][..self.lens[buffer]] }
+        if buffer == 0 {
+            input
+        } else {
+            &self.values[buffer][..self.lens[buffer]]
+        }
     }
 
     fn read_all<'a>(&'a self, buffers: &[usize], input: &'a [f32]) -> Vec<&'a [f32]> {
@@ -62,14 +70,28 @@ impl Plan {
         let mut last_use: Vec<usize> = (0..shapes.len()).collect();
         for (i, node) in graph.nodes.iter().enumerate() {
             let inputs: Vec<Shape> = node.inputs.iter().map(|&buffer| shapes[buffer]).collect();
-            let site =
-                Site { batch, inputs: &inputs, output: shapes[i + 1], first_param: node.first_param };
+            let site = Site {
+                batch,
+                inputs: &inputs,
+                output: shapes[i + 1],
+                first_param: node.first_param,
+            };
             kernels.push(node.op.plan(&site)?);
             node.inputs.iter().for_each(|&buffer| last_use[buffer] = i);
         }
         let lens: Vec<usize> = shapes.iter().map(|shape| batch * shape.len()).collect();
-        let buffers = Buffers { values: vec![Vec::new(); lens.len()], lens };
-        Ok(Self { batch, mode, shapes, kernels, last_use, buffers })
+        let buffers = Buffers {
+            values: vec![Vec::new(); lens.len()],
+            lens,
+        };
+        Ok(Self {
+            batch,
+            mode,
+            shapes,
+            kernels,
+            last_use,
+            buffers,
+        })
     }
 
     pub(crate) fn input(&self) -> Shape {
@@ -90,11 +112,19 @@ impl Plan {
         input: &'a [f32],
     ) -> &'a [f32] {
         let Self { kernels, buffers, .. } = self;
-        buffers.values.iter_mut().for_each(|values| arena.give(std::mem::take(values)));
+        buffers
+            .values
+            .iter_mut()
+            .for_each(|values| arena.give(std::mem::take(values)));
         for (i, (node, kernel)) in graph.nodes.iter().zip(kernels).enumerate() {
             let len = buffers.lens[i + 1];
             let mut output = arena.take(len);
-            kernel.forward(&buffers.read_all(&node.inputs, input), &mut output[..len], params, self.mode);
+            kernel.forward(
+                &buffers.read_all(&node.inputs, input),
+                &mut output[..len],
+                params,
+                self.mode,
+            );
             buffers.values[i + 1] = output;
             if self.mode == Mode::Predict {
                 for &buffer in &node.inputs {
@@ -121,7 +151,9 @@ impl Plan {
         let mut gradients: Vec<Option<Vec<f32>>> = vec![None; buffers.lens.len()];
         gradients[graph.nodes.len()] = Some(output_gradient);
         for (i, (node, kernel)) in graph.nodes.iter().zip(kernels).enumerate().rev() {
-            let Some(mut gradient) = gradients[i + 1].take() else { continue };
+            let Some(mut gradient) = gradients[i + 1].take() else {
+                continue;
+            };
             let take = |&buffer: &usize| (buffer != 0).then(|| arena.take(buffers.lens[buffer]));
             let mut fresh: Vec<Option<Vec<f32>>> = node.inputs.iter().map(take).collect();
             let mut wanted: Vec<Option<&mut [f32]>> = fresh
@@ -154,5 +186,8 @@ impl Plan {
 
 fn add(sum: &mut [f32], other: &[f32]) {
     use rayon::prelude::*;
-    sum.par_iter_mut().with_min_len(1 << 14).zip(other).for_each(|(sum, other)| *sum += other);
+    sum.par_iter_mut()
+        .with_min_len(1 << 14)
+        .zip(other)
+        .for_each(|(sum, other)| *sum += other);
 }

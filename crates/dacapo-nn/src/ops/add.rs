@@ -25,7 +25,12 @@ impl Op for Add {
 
     fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
         let [first, second] = [site.inputs[0], site.inputs[1]];
-        Ok(Box::new(AddKernel { first, second, fit: Centred::new(second, first), relu: self.relu }))
+        Ok(Box::new(AddKernel {
+            first,
+            second,
+            fit: Centred::new(second, first),
+            relu: self.relu,
+        }))
     }
 }
 
@@ -40,30 +45,46 @@ impl Kernel for AddKernel {
     fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Mode) {
         let (a, b) = (self.first.volume(), self.second.volume());
         let channels = inputs[0].par_chunks(a).zip(inputs[1].par_chunks(b));
-        output.par_chunks_mut(a).zip(channels).for_each(|(sum, (first, second))| {
-            sum.copy_from_slice(first);
-            self.fit.rows(second, sum, |from, to| to.iter_mut().zip(from).for_each(|(y, x)| *y += x));
-            if self.relu {
-                sum.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
-            }
-        });
+        output
+            .par_chunks_mut(a)
+            .zip(channels)
+            .for_each(|(sum, (first, second))| {
+                sum.copy_from_slice(first);
+                self.fit.rows(second, sum, |from, to| {
+                    to.iter_mut().zip(from).for_each(|(y, x)| *y += x)
+                });
+                if self.relu {
+                    sum.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
+                }
+            });
     }
 
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
         let (a, b) = (self.first.volume(), self.second.volume());
         if self.relu {
-            step.gradient.par_chunks_mut(a).zip(step.output.par_chunks(a)).for_each(|(gradient, output)| {
-                gradient.iter_mut().zip(output).for_each(|(g, &y)| *g = if y > 0.0 { *g } else { 0.0 });
-            });
+            step.gradient
+                .par_chunks_mut(a)
+                .zip(step.output.par_chunks(a))
+                .for_each(|(gradient, output)| {
+                    gradient
+                        .iter_mut()
+                        .zip(output)
+                        .for_each(|(g, &y)| *g = if y > 0.0 { *g } else { 0.0 });
+                });
         }
         let gradient = &*step.gradient;
-        let [first, second] = step.input_gradients else { return };
+        let [first, second] = step.input_gradients else {
+            return;
+        };
         if let Some(first) = first {
             first.copy_from_slice(gradient);
         }
         if let Some(second) = second {
             let back = self.fit.reversed();
-            second.par_chunks_mut(b).zip(gradient.par_chunks(a)).for_each(|(to, from)| back.copy(from, to));
+            second
+                .par_chunks_mut(b)
+                .zip(gradient.par_chunks(a))
+                .for_each(|(to, from)| back.copy(from, to));
         }
     }
 }

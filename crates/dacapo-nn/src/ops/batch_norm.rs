@@ -67,7 +67,9 @@ struct BatchNormKernel {
 impl BatchNormKernel {
     /// The planes of a channel, one for each batch entry.
     fn planes<'a>(&self, data: &'a [f32], channel: usize) -> impl Iterator<Item = &'a [f32]> {
-        data.chunks_exact(self.shape.volume()).skip(channel).step_by(self.shape.channels)
+        data.chunks_exact(self.shape.volume())
+            .skip(channel)
+            .step_by(self.shape.channels)
     }
 
     /// Mean and variance of each channel over the batch.
@@ -75,7 +77,9 @@ impl BatchNormKernel {
         let count = (self.batch * self.shape.volume()) as f64;
         let moments = |channel| {
             let mean = self.planes(x, channel).map(sum).sum::<f64>() / count;
-            let squares = self.planes(x, channel).map(|plane| squared_deviation(plane, mean as f32));
+            let squares = self
+                .planes(x, channel)
+                .map(|plane| squared_deviation(plane, mean as f32));
             (mean, squares.sum::<f64>() / count)
         };
         (0..self.shape.channels).into_par_iter().map(moments).collect()
@@ -94,14 +98,23 @@ impl Kernel for BatchNormKernel {
                     *to = ((1.0 - MOMENTUM) * f64::from(*to) + MOMENTUM * new) as f32;
                 };
                 let running = params.value_mut(running_mean).iter_mut();
-                running.zip(&moments).for_each(|(to, (mean, _))| update(to, *mean));
+                running
+                    .zip(&moments)
+                    .for_each(|(to, (mean, _))| update(to, *mean));
                 let running = params.value_mut(running_variance).iter_mut();
-                running.zip(&moments).for_each(|(to, (_, variance))| update(to, variance * unbiased));
+                running
+                    .zip(&moments)
+                    .for_each(|(to, (_, variance))| update(to, variance * unbiased));
                 moments
             }
             Mode::Predict => {
-                let pairs = params.value(running_mean).iter().zip(params.value(running_variance));
-                pairs.map(|(&mean, &variance)| (f64::from(mean), f64::from(variance))).collect()
+                let pairs = params
+                    .value(running_mean)
+                    .iter()
+                    .zip(params.value(running_variance));
+                pairs
+                    .map(|(&mean, &variance)| (f64::from(mean), f64::from(variance)))
+                    .collect()
             }
         };
         for (channel, (mean, variance)) in moments.into_iter().enumerate() {
@@ -111,18 +124,31 @@ impl Kernel for BatchNormKernel {
         let (scale, shift) = (params.value(weight), params.value(bias));
         let this = &*self;
         let volume = this.shape.volume();
-        output.par_chunks_mut(volume).zip(inputs[0].par_chunks(volume)).enumerate().for_each(|(i, (y, x))| {
-            let channel = i % this.shape.channels;
-            let scale = scale[channel] * this.inverse_deviation[channel];
-            affine(x, y, scale, shift[channel] - this.mean[channel] * scale, this.relu);
-        });
+        output
+            .par_chunks_mut(volume)
+            .zip(inputs[0].par_chunks(volume))
+            .enumerate()
+            .for_each(|(i, (y, x))| {
+                let channel = i % this.shape.channels;
+                let scale = scale[channel] * this.inverse_deviation[channel];
+                affine(
+                    x,
+                    y,
+                    scale,
+                    shift[channel] - this.mean[channel] * scale,
+                    this.relu,
+                );
+            });
     }
 
     fn backward(&mut self, step: BackwardStep<'_>, params: &mut Params) {
         let Shape { channels, .. } = self.shape;
         let volume = self.shape.volume();
         if self.relu {
-            let planes = step.gradient.par_chunks_mut(volume).zip(step.output.par_chunks(volume));
+            let planes = step
+                .gradient
+                .par_chunks_mut(volume)
+                .zip(step.output.par_chunks(volume));
             planes.for_each(|(gradient, output)| mask(gradient, output));
         }
         let gradient = &*step.gradient;
@@ -131,30 +157,44 @@ impl Kernel for BatchNormKernel {
             .into_par_iter()
             .map(|channel| {
                 let dots = self.planes(gradient, channel).zip(self.planes(x, channel));
-                let dot: f64 = dots.map(|(g, x)| gradient_dot_deviation(g, x, self.mean[channel])).sum();
+                let dot: f64 = dots
+                    .map(|(g, x)| gradient_dot_deviation(g, x, self.mean[channel]))
+                    .sum();
                 let plain = self.planes(gradient, channel).map(sum).sum();
                 (plain, dot * f64::from(self.inverse_deviation[channel]))
             })
             .collect();
-        params.with_gradients(self.params[0], self.params[1], |_, weight_gradient, bias_gradient| {
-            for (channel, (plain, dot)) in sums.iter().enumerate() {
-                bias_gradient[channel] = *plain as f32;
-                weight_gradient[channel] = *dot as f32;
-            }
-        });
-        let Some(input_gradient) = step.input_gradients[0].as_deref_mut() else { return };
+        params.with_gradients(
+            self.params[0],
+            self.params[1],
+            |_, weight_gradient, bias_gradient| {
+                for (channel, (plain, dot)) in sums.iter().enumerate() {
+                    bias_gradient[channel] = *plain as f32;
+                    weight_gradient[channel] = *dot as f32;
+                }
+            },
+        );
+        let Some(input_gradient) = step.input_gradients[0].as_deref_mut() else {
+            return;
+        };
         let scale = params.value(self.params[0]);
         let count = (self.batch * volume) as f64;
         let planes = gradient.par_chunks(volume).zip(x.par_chunks(volume));
-        input_gradient.par_chunks_mut(volume).zip(planes).enumerate().for_each(|(i, (to, (g, x)))| {
-            let channel = i % channels;
-            let (plain, dot) = sums[channel];
-            let inverse = self.inverse_deviation[channel];
-            let factor = scale[channel] * inverse;
-            let x_factor = (-dot / count) as f32 * inverse * factor;
-            let constant = (-plain / count) as f32 * factor - self.mean[channel] * x_factor;
-            to.iter_mut().zip(g.iter().zip(x)).for_each(|(to, (g, x))| *to = g * factor + x * x_factor + constant);
-        });
+        input_gradient
+            .par_chunks_mut(volume)
+            .zip(planes)
+            .enumerate()
+            .for_each(|(i, (to, (g, x)))| {
+                let channel = i % channels;
+                let (plain, dot) = sums[channel];
+                let inverse = self.inverse_deviation[channel];
+                let factor = scale[channel] * inverse;
+                let x_factor = (-dot / count) as f32 * inverse * factor;
+                let constant = (-plain / count) as f32 * factor - self.mean[channel] * x_factor;
+                to.iter_mut()
+                    .zip(g.iter().zip(x))
+                    .for_each(|(to, (g, x))| *to = g * factor + x * x_factor + constant);
+            });
     }
 }
 
@@ -165,7 +205,23 @@ mod tests {
 
     #[test]
     fn gradients_agree_with_central_differences() {
-        check(&BatchNorm { name: "n".into(), channels: 2, relu: false }, &[(2, [2, 3, 4])], 2);
-        check(&BatchNorm { name: "n".into(), channels: 2, relu: true }, &[(2, [2, 3, 4])], 2);
+        check(
+            &BatchNorm {
+                name: "n".into(),
+                channels: 2,
+                relu: false,
+            },
+            &[(2, [2, 3, 4])],
+            2,
+        );
+        check(
+            &BatchNorm {
+                name: "n".into(),
+                channels: 2,
+                relu: true,
+            },
+            &[(2, [2, 3, 4])],
+            2,
+        );
     }
 }

@@ -6,18 +6,30 @@ use crate::cpu::params::Params;
 /// Values that are apart from each other and from 0, in an order that looks random, so that small
 /// differences cross no kink of a maximum.
 fn values(len: usize, salt: usize) -> Vec<f32> {
-    let mut keys: Vec<(u64, usize)> = (0..len).map(|i| (crate::init::mix((i * 8 + salt) as u64), i)).collect();
+    let mut keys: Vec<(u64, usize)> = (0..len)
+        .map(|i| (crate::init::mix((i * 8 + salt) as u64), i))
+        .collect();
     keys.sort_unstable();
     let spread = 2.0 / len as f32;
-    keys.into_iter().map(|(_, i)| (i as f32 + 0.5) * spread - 1.0).collect()
+    keys.into_iter()
+        .map(|(_, i)| (i as f32 + 0.5) * spread - 1.0)
+        .collect()
 }
 
 fn shapes(op: &dyn Op, inputs: &[(usize, [usize; 3])]) -> (Vec<Shape>, Shape) {
-    let inputs: Vec<Shape> =
-        inputs.iter().map(|&(channels, voxels)| Shape { channels, voxels }).collect();
+    let inputs: Vec<Shape> = inputs
+        .iter()
+        .map(|&(channels, voxels)| Shape { channels, voxels })
+        .collect();
     let channels = op.channels(&inputs.iter().map(|s| s.channels).collect::<Vec<_>>());
-    let length = |axis| op.length(axis, &inputs.iter().map(|s| s.voxels[axis]).collect::<Vec<_>>()).unwrap();
-    let output = Shape { channels, voxels: std::array::from_fn(length) };
+    let length = |axis| {
+        op.length(axis, &inputs.iter().map(|s| s.voxels[axis]).collect::<Vec<_>>())
+            .unwrap()
+    };
+    let output = Shape {
+        channels,
+        voxels: std::array::from_fn(length),
+    };
     (inputs, output)
 }
 
@@ -35,16 +47,37 @@ impl<'a> Fixture<'a> {
         let (shapes, output) = shapes(op, inputs);
         let mut params = Params::initialise(&op.params(), 3);
         for (salt, param) in params.0.iter_mut().enumerate() {
-            for (value, new) in param.value.clone().iter_mut().zip(values(param.value.len(), salt)) {
+            for (value, new) in param
+                .value
+                .clone()
+                .iter_mut()
+                .zip(values(param.value.len(), salt))
+            {
                 *value += new;
             }
         }
-        let inputs = shapes.iter().enumerate().map(|(i, s)| values(batch * s.len(), i)).collect();
-        Self { op, batch, shapes, output, inputs, params }
+        let inputs = shapes
+            .iter()
+            .enumerate()
+            .map(|(i, s)| values(batch * s.len(), i))
+            .collect();
+        Self {
+            op,
+            batch,
+            shapes,
+            output,
+            inputs,
+            params,
+        }
     }
 
     fn kernel(&self) -> Box<dyn super::Kernel> {
-        let site = Site { batch: self.batch, inputs: &self.shapes, output: self.output, first_param: 0 };
+        let site = Site {
+            batch: self.batch,
+            inputs: &self.shapes,
+            output: self.output,
+            first_param: 0,
+        };
         self.op.plan(&site).unwrap()
     }
 
@@ -60,7 +93,11 @@ impl<'a> Fixture<'a> {
     fn objective(&mut self) -> f64 {
         let output = self.forward();
         let weights = values(output.len(), 5);
-        output.iter().zip(weights).map(|(&y, w)| f64::from(y) * f64::from(w)).sum()
+        output
+            .iter()
+            .zip(weights)
+            .map(|(&y, w)| f64::from(y) * f64::from(w))
+            .sum()
     }
 }
 
@@ -77,10 +114,11 @@ pub(crate) fn check(op: &dyn Op, inputs: &[(usize, [usize; 3])], batch: usize) {
     let slices: Vec<&[f32]> = fixture.inputs.iter().map(Vec::as_slice).collect();
     kernel.forward(&slices, &mut output, &mut fixture.params, Mode::Train);
     let mut gradient = values(output.len(), 5);
-    let mut input_gradients: Vec<Vec<f32>> =
-        fixture.inputs.iter().map(|x| vec![f32::NAN; x.len()]).collect();
-    let mut wanted: Vec<Option<&mut [f32]>> =
-        input_gradients.iter_mut().map(|g| Some(g.as_mut_slice())).collect();
+    let mut input_gradients: Vec<Vec<f32>> = fixture.inputs.iter().map(|x| vec![f32::NAN; x.len()]).collect();
+    let mut wanted: Vec<Option<&mut [f32]>> = input_gradients
+        .iter_mut()
+        .map(|g| Some(g.as_mut_slice()))
+        .collect();
     let step = BackwardStep {
         inputs: &slices,
         output: &output,
@@ -89,12 +127,19 @@ pub(crate) fn check(op: &dyn Op, inputs: &[(usize, [usize; 3])], batch: usize) {
     };
     kernel.backward(step, &mut fixture.params);
     for input in 0..fixture.inputs.len() {
-        compare(&mut fixture, &input_gradients[input], &format!("input {input}"), |f| &mut f.inputs[input]);
+        compare(
+            &mut fixture,
+            &input_gradients[input],
+            &format!("input {input}"),
+            |f| &mut f.inputs[input],
+        );
     }
     for param in 0..fixture.params.0.len() {
         if fixture.params.0[param].spec.trainable {
             let gradient = fixture.params.0[param].gradient.clone();
-            compare(&mut fixture, &gradient, &format!("parameter {param}"), |f| &mut f.params.0[param].value);
+            compare(&mut fixture, &gradient, &format!("parameter {param}"), |f| {
+                &mut f.params.0[param].value
+            });
         }
     }
 }

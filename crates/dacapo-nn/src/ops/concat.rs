@@ -34,19 +34,31 @@ impl Op for Concat {
         if let Some(Equivariance { factor, crop }) = self.equivariant {
             let strides = length.saturating_sub(crop[axis]) / factor[axis];
             if strides == 0 {
-                return Err(format!("{length} voxels are left before the last convolutions of a level"));
+                return Err(format!(
+                    "{length} voxels are left before the last convolutions of a level"
+                ));
             }
             length = strides * factor[axis] + crop[axis];
         }
         if inputs[0] < length {
-            return Err(format!("a skip connection has {} voxels where {length} are needed", inputs[0]));
+            return Err(format!(
+                "a skip connection has {} voxels where {length} are needed",
+                inputs[0]
+            ));
         }
         Ok(length)
     }
 
     fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
-        let parts = site.inputs.iter().map(|&shape| (shape, Centred::new(shape, site.output))).collect();
-        Ok(Box::new(ConcatKernel { parts, output: site.output }))
+        let parts = site
+            .inputs
+            .iter()
+            .map(|&shape| (shape, Centred::new(shape, site.output)))
+            .collect();
+        Ok(Box::new(ConcatKernel {
+            parts,
+            output: site.output,
+        }))
     }
 }
 
@@ -70,13 +82,16 @@ impl ConcatKernel {
 impl Kernel for ConcatKernel {
     fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Mode) {
         let this = &*self;
-        output.par_chunks_mut(this.output.volume()).enumerate().for_each(|(i, to)| {
-            let (entry, channel) = (i / this.output.channels, i % this.output.channels);
-            let (input, channel) = this.source(channel);
-            let (shape, fit) = &this.parts[input];
-            let from = (entry * shape.channels + channel) * shape.volume();
-            fit.copy(&inputs[input][from..from + shape.volume()], to);
-        });
+        output
+            .par_chunks_mut(this.output.volume())
+            .enumerate()
+            .for_each(|(i, to)| {
+                let (entry, channel) = (i / this.output.channels, i % this.output.channels);
+                let (input, channel) = this.source(channel);
+                let (shape, fit) = &this.parts[input];
+                let from = (entry * shape.channels + channel) * shape.volume();
+                fit.copy(&inputs[input][from..from + shape.volume()], to);
+            });
     }
 
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
@@ -85,11 +100,14 @@ impl Kernel for ConcatKernel {
         let mut first_channel = 0;
         for ((shape, fit), input_gradient) in self.parts.iter().zip(step.input_gradients.iter_mut()) {
             if let Some(input_gradient) = input_gradient {
-                input_gradient.par_chunks_mut(shape.volume()).enumerate().for_each(|(i, to)| {
-                    let (entry, channel) = (i / shape.channels, i % shape.channels);
-                    let from = (entry * self.output.channels + first_channel + channel) * volume;
-                    fit.reversed().copy(&gradient[from..from + volume], to);
-                });
+                input_gradient
+                    .par_chunks_mut(shape.volume())
+                    .enumerate()
+                    .for_each(|(i, to)| {
+                        let (entry, channel) = (i / shape.channels, i % shape.channels);
+                        let from = (entry * self.output.channels + first_channel + channel) * volume;
+                        fit.reversed().copy(&gradient[from..from + volume], to);
+                    });
             }
             first_channel += shape.channels;
         }
@@ -103,14 +121,26 @@ mod tests {
 
     #[test]
     fn gradients_agree_with_central_differences() {
-        let equivariant = Some(Equivariance { factor: [2; 3], crop: [1, 2, 2] });
-        check(&Concat { equivariant: None }, &[(2, [4, 5, 6]), (1, [2, 3, 4])], 2);
+        let equivariant = Some(Equivariance {
+            factor: [2; 3],
+            crop: [1, 2, 2],
+        });
+        check(
+            &Concat { equivariant: None },
+            &[(2, [4, 5, 6]), (1, [2, 3, 4])],
+            2,
+        );
         check(&Concat { equivariant }, &[(2, [6, 7, 8]), (3, [4, 5, 6])], 2);
     }
 
     #[test]
     fn crops_to_whole_strides() {
-        let op = Concat { equivariant: Some(Equivariance { factor: [4; 3], crop: [4; 3] }) };
+        let op = Concat {
+            equivariant: Some(Equivariance {
+                factor: [4; 3],
+                crop: [4; 3],
+            }),
+        };
         assert_eq!(op.length(0, &[40, 18]), Ok(16));
         assert!(op.length(0, &[40, 7]).unwrap_err().contains("7 voxels"));
         assert!(op.length(0, &[10, 18]).unwrap_err().contains("skip"));

@@ -2,9 +2,9 @@
 //! `conv`.
 
 use super::{BackwardStep, Kernel, Mode, Op, Site};
+use crate::Result;
 use crate::conv::{ConvGeometry, Convolution, TransposedConvolution};
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
-use crate::Result;
 
 /// A convolution with bias, and a ReLU behind it where asked for.
 #[derive(Debug, Clone)]
@@ -68,24 +68,43 @@ impl Op for Conv {
         let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
         let padded = inputs[0] + 2 * self.padding[axis];
         if padded < kernel {
-            return Err(format!("{} voxels are left where a convolution needs {kernel}", inputs[0]));
+            return Err(format!(
+                "{} voxels are left where a convolution needs {kernel}",
+                inputs[0]
+            ));
         }
         if !(padded - kernel).is_multiple_of(stride) {
-            return Err(format!("{} voxels do not divide by the stride {stride}", inputs[0]));
+            return Err(format!(
+                "{} voxels do not divide by the stride {stride}",
+                inputs[0]
+            ));
         }
         Ok((padded - kernel) / stride + 1)
     }
 
     fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
         let plan = Convolution::new(self.geometry(site.inputs[0].voxels), site.batch)?;
-        Ok(Box::new(ConvKernel { plan, params: param_ids(site), relu: self.relu }))
+        Ok(Box::new(ConvKernel {
+            plan,
+            params: param_ids(site),
+            relu: self.relu,
+        }))
     }
 }
 
 impl Op for TransposedConv {
     fn params(&self) -> Vec<ParamSpec> {
-        let taps: usize = self.0.kernel.iter().zip(self.0.stride).map(|(k, s)| k.div_ceil(s)).product();
-        self.0.specs([self.0.in_channels, self.0.out_channels], self.0.in_channels * taps)
+        let taps: usize = self
+            .0
+            .kernel
+            .iter()
+            .zip(self.0.stride)
+            .map(|(k, s)| k.div_ceil(s))
+            .product();
+        self.0.specs(
+            [self.0.in_channels, self.0.out_channels],
+            self.0.in_channels * taps,
+        )
     }
 
     fn channels(&self, _: &[usize]) -> usize {
@@ -101,7 +120,11 @@ impl Op for TransposedConv {
 
     fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
         let plan = TransposedConvolution::new(self.0.geometry(site.inputs[0].voxels), site.batch)?;
-        Ok(Box::new(TransposedConvKernel { plan, params: param_ids(site), relu: self.0.relu }))
+        Ok(Box::new(TransposedConvKernel {
+            plan,
+            params: param_ids(site),
+            relu: self.0.relu,
+        }))
     }
 }
 
@@ -161,7 +184,16 @@ mod tests {
     use crate::ops::check::check;
 
     fn conv(kernel: [usize; 3], stride: [usize; 3], padding: [usize; 3], relu: bool) -> Conv {
-        Conv { name: "c".into(), in_channels: 2, out_channels: 3, kernel, stride, padding, relu, dims: 3 }
+        Conv {
+            name: "c".into(),
+            in_channels: 2,
+            out_channels: 3,
+            kernel,
+            stride,
+            padding,
+            relu,
+            dims: 3,
+        }
     }
 
     #[test]
@@ -171,7 +203,15 @@ mod tests {
         check(&conv([3; 3], [1; 3], [1; 3], true), &[(2, [4, 6, 9])], 1);
         check(&conv([4; 3], [2; 3], [1; 3], false), &[(2, [4, 6, 8])], 1);
         check(&conv([1, 3, 3], [1; 3], [0; 3], false), &[(2, [2, 5, 8])], 1);
-        check(&TransposedConv(conv([4; 3], [2; 3], [1; 3], false)), &[(2, [2, 3, 4])], 1);
-        check(&TransposedConv(conv([2; 3], [2; 3], [0; 3], true)), &[(2, [2, 3, 4])], 2);
+        check(
+            &TransposedConv(conv([4; 3], [2; 3], [1; 3], false)),
+            &[(2, [2, 3, 4])],
+            1,
+        );
+        check(
+            &TransposedConv(conv([2; 3], [2; 3], [0; 3], true)),
+            &[(2, [2, 3, 4])],
+            2,
+        );
     }
 }

@@ -79,11 +79,17 @@ impl Kernel for GroupNormKernel {
         let (groups, relu) = (self.groups, self.relu);
         let (scale, shift) = (params.value(self.params[0]), params.value(self.params[1]));
         let group_inputs = inputs[0].par_chunks(per_group * volume);
-        let work = output.par_chunks_mut(per_group * volume).zip(group_inputs).zip(&mut self.moments);
+        let work = output
+            .par_chunks_mut(per_group * volume)
+            .zip(group_inputs)
+            .zip(&mut self.moments);
         work.enumerate().for_each(|(i, ((y, x), moments))| {
             let mean = (sum(x) / x.len() as f64) as f32;
             let variance = squared_deviation(x, mean) / x.len() as f64;
-            *moments = Moments { mean, inverse_deviation: (1.0 / (variance + EPSILON).sqrt()) as f32 };
+            *moments = Moments {
+                mean,
+                inverse_deviation: (1.0 / (variance + EPSILON).sqrt()) as f32,
+            };
             let first = i % groups * per_group;
             for (channel, (y, x)) in y.chunks_exact_mut(volume).zip(x.chunks_exact(volume)).enumerate() {
                 let scale = scale[first + channel] * moments.inverse_deviation;
@@ -109,7 +115,10 @@ impl Kernel for GroupNormKernel {
                 if relu {
                     mask(gradient, output);
                 }
-                let Moments { mean, inverse_deviation } = moments[i / per_group];
+                let Moments {
+                    mean,
+                    inverse_deviation,
+                } = moments[i / per_group];
                 let dot = gradient_dot_deviation(gradient, x, mean) * f64::from(inverse_deviation);
                 (sum(gradient), dot)
             })
@@ -121,27 +130,38 @@ impl Kernel for GroupNormKernel {
                 weight_gradient[channel] = entries().map(|s| s.1).sum::<f64>() as f32;
             }
         });
-        let Some(input_gradient) = step.input_gradients[0].as_deref_mut() else { return };
+        let Some(input_gradient) = step.input_gradients[0].as_deref_mut() else {
+            return;
+        };
         let scale = params.value(weight);
         let gradient = &*step.gradient;
-        input_gradient.par_chunks_mut(volume).enumerate().for_each(|(i, to)| {
-            let (entry, group) = (i / channels, i % channels / per_group);
-            let members = (group * per_group..(group + 1) * per_group).map(|c| (sums[entry * channels + c], scale[c]));
-            let (mut a, mut b) = (0.0, 0.0);
-            for ((plain, dot), scale) in members {
-                a += plain * f64::from(scale);
-                b += dot * f64::from(scale);
-            }
-            let count = (per_group * volume) as f64;
-            let Moments { mean, inverse_deviation } = moments[entry * groups + group];
-            // dx = r * (scale * g - (a + b * (x - mean) * r) / count), with r the inverse deviation.
-            let g_factor = scale[i % channels] * inverse_deviation;
-            let x_factor = (-b / count) as f32 * inverse_deviation * inverse_deviation;
-            let constant = (-a / count) as f32 * inverse_deviation - mean * x_factor;
-            let at = i * volume..(i + 1) * volume;
-            let pairs = gradient[at.clone()].iter().zip(&step.inputs[0][at]);
-            to.iter_mut().zip(pairs).for_each(|(to, (g, x))| *to = g * g_factor + x * x_factor + constant);
-        });
+        input_gradient
+            .par_chunks_mut(volume)
+            .enumerate()
+            .for_each(|(i, to)| {
+                let (entry, group) = (i / channels, i % channels / per_group);
+                let members = (group * per_group..(group + 1) * per_group)
+                    .map(|c| (sums[entry * channels + c], scale[c]));
+                let (mut a, mut b) = (0.0, 0.0);
+                for ((plain, dot), scale) in members {
+                    a += plain * f64::from(scale);
+                    b += dot * f64::from(scale);
+                }
+                let count = (per_group * volume) as f64;
+                let Moments {
+                    mean,
+                    inverse_deviation,
+                } = moments[entry * groups + group];
+                // dx = r * (scale * g - (a + b * (x - mean) * r) / count), with r the inverse deviation.
+                let g_factor = scale[i % channels] * inverse_deviation;
+                let x_factor = (-b / count) as f32 * inverse_deviation * inverse_deviation;
+                let constant = (-a / count) as f32 * inverse_deviation - mean * x_factor;
+                let at = i * volume..(i + 1) * volume;
+                let pairs = gradient[at.clone()].iter().zip(&step.inputs[0][at]);
+                to.iter_mut()
+                    .zip(pairs)
+                    .for_each(|(to, (g, x))| *to = g * g_factor + x * x_factor + constant);
+            });
     }
 }
 
@@ -151,7 +171,12 @@ mod tests {
     use crate::ops::check::{check, run};
 
     fn norm(relu: bool) -> GroupNorm {
-        GroupNorm { name: "n".into(), channels: 4, groups: 2, relu }
+        GroupNorm {
+            name: "n".into(),
+            channels: 4,
+            groups: 2,
+            relu,
+        }
     }
 
     #[test]

@@ -16,14 +16,14 @@ mod group_norm;
 mod max_pool;
 mod multiply;
 mod rows;
-mod statistics;
+pub(crate) mod statistics;
 mod trilinear;
 mod upsample;
 
 #[cfg(test)]
 pub(crate) mod check;
 
-pub(crate) use activation::{Activate, Function, sigmoid};
+pub(crate) use activation::{Activate, Function};
 pub(crate) use add::Add;
 pub(crate) use batch_norm::BatchNorm;
 pub(crate) use concat::{Concat, Equivariance};

@@ -17,7 +17,10 @@ impl Op for Multiply {
 
     fn length(&self, _: usize, inputs: &[usize]) -> std::result::Result<usize, String> {
         if inputs[0] != inputs[1] {
-            return Err(format!("a gate of {} voxels meets features of {}", inputs[1], inputs[0]));
+            return Err(format!(
+                "a gate of {} voxels meets features of {}",
+                inputs[1], inputs[0]
+            ));
         }
         Ok(inputs[0])
     }
@@ -38,7 +41,10 @@ impl Kernel for MultiplyKernel {
         output.par_chunks_mut(volume).enumerate().for_each(|(i, to)| {
             let gate = &inputs[1][i / channels * volume..][..volume];
             let from = &inputs[0][i * volume..][..volume];
-            to.iter_mut().zip(from).zip(gate).for_each(|((y, x), g)| *y = x * g);
+            to.iter_mut()
+                .zip(from)
+                .zip(gate)
+                .for_each(|((y, x), g)| *y = x * g);
         });
     }
 
@@ -46,12 +52,17 @@ impl Kernel for MultiplyKernel {
         let Shape { channels, .. } = self.shape;
         let volume = self.shape.volume();
         let gradient = &*step.gradient;
-        let [features, gate] = step.input_gradients else { return };
+        let [features, gate] = step.input_gradients else {
+            return;
+        };
         if let Some(features) = features {
             features.par_chunks_mut(volume).enumerate().for_each(|(i, to)| {
                 let gate = &step.inputs[1][i / channels * volume..][..volume];
                 let from = &gradient[i * volume..][..volume];
-                to.iter_mut().zip(from).zip(gate).for_each(|((y, x), g)| *y = x * g);
+                to.iter_mut()
+                    .zip(from)
+                    .zip(gate)
+                    .for_each(|((y, x), g)| *y = x * g);
             });
         }
         if let Some(gate) = gate {

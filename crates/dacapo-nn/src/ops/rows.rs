@@ -24,7 +24,13 @@ impl Centred {
             target[axis] = b.saturating_sub(a).div_ceil(2);
             shared[axis] = a.min(b);
         }
-        Self { from: from.voxels, to: to.voxels, source, target, shared }
+        Self {
+            from: from.voxels,
+            to: to.voxels,
+            source,
+            target,
+            shared,
+        }
     }
 
     /// The inverse fit.
@@ -44,12 +50,16 @@ impl Centred {
     }
 
     /// Calls `f(source row, target row)` for every pair of shared rows of one channel.
-    pub(super) fn rows<'a>(&self, from: &'a [f32], to: &'a mut [f32], mut f: impl FnMut(&'a [f32], &mut [f32])) {
+    pub(super) fn rows<'a>(
+        &self,
+        from: &'a [f32],
+        to: &'a mut [f32],
+        mut f: impl FnMut(&'a [f32], &mut [f32]),
+    ) {
         for z in 0..self.shared[0] {
             for y in 0..self.shared[1] {
-                let row = |at: [usize; 3], size: [usize; 3]| {
-                    ((at[0] + z) * size[1] + at[1] + y) * size[2] + at[2]
-                };
+                let row =
+                    |at: [usize; 3], size: [usize; 3]| ((at[0] + z) * size[1] + at[1] + y) * size[2] + at[2];
                 let (a, b) = (row(self.source, self.from), row(self.target, self.to));
                 f(&from[a..a + self.shared[2]], &mut to[b..b + self.shared[2]]);
             }

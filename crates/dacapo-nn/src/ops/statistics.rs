@@ -24,7 +24,7 @@ fn sum_by(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
 }
 
 /// Sum of values.
-pub(super) fn sum(x: &[f32]) -> f64 {
+pub(crate) fn sum(x: &[f32]) -> f64 {
     sum_by(x, x, |x, _| x)
 }
 
@@ -49,7 +49,10 @@ pub(super) fn affine(x: &[f32], y: &mut [f32], scale: f32, shift: f32, relu: boo
 
 /// Zeroes the gradient where a ReLU cut the output off.
 pub(super) fn mask(gradient: &mut [f32], output: &[f32]) {
-    gradient.iter_mut().zip(output).for_each(|(g, &y)| *g = if y > 0.0 { *g } else { 0.0 });
+    gradient
+        .iter_mut()
+        .zip(output)
+        .for_each(|(g, &y)| *g = if y > 0.0 { *g } else { 0.0 });
 }
 
 #[cfg(test)]
@@ -58,7 +61,9 @@ mod tests {
 
     #[test]
     fn sums_are_those_of_a_plain_loop() {
-        let x: Vec<f32> = (0..10_007).map(|i| ((i * 37 % 101) as f32 - 50.0) / 16.0).collect();
+        let x: Vec<f32> = (0..10_007)
+            .map(|i| ((i * 37 % 101) as f32 - 50.0) / 16.0)
+            .collect();
         let plain: f64 = x.iter().map(|&x| f64::from(x)).sum();
         assert!((sum(&x) - plain).abs() < 1e-6 * plain.abs().max(1.0));
         let plain: f64 = x.iter().map(|&x| f64::from(x - 0.5).powi(2)).sum();

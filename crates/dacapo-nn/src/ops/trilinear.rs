@@ -31,7 +31,11 @@ impl Op for Trilinear {
 
 /// For each output voxel of an axis: the two input voxels beside it, and the second one's share.
 fn taps(input: usize, output: usize) -> Vec<(usize, usize, f32)> {
-    let step = if output > 1 { (input - 1) as f64 / (output - 1) as f64 } else { 0.0 };
+    let step = if output > 1 {
+        (input - 1) as f64 / (output - 1) as f64
+    } else {
+        0.0
+    };
     let tap = |i: usize| {
         let at = i as f64 * step;
         let low = (at as usize).min(input - 1);
@@ -74,19 +78,27 @@ impl TrilinearKernel {
 impl Kernel for TrilinearKernel {
     fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Mode) {
         let channels = inputs[0].par_chunks(self.input.volume());
-        output.par_chunks_mut(self.output.volume()).zip(channels).for_each(|(to, from)| {
-            to.fill(0.0);
-            self.shares(|out, at, share| to[out] += share * from[at]);
-        });
+        output
+            .par_chunks_mut(self.output.volume())
+            .zip(channels)
+            .for_each(|(to, from)| {
+                to.fill(0.0);
+                self.shares(|out, at, share| to[out] += share * from[at]);
+            });
     }
 
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
-        let Some(input_gradient) = step.input_gradients[0].as_deref_mut() else { return };
+        let Some(input_gradient) = step.input_gradients[0].as_deref_mut() else {
+            return;
+        };
         let channels = step.gradient.par_chunks(self.output.volume());
-        input_gradient.par_chunks_mut(self.input.volume()).zip(channels).for_each(|(to, from)| {
-            to.fill(0.0);
-            self.shares(|out, at, share| to[at] += share * from[out]);
-        });
+        input_gradient
+            .par_chunks_mut(self.input.volume())
+            .zip(channels)
+            .for_each(|(to, from)| {
+                to.fill(0.0);
+                self.shares(|out, at, share| to[at] += share * from[out]);
+            });
     }
 }
 

@@ -16,7 +16,10 @@ impl UNetConfig {
     /// architecture's own channels (and the head's shape).
     pub(crate) fn graph(&self, out_channels: Option<usize>) -> Result<Graph> {
         self.validate()?;
-        let mut builder = Builder { config: self, graph: Graph::new(self.fmaps_in) };
+        let mut builder = Builder {
+            config: self,
+            graph: Graph::new(self.fmaps_in),
+        };
         let mut x = 0;
         if let Some(stem) = &self.stem_factors {
             x = builder.stem(x, self.zyx(stem));
@@ -81,7 +84,11 @@ impl Builder<'_> {
         let factor = config.zyx(&config.downsample_factors[level]);
         let pooled = self.graph.push(MaxPool { factor }, &[left]);
         let below = self.level(pooled, level + 1);
-        let skip = if config.use_attention { self.attention(below, left, level, factor) } else { left };
+        let skip = if config.use_attention {
+            self.attention(below, left, level, factor)
+        } else {
+            left
+        };
         let name = format!("r_up.0.{level}.up");
         let upsampled = self.upsample(below, &name, config.upsampled_width(level), factor);
         let kernels = config.kernels(&config.kernel_size_up, level);
@@ -90,14 +97,22 @@ impl Builder<'_> {
             crop: std::array::from_fn(|axis| kernels.iter().map(|kernel| kernel[axis] - 1).sum()),
         });
         let joined = self.graph.push(Concat { equivariant }, &[skip, upsampled]);
-        let width = if level == 0 { config.out_width() } else { config.width(level) };
+        let width = if level == 0 {
+            config.out_width()
+        } else {
+            config.width(level)
+        };
         self.block(joined, &format!("r_conv.0.{level}"), width, &kernels)
     }
 
     /// Product of the downsampling factors of a level and all below it.
     fn stride_below(&self, level: usize) -> [usize; 3] {
-        let factors = self.config.downsample_factors[level..].iter().map(|f| self.config.zyx(f));
-        factors.fold([1; 3], |product, factor| std::array::from_fn(|axis| product[axis] * factor[axis]))
+        let factors = self.config.downsample_factors[level..]
+            .iter()
+            .map(|f| self.config.zyx(f));
+        factors.fold([1; 3], |product, factor| {
+            std::array::from_fn(|axis| product[axis] * factor[axis])
+        })
     }
 
     /// A pass of convolutions, with the residual connection round it where the config asks for one.
@@ -128,7 +143,11 @@ impl Builder<'_> {
     ) -> Buffer {
         let (mut x, mut layer) = (input, 0);
         for (i, &kernel) in kernels.iter().enumerate() {
-            let after = if to_the_end || i + 1 < kernels.len() { after } else { After::Nothing };
+            let after = if to_the_end || i + 1 < kernels.len() {
+                after
+            } else {
+                After::Nothing
+            };
             let relu = after == After::Relu;
             let norm = self.config.effective_norm();
             let mut conv = self.conv(&format!("{name}.conv_pass.{layer}"), x, width, kernel);
@@ -139,13 +158,30 @@ impl Builder<'_> {
             match norm {
                 Norm::None => {}
                 Norm::Batch => {
-                    x = self.graph.push(BatchNorm { name: norm_name, channels: width, relu }, &[x]);
+                    x = self.graph.push(
+                        BatchNorm {
+                            name: norm_name,
+                            channels: width,
+                            relu,
+                        },
+                        &[x],
+                    );
                     layer += 1;
                 }
                 Norm::Group => {
-                    let groups = (1..=MOST_GROUPS.min(width)).rev().find(|g| width.is_multiple_of(*g));
+                    let groups = (1..=MOST_GROUPS.min(width))
+                        .rev()
+                        .find(|g| width.is_multiple_of(*g));
                     let groups = groups.unwrap_or(1);
-                    x = self.graph.push(GroupNorm { name: norm_name, channels: width, groups, relu }, &[x]);
+                    x = self.graph.push(
+                        GroupNorm {
+                            name: norm_name,
+                            channels: width,
+                            groups,
+                            relu,
+                        },
+                        &[x],
+                    );
                     layer += 1;
                 }
             }
@@ -167,7 +203,12 @@ impl Builder<'_> {
             self.graph.push(Upsample { factor }, &[narrowed])
         } else {
             let conv = self.conv(&format!("{name}.0"), input, width, factor);
-            let conv = Conv { stride: factor, padding: [0; 3], relu: true, ..conv };
+            let conv = Conv {
+                stride: factor,
+                padding: [0; 3],
+                relu: true,
+                ..conv
+            };
             self.graph.push(TransposedConv(conv), &[input])
         }
     }
@@ -175,11 +216,29 @@ impl Builder<'_> {
     /// Features of the left side, gated by those from below.
     fn attention(&mut self, below: Buffer, left: Buffer, level: usize, factor: [usize; 3]) -> Buffer {
         let config = self.config;
-        let width = if level == 0 { config.out_width() } else { config.upsampled_width(level) };
+        let width = if level == 0 {
+            config.out_width()
+        } else {
+            config.upsampled_width(level)
+        };
         let name = format!("attention.0.{level}");
         let kernels = [[1; 3]; 2];
-        let gate = self.conv_pass(below, &format!("{name}.W_g"), width, &kernels, After::Nothing, true);
-        let features = self.conv_pass(left, &format!("{name}.W_x.0"), width, &kernels, After::Nothing, true);
+        let gate = self.conv_pass(
+            below,
+            &format!("{name}.W_g"),
+            width,
+            &kernels,
+            After::Nothing,
+            true,
+        );
+        let features = self.conv_pass(
+            left,
+            &format!("{name}.W_x.0"),
+            width,
+            &kernels,
+            After::Nothing,
+            true,
+        );
         let features = self.graph.push(MaxPool { factor }, &[features]);
         let sum = self.graph.push(Add { relu: true }, &[features, gate]);
         let map = self.conv_pass(sum, &format!("{name}.psi"), 1, &kernels, After::Sigmoid, true);
@@ -200,7 +259,11 @@ impl Builder<'_> {
 
     fn stem(&mut self, input: Buffer, factor: [usize; 3]) -> Buffer {
         let conv = self.conv("stem", input, self.config.num_fmaps, stem_kernel(factor));
-        let conv = Conv { stride: factor, padding: factor.map(|f| f / 2), ..conv };
+        let conv = Conv {
+            stride: factor,
+            padding: factor.map(|f| f / 2),
+            ..conv
+        };
         self.graph.push(conv, &[input])
     }
 
@@ -210,7 +273,11 @@ impl Builder<'_> {
                 let factor = self.config.zyx(stem);
                 let channels = out_channels.unwrap_or(self.graph.channels(input));
                 let conv = self.conv("prediction_head", input, channels, stem_kernel(factor));
-                let conv = Conv { stride: factor, padding: factor.map(|f| f / 2), ..conv };
+                let conv = Conv {
+                    stride: factor,
+                    padding: factor.map(|f| f / 2),
+                    ..conv
+                };
                 self.graph.push(TransposedConv(conv), &[input]);
             }
             (None, Some(channels)) => {

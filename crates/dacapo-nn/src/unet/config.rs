@@ -114,14 +114,23 @@ impl UNetConfig {
 
     /// Spatial input shape for prediction, in voxels.
     pub fn eval_input_shape(&self) -> Vec<usize> {
-        let increase = self.eval_shape_increase.clone().unwrap_or_else(|| vec![0; self.dims()]);
-        self.input_shape.iter().zip(increase).map(|(a, b)| a + b).collect()
+        let increase = self
+            .eval_shape_increase
+            .clone()
+            .unwrap_or_else(|| vec![0; self.dims()]);
+        self.input_shape
+            .iter()
+            .zip(increase)
+            .map(|(a, b)| a + b)
+            .collect()
     }
 
     /// How many output voxels there are to an input voxel along each axis; above 1 with
     /// `upsample_factors`.
     pub fn output_scale(&self) -> Vec<usize> {
-        (0..self.dims()).map(|axis| self.upsample_factors.iter().map(|factor| factor[axis]).product()).collect()
+        (0..self.dims())
+            .map(|axis| self.upsample_factors.iter().map(|factor| factor[axis]).product())
+            .collect()
     }
 
     /// Spatial output shape for a spatial input shape, in voxels.
@@ -147,10 +156,14 @@ impl UNetConfig {
         }
         let first_axis = 3 - self.dims();
         let length = |axis: usize, length| {
-            graph.lengths(first_axis + axis, length).map(|lengths| lengths[lengths.len() - 1])
+            graph
+                .lengths(first_axis + axis, length)
+                .map(|lengths| lengths[lengths.len() - 1])
         };
         let lengths: std::result::Result<Vec<usize>, String> = (0..input.len())
-            .map(|axis| length(axis, input[axis]).map_err(|reason| format!("in {}, {reason}", self.axis(axis))))
+            .map(|axis| {
+                length(axis, input[axis]).map_err(|reason| format!("in {}, {reason}", self.axis(axis)))
+            })
             .collect();
         lengths.map_err(|reason| {
             let fits = |axis: usize| {
@@ -159,7 +172,11 @@ impl UNetConfig {
                 near.into_iter().find(|&n| n > 0 && length(axis, n).is_ok())
             };
             let nearest = (0..input.len()).map(fits).collect();
-            Error::InputShape { shape: input.to_vec(), reason, nearest }
+            Error::InputShape {
+                shape: input.to_vec(),
+                reason,
+                nearest,
+            }
         })
     }
 
@@ -200,12 +217,18 @@ impl UNetConfig {
         let fail = |field, reason: String| Err(Error::Config { field, reason });
         let dims = self.dims();
         if !(2..=3).contains(&dims) || self.input_shape.contains(&0) {
-            return fail("input_shape", format!("{:?} is not 2 or 3 positive lengths", self.input_shape));
+            return fail(
+                "input_shape",
+                format!("{:?} is not 2 or 3 positive lengths", self.input_shape),
+            );
         }
         if let Some(increase) = &self.eval_shape_increase
             && increase.len() != dims
         {
-            return fail("eval_shape_increase", format!("{increase:?} does not have {dims} axes"));
+            return fail(
+                "eval_shape_increase",
+                format!("{increase:?} does not have {dims} axes"),
+            );
         }
         let counts = [
             ("fmaps_in", self.fmaps_in),
@@ -220,11 +243,15 @@ impl UNetConfig {
         }
         let widest = (self.fmap_inc_factor as f64).powi(self.levels() as i32 - 1) * self.num_fmaps as f64;
         if widest > MOST_CHANNELS as f64 {
-            return fail("fmap_inc_factor", format!("the lowest level would have {widest} channels"));
+            return fail(
+                "fmap_inc_factor",
+                format!("the lowest level would have {widest} channels"),
+            );
         }
-        for (field, factors) in
-            [("downsample_factors", &self.downsample_factors), ("upsample_factors", &self.upsample_factors)]
-        {
+        for (field, factors) in [
+            ("downsample_factors", &self.downsample_factors),
+            ("upsample_factors", &self.upsample_factors),
+        ] {
             if let Some(bad) = factors.iter().find(|f| f.len() != dims || f.contains(&0)) {
                 return fail(field, format!("{bad:?} is not {dims} positive factors"));
             }
@@ -236,14 +263,20 @@ impl UNetConfig {
         }
         if let Some(stem) = &self.stem_factors {
             if stem.len() != dims || stem.iter().any(|&f| f != 1 && (f == 0 || !f.is_multiple_of(2))) {
-                return fail("stem_factors", format!("{stem:?} is not {dims} factors that are 1 or even"));
+                return fail(
+                    "stem_factors",
+                    format!("{stem:?} is not {dims} factors that are 1 or even"),
+                );
             }
             if !self.upsample_factors.is_empty() {
                 return fail("stem_factors", "it does not go with `upsample_factors`".into());
             }
         }
         if self.levels() == 1 && self.fmaps_out.is_some_and(|out| out != self.num_fmaps) {
-            return fail("fmaps_out", "without `downsample_factors` it has to equal `num_fmaps`".into());
+            return fail(
+                "fmaps_out",
+                "without `downsample_factors` it has to equal `num_fmaps`".into(),
+            );
         }
         Ok(())
     }
@@ -257,14 +290,19 @@ impl UNetConfig {
         let Some(given) = given else { return Ok(()) };
         let fail = |reason| Err(Error::Config { field, reason });
         if given.len() != levels {
-            return fail(format!("there are kernels for {} levels, not for {levels}", given.len()));
+            return fail(format!(
+                "there are kernels for {} levels, not for {levels}",
+                given.len()
+            ));
         }
         for kernel in given.iter().flatten() {
             if kernel.len() != self.dims() || kernel.contains(&0) {
                 return fail(format!("{kernel:?} is not {} positive lengths", self.dims()));
             }
             if self.padding == Padding::Same && kernel.iter().any(|k| k.is_multiple_of(2)) {
-                return fail(format!("{kernel:?} is even, which has no centre for `padding: same`"));
+                return fail(format!(
+                    "{kernel:?} is even, which has no centre for `padding: same`"
+                ));
             }
         }
         match given.iter().position(Vec::is_empty) {
