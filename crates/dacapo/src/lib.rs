@@ -1,1 +1,41 @@
-//! Placeholder.
+//! DaCapo as a library: a run's config, the data that it names, and training, validation and prediction with
+//! everything that they keep. Arrays, kernels, networks, tasks and stores are crates of their own; this one
+//! joins them. It prints nothing, reads no environment and installs nothing: what happens is told to an
+//! [`Observer`].
+
+pub mod augment;
+pub mod config;
+pub mod random;
+pub mod synthetic;
+
+mod best;
+mod checkpoint;
+mod dataset;
+mod error;
+mod inputs;
+mod observer;
+mod options;
+mod plan;
+mod predict;
+mod runs;
+mod sampler;
+mod snapshot;
+mod tiles;
+mod train;
+mod validate;
+mod window;
+
+pub use best::{Best, best};
+pub use config::{RunConfig, config_schema, load_config, parse_config};
+pub use dacapo_store::LocalStore;
+pub use dataset::Dataset;
+pub use error::{Error, Result};
+pub use observer::{Event, Observer};
+pub use options::{Compute, Options, find_options, options_places};
+pub use plan::{Plan, Shapes, check};
+pub use predict::{IterationChoice, PredictRequest, Predicted, predict};
+pub use runs::{RunState, RunSummary, load_run, runs, summary};
+pub use sampler::{Crop, Sampler, TrainingBatch, with_batches};
+pub use tiles::Tiling;
+pub use train::{TrainOptions, TrainOutcome, train};
+pub use validate::{DatasetValidation, validate};

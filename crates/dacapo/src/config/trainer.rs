@@ -1,0 +1,74 @@
+//! How a network is trained, as a run's config says it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use dacapo_nn::{OptimizerConfig, Schedule};
+
+/// Batches, optimiser, and what is kept while training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainerConfig {
+    /// Crops in one batch.
+    pub batch_size: usize,
+    /// How a step changes the weights.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate goes over the run.
+    pub schedule: Schedule,
+    /// Gradients are scaled down to this Euclidean norm where theirs is larger; null: never.
+    pub clip_gradient_norm: Option<f64>,
+    /// Crops with a smaller labelled fraction are not used.
+    pub min_labelled: f64,
+    /// How crops are varied.
+    pub augment: AugmentConfig,
+    /// Steps between snapshots of a batch and its prediction; 0: none.
+    pub snapshot_interval: u64,
+    /// Steps between checkpoints. Default: the validation's interval.
+    pub checkpoint_interval: Option<u64>,
+    /// Threads that prepare batches while the network works.
+    pub workers: usize,
+}
+
+impl Default for TrainerConfig {
+    fn default() -> Self {
+        Self {
+            batch_size: 1,
+            optimizer: OptimizerConfig::default(),
+            schedule: Schedule::default(),
+            clip_gradient_norm: Some(1.0),
+            min_labelled: 0.01,
+            augment: AugmentConfig::default(),
+            snapshot_interval: 1000,
+            checkpoint_interval: None,
+            workers: 1,
+        }
+    }
+}
+
+/// How crops are varied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AugmentConfig {
+    /// Mirror along each axis, half of the time.
+    pub flips: bool,
+    /// Exchange axes that have the same voxel size and the same length in the network's shapes.
+    pub transposes: bool,
+    /// Smallest and largest factor of the contrast.
+    pub intensity_scale: [f32; 2],
+    /// Smallest and largest shift of the brightness, as a part of the intensity range.
+    pub intensity_shift: [f32; 2],
+    /// Largest standard deviation of Gaussian noise, as a part of the intensity range.
+    pub noise: f32,
+}
+
+impl Default for AugmentConfig {
+    fn default() -> Self {
+        Self {
+            flips: true,
+            transposes: true,
+            intensity_scale: [0.8, 1.2],
+            intensity_shift: [-0.1, 0.1],
+            noise: 0.04,
+        }
+    }
+}

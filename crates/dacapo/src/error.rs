@@ -1,0 +1,328 @@
+//! The one error type of this crate. What went wrong stands in its text; what to do about it in its hint.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dacapo_array::{Coordinate, DType, Roi};
+
+use crate::config::{Difference, Problem};
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong in a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A config that cannot be used.
+    #[error("{}: {}", path.display(), list(problems))]
+    Config {
+        /// Where it was read from.
+        path: PathBuf,
+        /// Everything that is wrong with it.
+        problems: Vec<Problem>,
+    },
+    /// A config that cannot be written down.
+    #[error("the config cannot be written as YAML: {message}")]
+    Yaml {
+        /// What the writer says.
+        message: String,
+    },
+    /// An options file that cannot be used.
+    #[error("{}: {message}", path.display())]
+    Options {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Several things are wrong.
+    #[error("{}", list(errors))]
+    Several {
+        /// Each of them.
+        errors: Vec<Error>,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The container of a synthetic volume holds something else.
+    #[error("{} was not made from the `data.synthetic` of this config", container.display())]
+    SyntheticDiffers {
+        /// The container.
+        container: PathBuf,
+    },
+    /// An array of a dataset cannot be opened.
+    #[error("dataset {dataset}: cannot open its {role}: {source}")]
+    Dataset {
+        /// The dataset's name.
+        dataset: String,
+        /// raw, labels or mask.
+        role: &'static str,
+        /// Why; names what is there instead.
+        source: dacapo_array::Error,
+    },
+    /// Arrays of a dataset, or the data and the network, do not have the same number of axes.
+    #[error("dataset {dataset}: {what} has {found} spatial axes, expected {expected}")]
+    Dimensions {
+        /// The dataset's name.
+        dataset: String,
+        /// Which array.
+        what: &'static str,
+        /// Its spatial axes.
+        found: usize,
+        /// As many as the network has.
+        expected: usize,
+    },
+    /// The raw arrays have other channels than the network expects.
+    #[error("dataset {dataset}: raw has {found} channels, the network takes {expected}")]
+    Channels {
+        /// The dataset's name.
+        dataset: String,
+        /// Channels of its raw array.
+        found: usize,
+        /// `fmaps_in` of the network.
+        expected: usize,
+    },
+    /// A dataset whose parts lie apart.
+    #[error(
+        "dataset {dataset}: raw {raw} and labels {labels} do not overlap{}",
+        within(roi)
+    )]
+    NoOverlap {
+        /// The dataset's name.
+        dataset: String,
+        /// Where raw lies, in world units.
+        raw: Roi,
+        /// Where the labels lie.
+        labels: Roi,
+        /// The Roi that the config asks for.
+        roi: Option<Roi>,
+    },
+    /// A Roi that lies outside of the array to predict.
+    #[error("{roi} does not overlap {input} at {array}")]
+    RoiApart {
+        /// The array.
+        input: String,
+        /// What was asked for, in world units.
+        roi: Roi,
+        /// Where the array lies.
+        array: Roi,
+    },
+    /// Voxel sizes of which neither divides the other.
+    #[error(
+        "dataset {dataset}: labels with voxels of {labels} do not fit predictions with voxels of {prediction}: \
+         along each axis, one has to be a multiple of the other"
+    )]
+    VoxelSizes {
+        /// The dataset's name.
+        dataset: String,
+        /// The labels' voxel size.
+        labels: Coordinate,
+        /// The voxel size of what the network predicts from this dataset's raw.
+        prediction: Coordinate,
+    },
+    /// Labels that are no integers.
+    #[error("dataset {dataset}: labels are {dtype}, but objects are numbered by integers")]
+    LabelType {
+        /// The dataset's name.
+        dataset: String,
+        /// Their type.
+        dtype: DType,
+    },
+    /// An intensity range has to be given.
+    #[error("dataset {dataset}: raw is {dtype}, whose range of intensities is not known")]
+    IntensityRange {
+        /// The dataset's name.
+        dataset: String,
+        /// Its type.
+        dtype: DType,
+    },
+    /// Training datasets of different voxel sizes.
+    #[error("dataset {dataset}: raw has voxels of {found}, dataset {first} of {expected}")]
+    MixedVoxelSizes {
+        /// The dataset's name.
+        dataset: String,
+        /// Its voxel size.
+        found: Coordinate,
+        /// The first training dataset.
+        first: String,
+        /// Its voxel size.
+        expected: Coordinate,
+    },
+    /// Nothing to learn from.
+    #[error("dataset {dataset}: no labelled voxel in {roi}")]
+    NothingLabelled {
+        /// The dataset's name.
+        dataset: String,
+        /// Where labels were looked for, in world units.
+        roi: Roi,
+    },
+    /// No crop was good enough.
+    #[error(
+        "dataset {dataset}: in {tries} random crops, none was labelled by at least {fraction} of its voxels"
+    )]
+    TooFewLabelled {
+        /// The dataset's name.
+        dataset: String,
+        /// `min_labelled` of the trainer.
+        fraction: f64,
+        /// Crops that were looked at.
+        tries: u32,
+    },
+    /// Shapes that do not fit each other.
+    #[error("{what}: {reason}")]
+    Shape {
+        /// What has the shape.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A score that the task does not have.
+    #[error("validation.criterion: unknown criterion `{name}`{suggestion}")]
+    Criterion {
+        /// The name asked for.
+        name: String,
+        /// What it could be.
+        suggestion: String,
+    },
+    /// A run was begun with another config.
+    #[error("run {run} was begun with another config: {}", list(differences))]
+    ConfigChanged {
+        /// The run.
+        run: String,
+        /// What differs.
+        differences: Vec<Difference>,
+    },
+    /// No such run.
+    #[error("no run {run} under {}{suggestion}", base.display())]
+    NoRun {
+        /// The name asked for.
+        run: String,
+        /// The base directory.
+        base: PathBuf,
+        /// Runs that are there.
+        suggestion: String,
+    },
+    /// No checkpoint to go on from, or to predict with.
+    #[error("run {run} has no {what}")]
+    NoCheckpoint {
+        /// The run.
+        run: String,
+        /// What was asked for.
+        what: String,
+    },
+    /// The loss was not finite.
+    #[error("run {run}: {source} at iteration {iteration}, on a batch from {place}")]
+    NotFinite {
+        /// The run.
+        run: String,
+        /// The step, from 0.
+        iteration: u64,
+        /// Datasets and Rois of the batch's crops.
+        place: String,
+        /// The array group that has the batch, if it could be written.
+        snapshot: Option<PathBuf>,
+        /// What the engine says.
+        source: dacapo_nn::Error,
+    },
+    /// Blocks of a prediction failed.
+    #[error("{failed} of {total} blocks failed, the first because {first}")]
+    Blocks {
+        /// Blocks that failed.
+        failed: usize,
+        /// Blocks in all.
+        total: usize,
+        /// Why the first of them failed.
+        first: Box<Error>,
+    },
+    /// Stopped where asked.
+    #[error("stopped before it was done")]
+    Interrupted,
+    /// A thread that prepares batches ended early.
+    #[error("a thread that prepares batches ended early")]
+    WorkerLost,
+    /// From arrays.
+    #[error(transparent)]
+    Array(#[from] dacapo_array::Error),
+    /// From the stores.
+    #[error(transparent)]
+    Store(#[from] dacapo_store::Error),
+    /// From the network.
+    #[error(transparent)]
+    Network(#[from] dacapo_nn::Error),
+    /// From the task.
+    #[error(transparent)]
+    Task(#[from] dacapo_tasks::Error),
+    /// From the block grid.
+    #[error(transparent)]
+    Blockwise(#[from] dacapo_blockwise::Error),
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.as_ref().to_owned(),
+            source,
+        }
+    }
+
+    /// What a person can do about it, where something can be said.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Config { .. } => "`dacapo config schema` lists every key with its meaning",
+            Self::SyntheticDiffers { .. } => "remove it, or name another container in data.synthetic",
+            Self::Dataset { .. } => {
+                "paths are looked for beside the config file, then in the working directory; \
+                 an array is named as container.zarr/dataset"
+            }
+            Self::NoOverlap { .. } | Self::RoiApart { .. } => "offsets and Rois are in world units, z first",
+            Self::VoxelSizes { .. } => "resample the labels, or set the network's upsample_factors",
+            Self::LabelType { .. } => {
+                "convert them to an unsigned integer type, where each object has its number"
+            }
+            Self::IntensityRange { .. } => "say it in the config: data.intensity: {min: …, max: …}",
+            Self::NothingLabelled { .. } => "look at the labels there, or choose another roi for the dataset",
+            Self::TooFewLabelled { .. } => "lower trainer.min_labelled, or narrow the dataset's roi",
+            Self::ConfigChanged { .. } => {
+                "go on with the config of the run, or train the new one under a name of its own with --as-new NAME"
+            }
+            Self::NotFinite {
+                snapshot: Some(path), ..
+            } => {
+                return Some(format!(
+                    "the batch is kept in {}; look at its raw and labels, or lower the learning rate",
+                    path.display()
+                ));
+            }
+            Self::NotFinite { .. } => "look at the raw and labels there, or lower the learning rate",
+            Self::NoCheckpoint { .. } => "`dacapo runs` shows what each run has",
+            Self::Blocks { first, .. } => return first.hint(),
+            Self::Several { errors } => return errors.iter().find_map(Self::hint),
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+fn list<T: std::fmt::Display>(items: &[T]) -> String {
+    match items {
+        [one] => one.to_string(),
+        many => {
+            let lines: Vec<String> = many.iter().map(|item| format!("\n  - {item}")).collect();
+            format!("{} things{}", many.len(), lines.concat())
+        }
+    }
+}
+
+fn within(roi: &Option<Roi>) -> String {
+    roi.as_ref()
+        .map_or(String::new(), |roi| format!(" within the roi {roi}"))
+}

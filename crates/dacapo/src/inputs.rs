@@ -1,0 +1,92 @@
+//! The inputs of a validation in the store, beside what is made of them: kept once, and again when their
+//! source has changed.
+
+use ndarray::Array3;
+
+use dacapo_array::{ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Coordinate, Roi};
+use dacapo_blockwise::BlockGrid;
+use dacapo_store::{ArrayStore, InputIdentity, LocalArrayIdentifier, LocalStore, Provenance, input_identity};
+
+use crate::Result;
+use crate::dataset::Dataset;
+use crate::validate::{create, write_volume};
+
+/// Raw is copied in blocks of this many voxels along each axis.
+const BLOCK: i64 = 128;
+
+/// Keeps a dataset's raw in `roi`, and its truth as the array `truth_spec` says, as
+/// `validation.zarr/inputs/<dataset>/{raw,gt}`. Returns what identifies the raw.
+///
+/// A copy that is there is compared by its content, not by its date: one that a kill left half-written is
+/// written anew, as is one whose source has changed.
+pub(crate) fn keep(
+    store: &LocalStore,
+    run: &str,
+    dataset: &Dataset,
+    roi: &Roi,
+    truth: &Array3<u64>,
+    truth_spec: &ArraySpec,
+) -> Result<InputIdentity> {
+    let (raw, gt) = store.arrays.validation_input_arrays(run, Some(&dataset.name))?;
+    let identity = input_identity(&dataset.raw_address, &*dataset.raw, roi)?;
+    if !is_copy(store, &raw, &identity)? {
+        let spec = ArraySpec {
+            roi: roi.clone(),
+            ..dataset.raw.spec().clone()
+        };
+        let mut provenance = Provenance::new(run);
+        provenance.input = Some(identity.clone());
+        copy(
+            &*dataset.raw,
+            &create(store, &raw, &spec, provenance.attributes(), None)?,
+        )?;
+    }
+    let is_kept = store.arrays.exists(&gt)? && {
+        let kept = store.arrays.open(&gt)?;
+        kept.spec() == truth_spec && kept.read_all()?.cast::<u64>()?.iter().eq(truth.iter())
+    };
+    if !is_kept {
+        let mut provenance = Provenance::new(run);
+        provenance.input = Some(InputIdentity {
+            source: dataset.labels_address.clone(),
+            content: hash(truth),
+            ..identity.clone()
+        });
+        write_volume(store, &gt, truth_spec, &provenance, truth)?;
+    }
+    Ok(identity)
+}
+
+fn hash(truth: &Array3<u64>) -> String {
+    let bytes: Vec<u8> = truth.iter().flat_map(|label| label.to_le_bytes()).collect();
+    dacapo_store::provenance::hash(&bytes)
+}
+
+/// Whether `array` is there, says that it is a copy of this, and is one.
+fn is_copy(store: &LocalStore, array: &LocalArrayIdentifier, identity: &InputIdentity) -> Result<bool> {
+    if !store.arrays.exists(array)? {
+        return Ok(false);
+    }
+    let kept = store.arrays.open(array)?;
+    let said = Provenance::from_attributes(kept.attributes())?.and_then(|provenance| provenance.input);
+    Ok(said.as_ref() == Some(identity) && {
+        let found = input_identity(&identity.source, &kept, &kept.spec().roi)?;
+        found == *identity
+    })
+}
+
+/// Copies what `to` covers, block by block.
+fn copy(from: &dyn ArrayRead, to: &dyn ArrayWrite) -> Result<()> {
+    let spec = to.spec();
+    let dims = spec.spatial_dims();
+    let zero = Coordinate::splat(dims, 0);
+    let block = Coordinate::from_voxels(&vec![BLOCK; dims], &spec.voxel_size);
+    // From the array's own first voxel, which need not lie on a multiple of the voxel size.
+    let total = Roi::new(zero.clone(), spec.roi.shape.clone());
+    let grid = BlockGrid::new(total, block, zero.clone(), zero, spec.voxel_size.clone())?;
+    for block in grid.iter() {
+        let roi = block.write_roi.shift(spec.roi.begin());
+        to.write(&roi, &from.read(&roi)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! The options of a machine rather than of a run: where runs are kept, what they may use. Which file they come
+//! from is decided here; the environment is read by the caller.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::suggestion;
+use crate::{Error, Result};
+
+/// What `dacapo.yaml` says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Options {
+    /// The folder that has every run. A relative one is meant from the file's own folder.
+    pub runs_base_dir: Option<PathBuf>,
+    /// What the computation may use.
+    pub compute: Compute,
+}
+
+/// What the computation may use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Compute {
+    /// Threads; default: as many as the machine has cores.
+    pub threads: Option<usize>,
+}
+
+/// The keys of ours, and those that the Python original writes into the same file, which are passed over.
+const KEYS: [&str; 6] = [
+    "runs_base_dir",
+    "compute",
+    "type",
+    "compute_context",
+    "mongo_db_host",
+    "mongo_db_name",
+];
+
+/// Where the options file is looked for, in order: what `DACAPO_OPTIONS_FILE` names, then `dacapo.yaml` in the
+/// working directory, the home directory, and `.config/dacapo` under it.
+pub fn options_places(
+    variable: Option<&Path>,
+    working_directory: &Path,
+    home: Option<&Path>,
+) -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> = variable
+        .map(|path| working_directory.join(path))
+        .into_iter()
+        .collect();
+    places.push(working_directory.join("dacapo.yaml"));
+    if let Some(home) = home {
+        places.extend([home.join("dacapo.yaml"), home.join(".config/dacapo/dacapo.yaml")]);
+    }
+    places
+}
+
+/// The options of the first of [`options_places`] that is there, with its path; the defaults without one.
+///
+/// # Errors
+/// [`Error::Io`] if `variable` names a file that is not there or cannot be read, [`Error::Options`] if it is
+/// not what it should be.
+pub fn find_options(
+    variable: Option<&Path>,
+    working_directory: &Path,
+    home: Option<&Path>,
+) -> Result<(Options, Option<PathBuf>)> {
+    for (index, path) in options_places(variable, working_directory, home)
+        .into_iter()
+        .enumerate()
+    {
+        let is_named = variable.is_some() && index == 0;
+        if is_named || path.is_file() {
+            return Ok((read(&path)?, Some(path)));
+        }
+    }
+    Ok((Options::default(), None))
+}
+
+fn read(path: &Path) -> Result<Options> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::io("read the options", path, source))?;
+    let refuse = |message: String| Error::Options {
+        path: path.to_owned(),
+        message,
+    };
+    if text.trim().is_empty() {
+        return Ok(Options::default());
+    }
+    let document: serde_json::Value = serde_saphyr::from_str(&text).map_err(|e| refuse(e.to_string()))?;
+    for key in document.as_object().into_iter().flat_map(|map| map.keys()) {
+        if !KEYS.contains(&key.as_str()) {
+            return Err(refuse(format!(
+                "{key}: unknown key{}",
+                suggestion(key, &KEYS[..2])
+            )));
+        }
+    }
+    let mut options: Options = serde_json::from_value(document).map_err(|e| refuse(e.to_string()))?;
+    if options.compute.threads == Some(0) {
+        return Err(refuse("compute.threads: at least 1".to_owned()));
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    options.runs_base_dir = options.runs_base_dir.map(|base| folder.join(base));
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_first_place_that_has_a_file_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let (working, home) = (dir.path().join("work"), dir.path().join("home"));
+        fs::create_dir_all(&working).unwrap();
+        fs::create_dir_all(home.join(".config/dacapo")).unwrap();
+        let find = |variable: Option<&Path>| find_options(variable, &working, Some(&home));
+        assert_eq!(find(None).unwrap(), (Options::default(), None));
+        let base = |place: &Path| {
+            let (options, found) = find(None).unwrap();
+            assert_eq!(found.as_deref(), Some(place));
+            options.runs_base_dir.unwrap()
+        };
+        let last = home.join(".config/dacapo/dacapo.yaml");
+        fs::write(&last, "runs_base_dir: /last").unwrap();
+        assert_eq!(base(&last), Path::new("/last"));
+        fs::write(home.join("dacapo.yaml"), "runs_base_dir: /home").unwrap();
+        assert_eq!(base(&home.join("dacapo.yaml")), Path::new("/home"));
+        fs::write(working.join("dacapo.yaml"), "runs_base_dir: runs\ntype: files").unwrap();
+        assert_eq!(base(&working.join("dacapo.yaml")), working.join("runs"));
+        fs::write(working.join("named.yaml"), "compute: {threads: 2}").unwrap();
+        assert_eq!(
+            find(Some(Path::new("named.yaml"))).unwrap().0.compute.threads,
+            Some(2)
+        );
+        assert!(matches!(
+            find(Some(Path::new("none.yaml"))),
+            Err(Error::Io { .. })
+        ));
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mistake = |text: &str| {
+            fs::write(dir.path().join("dacapo.yaml"), text).unwrap();
+            find_options(None, dir.path(), None).unwrap_err().to_string()
+        };
+        assert!(mistake("runs_base: x").contains("did you mean `runs_base_dir`?"));
+        assert!(mistake("compute: {threads: 0}").contains("compute.threads: at least 1"));
+        assert!(mistake("compute: {thread: 1}").contains("thread"));
+    }
+}

@@ -1,0 +1,249 @@
+//! What a config comes to: the task built, the network's shapes known, every dataset open. All that can be
+//! found wrong before a run begins is found here; nothing is written.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dacapo_array::{
+    ArrayAddress, ArrayRead, ArraySpec, Coordinate, DType, MemoryArray, NdData, Roi, open_array,
+};
+use dacapo_nn::{Activation, Loss, NetworkSpec};
+use dacapo_tasks::{Task, TaskConfig};
+
+use crate::config::{RunConfig, suggestion};
+use crate::dataset::{Dataset, Open};
+use crate::{Error, Result, synthetic};
+
+/// The network's shapes, in voxels along the spatial axes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shapes {
+    /// What it is given in training.
+    pub input: Vec<usize>,
+    /// What it predicts from that.
+    pub output: Vec<usize>,
+    /// Channels of raw.
+    pub input_channels: usize,
+    /// Predicted voxels per voxel of input.
+    pub upsampling: Vec<usize>,
+}
+
+impl Shapes {
+    /// Those of a config's network in training.
+    ///
+    /// # Errors
+    /// [`Error::Network`] if the network cannot take its input shape, naming the nearest that it can.
+    pub fn training(config: &RunConfig) -> Result<Self> {
+        Self::for_input(config, &config.architecture.unet().input_shape)
+    }
+
+    /// Those of a config's network for another input.
+    ///
+    /// # Errors
+    /// As [`Shapes::training`].
+    pub fn for_input(config: &RunConfig, input: &[usize]) -> Result<Self> {
+        let unet = config.architecture.unet();
+        let output = unet.output_shape(input)?;
+        let upsampling = unet.output_scale();
+        // Half of what is lost has to be whole voxels of raw, or predictions would lie between its voxels.
+        let centred = (0..input.len()).all(|a| {
+            let lost = (input[a] * upsampling[a]).checked_sub(output[a]);
+            lost.is_some_and(|lost| lost.is_multiple_of(2 * upsampling[a]))
+        });
+        if !centred {
+            let reason =
+                format!("its output of {output:?} voxels does not lie on the grid of its input {input:?}");
+            return Err(Error::Shape {
+                what: "architecture".to_owned(),
+                reason,
+            });
+        }
+        Ok(Self {
+            input: input.to_vec(),
+            output,
+            input_channels: unet.fmaps_in,
+            upsampling,
+        })
+    }
+
+    /// Spatial axes.
+    pub fn dims(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Voxel size of predictions from raw of `voxel_size`, in world units.
+    pub fn output_voxel_size(&self, voxel_size: &Coordinate) -> Coordinate {
+        let factors = self.upsampling.iter().map(|&f| f as i64);
+        voxel_size / &Coordinate::new(factors)
+    }
+
+    /// Size of the output in world units, for raw of `voxel_size`.
+    pub fn output_size(&self, voxel_size: &Coordinate) -> Coordinate {
+        Coordinate::from_voxels(&signed(&self.output), &self.output_voxel_size(voxel_size))
+    }
+
+    /// What the input has more than the output on each side, in voxels of raw.
+    pub fn context(&self) -> Vec<i64> {
+        let along = |a: usize| (self.input[a] - self.output[a] / self.upsampling[a]) as i64 / 2;
+        (0..self.dims()).map(along).collect()
+    }
+}
+
+/// A config with everything that it names, ready to train and validate.
+pub struct Plan {
+    /// The config.
+    pub config: RunConfig,
+    /// The network's shapes in training.
+    pub shapes: Shapes,
+    /// What its predictions mean.
+    pub task: Box<dyn Task>,
+    /// To train on.
+    pub train: Vec<Dataset>,
+    /// To validate on.
+    pub validate: Vec<Dataset>,
+}
+
+/// Everything that can be said of a config before it runs, its data opened. A synthetic volume that is not
+/// there yet is made in memory.
+///
+/// # Errors
+/// What is wrong; all of it in [`Error::Several`] if there is more than one thing.
+pub fn check(config: &RunConfig) -> Result<Plan> {
+    let Some(made) = config
+        .data
+        .synthetic
+        .as_ref()
+        .filter(|made| !Path::new(&made.container).exists())
+    else {
+        return Plan::open(config);
+    };
+    // Cheap checks first.
+    Plan::prepare(config)?;
+    let volume = synthetic::generate(made);
+    let roi = synthetic::roi(made)?;
+    let array = |dtype, data| -> dacapo_array::Result<Arc<dyn ArrayRead>> {
+        let spec = ArraySpec::new(roi.clone(), synthetic::voxel_size(made)?, dtype);
+        Ok(Arc::new(MemoryArray::new(spec, data)?))
+    };
+    let raw = array(DType::U8, NdData::U8(volume.raw.into_dyn()))?;
+    let labels = array(DType::U64, NdData::U64(volume.labels.into_dyn()))?;
+    Plan::open_with(config, &|address| match address.dataset.as_str() {
+        "raw" if address.container == Path::new(&made.container) => Ok(raw.clone()),
+        "labels" if address.container == Path::new(&made.container) => Ok(labels.clone()),
+        _ => open_array(address),
+    })
+}
+
+impl Plan {
+    /// The plan of a config whose data is all there.
+    ///
+    /// # Errors
+    /// As [`check`].
+    pub fn open(config: &RunConfig) -> Result<Self> {
+        Self::open_with(config, &|address: &ArrayAddress| open_array(address))
+    }
+
+    fn open_with(config: &RunConfig, open: Open) -> Result<Self> {
+        let (shapes, task) = Self::prepare(config)?;
+        let (mut train, mut validate, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        for (datasets, opened, to_train) in [
+            (&config.data.train, &mut train, true),
+            (&config.data.validate, &mut validate, false),
+        ] {
+            for dataset in datasets {
+                let dataset = Dataset::open(dataset, config.data.intensity, &shapes, open);
+                match dataset.and_then(|d| {
+                    if to_train {
+                        d.check_labelled().map(|()| d)
+                    } else {
+                        Ok(d)
+                    }
+                }) {
+                    Ok(dataset) => opened.push(dataset),
+                    Err(error) => errors.push(error),
+                }
+            }
+        }
+        if let Some(first) = train.first() {
+            let expected = first.raw.spec().voxel_size.clone();
+            for dataset in train.iter().chain(&validate) {
+                let found = dataset.raw.spec().voxel_size.clone();
+                if found != expected {
+                    let (dataset, first) = (dataset.name.clone(), first.name.clone());
+                    errors.push(Error::MixedVoxelSizes {
+                        dataset,
+                        found,
+                        first,
+                        expected: expected.clone(),
+                    });
+                }
+            }
+        }
+        match errors.len() {
+            0 => Ok(Self {
+                config: config.clone(),
+                shapes,
+                task,
+                train,
+                validate,
+            }),
+            1 => Err(errors.swap_remove(0)),
+            _ => Err(Error::Several { errors }),
+        }
+    }
+
+    /// Network and task, without data.
+    fn prepare(config: &RunConfig) -> Result<(Shapes, Box<dyn Task>)> {
+        dacapo_store::RunName::new(&config.name)?;
+        for dataset in &config.data.validate {
+            dacapo_store::DatasetName::new(&dataset.name)?;
+        }
+        let shapes = Shapes::training(config)?;
+        let task = config.task.build(shapes.dims())?;
+        if let Some(name) = &config.validation.criterion {
+            let known: Vec<&str> = task.criteria().iter().map(|criterion| criterion.name).collect();
+            if !known.contains(&name.as_str()) {
+                let suggestion = suggestion(name, &known);
+                return Err(Error::Criterion {
+                    name: name.clone(),
+                    suggestion,
+                });
+            }
+        }
+        crate::tiles::Tiling::of(config)?;
+        Ok((shapes, task))
+    }
+
+    /// The network to build.
+    pub fn network(&self) -> NetworkSpec {
+        network_spec(&self.config, &*self.task)
+    }
+}
+
+/// The network that a config describes, with the head that its task asks for.
+pub(crate) fn network_spec(config: &RunConfig, task: &dyn Task) -> NetworkSpec {
+    let head = task.head();
+    NetworkSpec {
+        architecture: config.architecture.unet().clone(),
+        out_channels: head.channels,
+        activation: match head.activation {
+            dacapo_tasks::Activation::Sigmoid => Activation::Sigmoid,
+            dacapo_tasks::Activation::None => Activation::None,
+        },
+        loss: match task.loss() {
+            dacapo_tasks::LossKind::BceWithLogits => Loss::BceWithLogits,
+            dacapo_tasks::LossKind::Mse => Loss::Mse,
+        },
+        optimizer: config.trainer.optimizer.clone(),
+        clip_gradient_norm: config.trainer.clip_gradient_norm,
+        seed: config.seed,
+    }
+}
+
+pub(crate) fn signed(shape: &[usize]) -> Vec<i64> {
+    shape.iter().map(|&n| n as i64).collect()
+}
+
+/// A spatial shape as that of a volume: 2D has a depth of 1.
+pub(crate) fn volume_shape(shape: &[usize]) -> [usize; 3] {
+    std::array::from_fn(|axis| (axis + shape.len()).checked_sub(3).map_or(1, |a| shape[a]))
+}

@@ -1,0 +1,196 @@
+//! Prediction of any array with a trained network.
+
+use std::fmt;
+use std::str::FromStr;
+
+use dacapo_array::{ArrayAddress, CreateOptions, Roi, ZarrArray, open_array};
+use dacapo_nn::Engine;
+use dacapo_store::{LocalStore, Provenance, StatsStore, WeightsStore};
+
+use crate::best::{best_iteration, latest_scores};
+use crate::dataset::default_range;
+use crate::observer::Observer;
+use crate::plan::{Shapes, network_spec};
+use crate::tiles::{Job, Tiling, predictable, prediction_spec};
+use crate::window::spatial_shape;
+use crate::{Error, Result, checkpoint, load_run};
+
+/// Which checkpoint to use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IterationChoice {
+    /// The one with the best validation score.
+    #[default]
+    Best,
+    /// The last.
+    Latest,
+    /// That of this iteration.
+    Number(u64),
+}
+
+impl FromStr for IterationChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "best" => Ok(Self::Best),
+            "latest" => Ok(Self::Latest),
+            number => number
+                .parse()
+                .map(Self::Number)
+                .map_err(|_| format!("`{number}` is not an iteration: a number, best, or latest")),
+        }
+    }
+}
+
+impl fmt::Display for IterationChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Best => f.write_str("best"),
+            Self::Latest => f.write_str("latest"),
+            Self::Number(iteration) => iteration.fmt(f),
+        }
+    }
+}
+
+/// What to predict, and where to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PredictRequest {
+    /// Raw.
+    pub input: ArrayAddress,
+    /// The array to make.
+    pub output: ArrayAddress,
+    /// Which weights to use.
+    pub iteration: IterationChoice,
+    /// The part to predict, in world units; all of the input without one.
+    pub roi: Option<Roi>,
+    /// Replace an array that is there.
+    pub overwrite: bool,
+}
+
+/// What was predicted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predicted {
+    /// The iteration whose weights were used.
+    pub iteration: u64,
+    /// What was predicted, in world units.
+    pub roi: Roi,
+    /// The shape of the array: channels and voxels.
+    pub shape: Vec<usize>,
+}
+
+/// Predicts an array of any size block by block.
+///
+/// # Errors
+/// Before anything is written: [`Error::NoRun`], [`Error::NoCheckpoint`], an input that does not fit the
+/// network, a Roi apart from it. Later: [`Error::Blocks`], [`Error::Interrupted`]; the array is then there,
+/// but not all of it.
+pub fn predict(
+    store: &LocalStore,
+    run: &str,
+    request: &PredictRequest,
+    engine: &dyn Engine,
+    observer: &dyn Observer,
+) -> Result<Predicted> {
+    let config = load_run(store, run)?;
+    let dims = config.architecture.unet().dims();
+    let task = config.task.build(dims)?;
+    let iteration = choose(store, run, request.iteration)?;
+
+    let raw = open_array(&request.input)?;
+    let spec = raw.spec();
+    let input = request.input.to_string();
+    let found = spec.spatial_dims();
+    if found != dims {
+        return Err(Error::Dimensions {
+            dataset: input,
+            what: "raw",
+            found,
+            expected: dims,
+        });
+    }
+    let training = Shapes::training(&config)?;
+    let (found, expected) = (spec.channels.iter().product(), training.input_channels);
+    if found != expected {
+        return Err(Error::Channels {
+            dataset: input,
+            found,
+            expected,
+        });
+    }
+    let Some(intensity) = config.data.intensity.or_else(|| default_range(spec.dtype)) else {
+        return Err(Error::IntensityRange {
+            dataset: input,
+            dtype: spec.dtype,
+        });
+    };
+    let roi = predictable(spec, request.roi.as_ref().unwrap_or(&spec.roi));
+    if roi.is_empty() {
+        let labels = request.roi.clone().unwrap_or_else(|| spec.roi.clone());
+        return Err(Error::RoiApart {
+            input,
+            roi: labels,
+            array: spec.roi.clone(),
+        });
+    }
+    let head = task.head();
+    let output_spec = prediction_spec(
+        &training,
+        spec,
+        roi.clone(),
+        head.channels,
+        task.prediction_dtype(),
+    );
+    let tiling = Tiling::fitted(&config, &spatial_shape(&output_spec))?;
+
+    let mut network = engine.build(&network_spec(&config, &*task))?;
+    checkpoint::load(store, run, iteration, &mut *network)?;
+    let mut provenance = Provenance::new(run);
+    provenance.iteration = Some(iteration);
+    provenance.config_hash = Some(config.hash()?);
+    provenance.weights_hash = Some(dacapo_store::provenance::hash(
+        &store.weights.load(run, iteration)?,
+    ));
+    let mut attributes = provenance.attributes();
+    attributes.insert("channel_names".to_owned(), head.channel_names.into());
+    let chunk = std::iter::once(head.channels)
+        .chain(tiling.write_shape())
+        .collect();
+    let options = CreateOptions {
+        chunk_shape: Some(chunk),
+        overwrite: request.overwrite,
+        attributes,
+        ..CreateOptions::default()
+    };
+    let output = ZarrArray::create(&request.output, &output_spec, &options)?;
+    Job {
+        raw: &*raw,
+        intensity,
+        output: &output,
+        tiling: &tiling,
+    }
+    .run(&mut *network, observer)?;
+    Ok(Predicted {
+        iteration,
+        roi,
+        shape: output_spec.shape(),
+    })
+}
+
+/// The iteration that was chosen, if it has a checkpoint.
+fn choose(store: &LocalStore, run: &str, choice: IterationChoice) -> Result<u64> {
+    let there = store.weights.iterations(run)?;
+    match choice {
+        IterationChoice::Latest => checkpoint::latest(run, &there),
+        IterationChoice::Number(wanted) => checkpoint::existing(run, wanted, &there),
+        IterationChoice::Best => {
+            let config = load_run(store, run)?;
+            let task = config.task.build(config.architecture.unet().dims())?;
+            let best = best_iteration(&config, &*task, &latest_scores(store.stats.scores(run)?));
+            best.filter(|best| there.contains(best))
+                .ok_or_else(|| Error::NoCheckpoint {
+                    run: run.to_owned(),
+                    what: "validated checkpoint; name an iteration, or `latest`".to_owned(),
+                })
+        }
+    }
+}

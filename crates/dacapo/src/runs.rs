@@ -1,0 +1,163 @@
+//! What runs there are, and how far they are.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use dacapo_store::{ConfigStore, LocalStore, RunLease, StatsStore, WeightsStore};
+
+use crate::best::{Best, best_of, latest_scores};
+use crate::config::{Format, RunConfig, parse_config, suggestion};
+use crate::{Error, Result};
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RunState {
+    /// No step is done.
+    New,
+    /// A process works on it.
+    Running {
+        /// Which one.
+        holder: String,
+    },
+    /// Begun, not done, and nobody works on it.
+    Interrupted,
+    /// Every step is done.
+    Finished,
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "new",
+            Self::Running { .. } => "running",
+            Self::Interrupted => "interrupted",
+            Self::Finished => "finished",
+        })
+    }
+}
+
+/// A run at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunSummary {
+    /// Its name.
+    pub name: String,
+    /// How far it is.
+    #[serde(flatten)]
+    pub state: RunState,
+    /// Steps done: while it is being trained those that are recorded, otherwise those that a checkpoint keeps.
+    pub iterations: u64,
+    /// Steps when done.
+    pub total: u64,
+    /// Iterations that have a checkpoint.
+    pub checkpoints: Vec<u64>,
+    /// The best scores so far.
+    pub best: Vec<Best>,
+    /// Its size on disk.
+    pub bytes: u64,
+    /// Why the above may be incomplete.
+    pub problem: Option<String>,
+}
+
+/// The config of a run, as it is stored.
+///
+/// # Errors
+/// [`Error::NoRun`], naming those that there are; [`Error::Config`] if it cannot be read.
+pub fn load_run(store: &LocalStore, run: &str) -> Result<RunConfig> {
+    match store.configs.load_run(run)? {
+        Some(yaml) => parse_config(&yaml, Format::Yaml, &store.configs.path(run)?),
+        None => {
+            let known = store.configs.runs()?;
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let suggestion = if known.is_empty() {
+                String::new()
+            } else {
+                suggestion(run, &known)
+            };
+            Err(Error::NoRun {
+                run: run.to_owned(),
+                base: store.base().to_owned(),
+                suggestion,
+            })
+        }
+    }
+}
+
+/// Every run of a base directory, by name. A damaged run does not hide the others: its `problem` is told.
+///
+/// # Errors
+/// If the base directory cannot be read.
+pub fn runs(store: &LocalStore) -> Result<Vec<RunSummary>> {
+    store
+        .configs
+        .runs()?
+        .iter()
+        .map(|run| summary(store, run))
+        .collect()
+}
+
+/// One run at a glance.
+///
+/// # Errors
+/// [`Error::NoRun`] if it is not there.
+pub fn summary(store: &LocalStore, run: &str) -> Result<RunSummary> {
+    let mut summary = RunSummary {
+        name: run.to_owned(),
+        state: RunState::New,
+        iterations: 0,
+        total: 0,
+        checkpoints: Vec::new(),
+        best: Vec::new(),
+        bytes: size(&store.run_dir(run)?),
+        problem: None,
+    };
+    match fill(store, &mut summary) {
+        Err(error @ Error::NoRun { .. }) => return Err(error),
+        Err(error) => summary.problem = Some(error.to_string()),
+        Ok(()) => {}
+    }
+    Ok(summary)
+}
+
+fn fill(store: &LocalStore, summary: &mut RunSummary) -> Result<()> {
+    let run = summary.name.clone();
+    let config = load_run(store, &run)?;
+    summary.total = config.num_iterations;
+    summary.checkpoints = store.weights.iterations(&run)?;
+    let kept = summary.checkpoints.last().copied().unwrap_or(0);
+    let holder = RunLease::holder(store.base(), &run)?;
+    summary.iterations = match &holder {
+        Some(_) => store
+            .stats
+            .training(&run)?
+            .last()
+            .map_or(kept, |stat| stat.iteration.max(kept)),
+        None => kept,
+    };
+    summary.state = match holder {
+        Some(holder) => RunState::Running {
+            holder: holder.to_string(),
+        },
+        None if kept >= config.num_iterations => RunState::Finished,
+        None if kept == 0 && store.stats.training(&run)?.is_empty() => RunState::New,
+        None => RunState::Interrupted,
+    };
+    let task = config.task.build(config.architecture.unet().dims())?;
+    summary.best = best_of(&config, &*task, &latest_scores(store.stats.scores(&run)?));
+    Ok(())
+}
+
+/// Bytes of all files under a folder. What vanishes meanwhile does not count.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}

@@ -1,0 +1,272 @@
+//! Random crops that contain labels, varied and turned into batches: each a function of (seed, iteration,
+//! sample) alone, prepared on threads of their own.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+use ndarray::{Array3, Array4, Axis, s};
+
+use dacapo_array::{Coordinate, Roi};
+use dacapo_nn::{Batch, Tensor};
+use dacapo_tasks::Targets;
+
+use crate::augment::{IntensityChange, Symmetry};
+use crate::dataset::{Dataset, Labelled, crop_range};
+use crate::plan::{Plan, volume_shape};
+use crate::random::{Purpose, Random};
+use crate::{Error, Result};
+
+/// Crops that are looked at for one sample before giving up.
+const TRIES: u32 = 500;
+
+/// Where a sample was cut out, before it was turned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Crop {
+    /// The dataset's name.
+    pub dataset: String,
+    /// What the network predicts, in world units.
+    pub roi: Roi,
+    /// What the network is given, in world units.
+    pub input_roi: Roi,
+}
+
+/// A batch, and what it was made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingBatch {
+    /// What the network gets.
+    pub tensors: Batch,
+    /// The labels of each sample (z, y, x), turned as it was.
+    pub labels: Vec<Array3<u64>>,
+    /// Where each sample comes from.
+    pub crops: Vec<Crop>,
+}
+
+/// Makes batches.
+pub struct Sampler<'a> {
+    plan: &'a Plan,
+}
+
+struct Sample {
+    input: Array4<f32>,
+    labels: Array3<u64>,
+    targets: Targets,
+    crop: Crop,
+}
+
+impl<'a> Sampler<'a> {
+    /// Of the plan's training datasets.
+    pub fn new(plan: &'a Plan) -> Self {
+        Self { plan }
+    }
+
+    /// The batch of a step: the same for the same config, whenever and wherever it is asked for.
+    ///
+    /// # Errors
+    /// [`Error::TooFewLabelled`] if no crop is labelled enough; from reading the data.
+    pub fn batch(&self, iteration: u64) -> Result<TrainingBatch> {
+        let count = self.plan.config.trainer.batch_size;
+        let samples: Vec<Sample> = (0..count as u32)
+            .map(|index| self.sample(iteration, index))
+            .collect::<Result<_>>()?;
+        let dims = self.plan.shapes.dims();
+        let tensors = Batch {
+            input: stack(dims, samples.iter().map(|sample| &sample.input)),
+            target: stack(dims, samples.iter().map(|sample| &sample.targets.target)),
+            weight: stack(dims, samples.iter().map(|sample| &sample.targets.weight)),
+        };
+        let (labels, crops) = samples
+            .into_iter()
+            .map(|sample| (sample.labels, sample.crop))
+            .unzip();
+        Ok(TrainingBatch {
+            tensors,
+            labels,
+            crops,
+        })
+    }
+
+    fn sample(&self, iteration: u64, index: u32) -> Result<Sample> {
+        let Plan {
+            config, shapes, task, ..
+        } = self.plan;
+        let draw = |purpose| Random::new(config.seed, iteration, index, purpose);
+        let mut place = draw(Purpose::Crop);
+        let dataset = self.dataset(&mut place);
+        let voxel_size = &dataset.raw.spec().voxel_size;
+        let augment = &config.trainer.augment;
+        let mut change = draw(Purpose::Augment);
+        let symmetry = Symmetry::draw(augment, self.axis_kinds(voxel_size), &mut change);
+        let intensity = IntensityChange::draw(augment, &mut change);
+
+        let (before, after) = task.label_context();
+        let room = symmetry.source_context(before, after);
+        let (begin, labelled) = self.labelled_crop(dataset, room, &mut place)?;
+
+        let raw = dataset.input(&begin, &shapes.input)?;
+        let turned: Vec<Array3<f32>> = raw
+            .outer_iter()
+            .map(|channel| {
+                let mut channel = symmetry.apply(channel);
+                intensity.apply(channel.view_mut(), config.seed, iteration, index);
+                channel
+            })
+            .collect();
+        let views: Vec<_> = turned.iter().map(|channel| channel.view()).collect();
+        #[allow(clippy::expect_used, reason = "every channel of one array has the same shape")]
+        let input = ndarray::stack(Axis(0), &views).expect("equal shapes");
+
+        let labels = symmetry.apply(labelled.labels.view());
+        let known = symmetry.apply(labelled.known.view());
+        let targets = task.targets(labels.view(), known.view())?;
+        let inner = inner(&labels, before, after);
+        Ok(Sample {
+            input,
+            labels: inner,
+            targets,
+            crop: self.crop(dataset, &begin),
+        })
+    }
+
+    fn dataset(&self, random: &mut Random) -> &'a Dataset {
+        let datasets = &self.plan.train;
+        let total: f64 = datasets.iter().map(|dataset| dataset.weight).sum();
+        let mut left = random.unit() * total;
+        let chosen = datasets.iter().find(|dataset| {
+            left -= dataset.weight;
+            left < 0.0
+        });
+        chosen.unwrap_or(&datasets[datasets.len() - 1])
+    }
+
+    /// A crop that is labelled enough: where its raw begins in voxels of the raw array, and its labels with
+    /// `room` voxels around what is predicted.
+    fn labelled_crop(
+        &self,
+        dataset: &Dataset,
+        room: ([usize; 3], [usize; 3]),
+        random: &mut Random,
+    ) -> Result<(Vec<i64>, Labelled)> {
+        let shapes = &self.plan.shapes;
+        let (before, after) = room;
+        let flat = 3 - shapes.dims();
+        let spec = dataset.raw.spec();
+        let voxel_size = shapes.output_voxel_size(&spec.voxel_size);
+        let grown: Vec<usize> = shapes
+            .output
+            .iter()
+            .enumerate()
+            .map(|(a, n)| before[flat + a] + n + after[flat + a])
+            .collect();
+        let back: Vec<i64> = before[flat..].iter().map(|&n| -(n as i64)).collect();
+        let fraction = self.plan.config.trainer.min_labelled;
+        let ranges = crop_range(dataset, shapes);
+        for _ in 0..TRIES {
+            let begin: Vec<i64> = ranges
+                .iter()
+                .map(|&(low, high)| low + random.below((high - low + 1) as u64) as i64)
+                .collect();
+            let from = self.crop(dataset, &begin).roi.begin() + &Coordinate::from_voxels(&back, &voxel_size);
+            let labelled = dataset.labelled(&from, &grown, &voxel_size)?;
+            let labels = inner(&labelled.labels, before, after);
+            let known = inner(&labelled.known, before, after);
+            let count = labels
+                .iter()
+                .zip(&known)
+                .filter(|&(&label, &known)| known && label != 0)
+                .count();
+            if count as f64 >= fraction * labels.len() as f64 {
+                return Ok((begin, labelled));
+            }
+        }
+        Err(Error::TooFewLabelled {
+            dataset: dataset.name.clone(),
+            fraction,
+            tries: TRIES,
+        })
+    }
+
+    fn crop(&self, dataset: &Dataset, begin: &[i64]) -> Crop {
+        let shapes = &self.plan.shapes;
+        let spec = dataset.raw.spec();
+        let voxels = |n: &[i64]| Coordinate::from_voxels(n, &spec.voxel_size);
+        let begin = spec.roi.begin() + &voxels(begin);
+        let output = &begin + &voxels(&shapes.context());
+        Crop {
+            dataset: dataset.name.clone(),
+            roi: Roi::new(output, shapes.output_size(&spec.voxel_size)),
+            input_roi: Roi::new(begin, voxels(&crate::plan::signed(&shapes.input))),
+        }
+    }
+
+    /// Axes that may be exchanged have the same number: same lengths of input and output, same voxel size.
+    fn axis_kinds(&self, voxel_size: &Coordinate) -> [usize; 3] {
+        let shapes = &self.plan.shapes;
+        let dims = shapes.dims();
+        let axis = |a: usize| {
+            (
+                shapes.input[a],
+                shapes.output[a],
+                voxel_size.iter().nth(a),
+                shapes.upsampling[a],
+            )
+        };
+        std::array::from_fn(|a| match (a + dims).checked_sub(3) {
+            Some(a) => (0..dims).position(|other| axis(other) == axis(a)).unwrap_or(a),
+            None => usize::MAX,
+        })
+    }
+}
+
+/// Batches in order, made by `workers` threads while they are used. Each thread is at most one batch ahead of
+/// the one that it is asked for.
+pub fn with_batches<T>(
+    sampler: &Sampler,
+    start: u64,
+    end: u64,
+    workers: usize,
+    consume: impl FnOnce(&mut dyn Iterator<Item = Result<TrainingBatch>>) -> Result<T>,
+) -> Result<T> {
+    let workers = workers.max(1) as u64;
+    thread::scope(|scope| {
+        let receivers: Vec<Receiver<Result<TrainingBatch>>> = (0..workers)
+            .map(|worker| {
+                let (send, receive) = sync_channel(1);
+                scope.spawn(move || {
+                    // Worker w makes every batch whose number is w past the start, modulo the workers: their
+                    // order needs no sorting.
+                    let mut mine = (start + worker..end).step_by(workers as usize);
+                    mine.all(|iteration| send.send(sampler.batch(iteration)).is_ok())
+                });
+                receive
+            })
+            .collect();
+        let mut batches = (start..end).map(|iteration| {
+            let worker = ((iteration - start) % workers) as usize;
+            receivers[worker].recv().unwrap_or(Err(Error::WorkerLost))
+        });
+        let result = consume(&mut batches);
+        // Threads that wait to hand over a batch that is not wanted any more end by this.
+        drop(receivers);
+        result
+    })
+}
+
+fn inner<T: Copy>(array: &Array3<T>, before: [usize; 3], after: [usize; 3]) -> Array3<T> {
+    let end: [usize; 3] = std::array::from_fn(|a| array.shape()[a] - after[a]);
+    array
+        .slice(s![before[0]..end[0], before[1]..end[1], before[2]..end[2]])
+        .to_owned()
+}
+
+/// Arrays of one shape as a tensor (samples, channels, spatial axes).
+fn stack<'a>(dims: usize, arrays: impl ExactSizeIterator<Item = &'a Array4<f32>>) -> Tensor {
+    let mut shape = vec![arrays.len()];
+    let mut data = Vec::new();
+    for array in arrays {
+        shape.truncate(1);
+        shape.push(array.shape()[0]);
+        shape.extend(&array.shape()[4 - dims..]);
+        data.extend(array.iter());
+    }
+    Tensor { shape, data }
+}

@@ -1,0 +1,283 @@
+//! How a volume is predicted piece by piece: which pieces, and running the network over them. What the pieces
+//! are for is decided elsewhere.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ndarray::{ArrayViewD, Axis, IxDyn, Slice};
+
+use dacapo_array::{ArrayRead, ArraySpec, ArrayWrite, Coordinate, DType, NdData, Roi, SnapMode};
+use dacapo_blockwise::{Block, BlockGrid, BlockObserver, Failed, Fit, Outcome, run_blocks};
+use dacapo_nn::{Network, Padding, Tensor};
+use dacapo_tasks::PredictionType;
+
+use crate::config::{IntensityRange, RunConfig};
+use crate::dataset::read_input;
+use crate::observer::{Event, Observer};
+use crate::plan::{Shapes, signed};
+use crate::{Error, Result};
+
+/// Reading and writing go on in as many threads beside the network's.
+const THREADS: usize = 2;
+/// A piece may be longer than the default by this part, if fewer of them then cover an axis.
+const STRETCH: f64 = 0.25;
+
+/// The shape of the pieces. Each is one input of the network:
+///
+/// ```text
+/// ├──────────────────────────────────┤  input
+/// ├────┤ context ├──────────────┤       output: what a valid network predicts from it
+///                ├──┤ halo ├──┤         predicted, but cut off
+///                   ├────────┤          written
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tiling {
+    shapes: Shapes,
+    /// Predicted voxels cut off on each side.
+    halo: Vec<usize>,
+}
+
+impl Tiling {
+    /// The pieces that a config asks for, whatever the volume.
+    ///
+    /// # Errors
+    /// [`Error::Network`] for a shape that the network cannot take, [`Error::Shape`] if nothing would be left
+    /// to write.
+    pub fn of(config: &RunConfig) -> Result<Self> {
+        let unet = config.architecture.unet();
+        let block = config
+            .validation
+            .block_shape
+            .clone()
+            .unwrap_or_else(|| unet.eval_input_shape());
+        let shapes = Shapes::for_input(config, &block)?;
+        let halo = config.validation.halo.clone().unwrap_or_else(|| {
+            let part = if unet.padding == Padding::Same {
+                4
+            } else {
+                usize::MAX
+            };
+            shapes
+                .output
+                .iter()
+                .zip(&shapes.upsampling)
+                .map(|(n, f)| n / part / f * f)
+                .collect()
+        });
+        Self::new(shapes, halo)
+    }
+
+    /// The same for a volume of `shape` predicted voxels, with the block fitted to it where the config does not
+    /// fix it: stretched or shrunk so that no piece is mostly outside or done twice.
+    ///
+    /// # Errors
+    /// As [`Tiling::of`].
+    pub fn fitted(config: &RunConfig, shape: &[usize]) -> Result<Self> {
+        let tiling = Self::of(config)?;
+        if config.validation.block_shape.is_some() {
+            return Ok(tiling);
+        }
+        let mut input = tiling.shapes.input.clone();
+        for (axis, written) in tiling.write_shape().into_iter().enumerate() {
+            let pieces = (shape[axis] as f64 / written as f64 - STRETCH).ceil().max(1.0) as usize;
+            let needed = shape[axis].div_ceil(pieces) + 2 * tiling.halo[axis];
+            let mut candidate = tiling.shapes.input.clone();
+            // Not below the training input: there the network has not learned to work.
+            let smallest = config.architecture.unet().input_shape[axis];
+            for length in smallest..=smallest + needed + tiling.shapes.input[axis] {
+                candidate[axis] = length;
+                if Shapes::for_input(config, &candidate).is_ok_and(|shapes| shapes.output[axis] >= needed) {
+                    input[axis] = length;
+                    break;
+                }
+            }
+        }
+        Self::new(Shapes::for_input(config, &input)?, tiling.halo)
+    }
+
+    fn new(shapes: Shapes, halo: Vec<usize>) -> Result<Self> {
+        let refuse = |reason| {
+            Err(Error::Shape {
+                what: "validation.halo".to_owned(),
+                reason,
+            })
+        };
+        if halo.len() != shapes.dims() {
+            return refuse(format!("{halo:?} has not {} lengths", shapes.dims()));
+        }
+        if halo.iter().zip(&shapes.output).any(|(h, n)| 2 * h >= *n) {
+            return refuse(format!(
+                "{halo:?} on each side leaves nothing of the {:?} predicted voxels",
+                shapes.output
+            ));
+        }
+        if halo
+            .iter()
+            .zip(&shapes.upsampling)
+            .any(|(h, f)| !h.is_multiple_of(*f))
+        {
+            return refuse(format!(
+                "{halo:?} are not multiples of the upsampling {:?}",
+                shapes.upsampling
+            ));
+        }
+        Ok(Self { shapes, halo })
+    }
+
+    /// Predicted voxels that one piece adds.
+    pub fn write_shape(&self) -> Vec<usize> {
+        self.shapes
+            .output
+            .iter()
+            .zip(&self.halo)
+            .map(|(n, h)| n - 2 * h)
+            .collect()
+    }
+
+    /// Voxels of raw that one piece reads.
+    pub fn input_shape(&self) -> &[usize] {
+        &self.shapes.input
+    }
+}
+
+/// What of `roi` can be predicted from `raw`: whole voxels of both, in world units.
+pub(crate) fn predictable(raw: &ArraySpec, roi: &Roi) -> Roi {
+    // The grid of predictions has a line wherever that of raw has one.
+    let origin = raw.roi.begin();
+    let back = Coordinate::splat(origin.dims(), 0) - origin;
+    roi.intersect(&raw.roi)
+        .shift(&back)
+        .snap_to_grid(&raw.voxel_size, SnapMode::Shrink)
+        .shift(origin)
+}
+
+/// The prediction of `roi`, as an array: its chunks are the pieces' write regions.
+pub(crate) fn prediction_spec(
+    shapes: &Shapes,
+    raw: &ArraySpec,
+    roi: Roi,
+    channels: usize,
+    kind: PredictionType,
+) -> ArraySpec {
+    let dtype = match kind {
+        PredictionType::U8 => DType::U8,
+        PredictionType::F32 => DType::F32,
+    };
+    ArraySpec::new(roi, shapes.output_voxel_size(&raw.voxel_size), dtype)
+        .with_channels(vec![channels])
+        .with_units(raw.units.clone())
+}
+
+/// A volume to predict.
+pub(crate) struct Job<'a> {
+    pub raw: &'a dyn ArrayRead,
+    pub intensity: IntensityRange,
+    pub output: &'a dyn ArrayWrite,
+    pub tiling: &'a Tiling,
+}
+
+impl Job<'_> {
+    /// Predicts all of the output array. Raw is mirrored where a piece reaches past its border.
+    ///
+    /// # Errors
+    /// [`Error::Blocks`] if pieces failed: the first failure ends the job. [`Error::Interrupted`] if the
+    /// observer asked for it.
+    pub fn run(&self, network: &mut dyn Network, observer: &dyn Observer) -> Result<()> {
+        let spec = self.output.spec();
+        let dims = spec.spatial_dims();
+        let one = Coordinate::splat(dims, 1);
+        let zero = Coordinate::splat(dims, 0);
+        let shape = crate::window::spatial_shape(spec);
+        // In voxels of the prediction, from its first one: no offset can be off this grid.
+        let total = Roi::new(zero.clone(), Coordinate::from_voxels(&signed(&shape), &one));
+        let write = Coordinate::from_voxels(&signed(&self.tiling.write_shape()), &one);
+        let grid = BlockGrid::with_fit(total, write, zero.clone(), zero, one, Fit::Shift)?;
+        observer.event(&Event::PredictionStarted { blocks: grid.len() });
+        let network = Mutex::new((network, Tensor::default()));
+        let watch = Watch {
+            observer,
+            failed: AtomicBool::new(false),
+        };
+        let outcome = run_blocks(&grid, THREADS, &watch, |block| {
+            let result = self.block(block, &network);
+            watch.failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            result
+        });
+        match outcome {
+            Ok(Outcome::Finished { .. }) => Ok(()),
+            Ok(Outcome::Cancelled { .. }) => Err(Error::Interrupted),
+            Err(Failed {
+                mut blocks, total, ..
+            }) => {
+                let failed = blocks.len();
+                let first = Box::new(blocks.swap_remove(0).1);
+                Err(Error::Blocks { failed, total, first })
+            }
+        }
+    }
+
+    fn block(&self, block: &Block, network: &Mutex<(&mut dyn Network, Tensor)>) -> Result<()> {
+        let Tiling { shapes, halo } = self.tiling;
+        let raw = self.raw.spec();
+        let target = self.output.spec();
+        let voxels = |at: &Coordinate| at.floor_div(&Coordinate::splat(at.dims(), 1));
+        let (output_begin, write_begin) = (voxels(block.output_roi.begin()), voxels(block.write_roi.begin()));
+        let write_shape = voxels(&block.write_roi.shape);
+
+        // Where the input begins, in voxels of raw.
+        let first = (target.roi.begin() - raw.roi.begin()).floor_div(&raw.voxel_size);
+        let begin: Vec<i64> = shapes
+            .context()
+            .iter()
+            .enumerate()
+            .map(|(a, context)| {
+                first[a] + (output_begin[a] - halo[a] as i64).div_euclid(shapes.upsampling[a] as i64)
+                    - context
+            })
+            .collect();
+        let input = read_input(self.raw, self.intensity, &begin, &shapes.input)?;
+        let mut shape = vec![1, input.shape()[0]];
+        shape.extend(&shapes.input);
+        let input = Tensor {
+            shape,
+            data: input.into_raw_vec_and_offset().0,
+        };
+
+        let data = {
+            let mut guard = network.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (network, output) = &mut *guard;
+            network.forward(&input, output)?;
+            #[allow(clippy::expect_used, reason = "a tensor has as many values as its shape says")]
+            let mut view =
+                ArrayViewD::from_shape(IxDyn(&output.shape[1..]), &output.data).expect("whole tensor");
+            for axis in 0..halo.len() {
+                // What was predicted begins a halo before the block's output; a shifted block writes only its end.
+                let start = halo[axis] as i64 + write_begin[axis] - output_begin[axis];
+                view.slice_axis_inplace(Axis(axis + 1), Slice::from(start..start + write_shape[axis]));
+            }
+            match target.dtype {
+                DType::U8 => NdData::U8(view.mapv(|p| (p * 255.0).round() as u8)),
+                _ => NdData::F32(view.to_owned()),
+            }
+        };
+        let world = |n: &[i64]| Coordinate::from_voxels(n, &target.voxel_size);
+        let roi = Roi::new(target.roi.begin() + &world(&write_begin), world(&write_shape));
+        Ok(self.output.write(&roi, &data)?)
+    }
+}
+
+/// Tells of blocks, and ends the job after the first that failed.
+struct Watch<'a> {
+    observer: &'a dyn Observer,
+    failed: AtomicBool,
+}
+
+impl BlockObserver for Watch<'_> {
+    fn finished(&self, done: usize, total: usize) {
+        self.observer.event(&Event::Block { done, total });
+    }
+
+    fn cancelled(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.observer.cancelled()
+    }
+}

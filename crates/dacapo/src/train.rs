@@ -1,0 +1,286 @@
+//! Training: steps, and what is kept of them, from the last checkpoint to the end of the run.
+
+use std::time::{Duration, Instant};
+
+use dacapo_nn::{Engine, Network, Tensor};
+use dacapo_store::{ConfigStore, LocalStore, StatsStore, TrainingStat};
+
+use crate::config::{Format, RunConfig, differences, parse_config};
+use crate::observer::{Event, Observer};
+use crate::plan::{Plan, check};
+use crate::sampler::{Sampler, TrainingBatch, with_batches};
+use crate::validate::Validator;
+use crate::{Error, Result, checkpoint, snapshot, synthetic};
+
+/// How to train, beside what the config says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrainOptions {
+    /// Train under this name instead of the config's: a run of its own.
+    pub as_new: Option<String>,
+}
+
+/// How training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrainOutcome {
+    /// All steps are done.
+    Finished {
+        /// How many there are.
+        iteration: u64,
+    },
+    /// The observer asked to stop. A checkpoint was written: training again goes on from here.
+    Interrupted {
+        /// Steps done.
+        iteration: u64,
+    },
+}
+
+/// Trains a run to its end: from its last checkpoint if it was begun before, as if it had never stopped.
+///
+/// Steps count from 1. A step's batch and learning rate are functions of its number; on the CPU engine its
+/// loss is the same to the last bit, however often the run was interrupted before.
+///
+/// # Errors
+/// Before anything is written: whatever [`check`] finds, [`Error::ConfigChanged`] if the run was begun with
+/// another config (a larger `num_iterations` continues it), [`dacapo_store::Error::Held`] if another process
+/// trains it. Later: [`Error::NotFinite`] if the loss is NaN or infinite, with a snapshot of its batch;
+/// [`Error::Store`] if something cannot be written. What is on disk is whole at any time.
+pub fn train(
+    store: &LocalStore,
+    config: &RunConfig,
+    engine: &dyn Engine,
+    observer: &dyn Observer,
+    options: &TrainOptions,
+) -> Result<TrainOutcome> {
+    let mut config = config.clone();
+    if let Some(name) = &options.as_new {
+        config.name.clone_from(name);
+    }
+    refuse_changes(store, &config)?;
+    let plan = check(&config)?;
+    let mut network = engine.build(&plan.network())?;
+
+    let _lease = store.lease(&config.name)?;
+    // Again under the lease: another process may have begun the run since.
+    refuse_changes(store, &config)?;
+    let plan = match &config.data.synthetic {
+        Some(made) if synthetic::write_if_missing(made)? => {
+            observer.event(&Event::SyntheticWritten {
+                container: made.container.clone().into(),
+            });
+            Plan::open(&config)?
+        }
+        _ => plan,
+    };
+    store.configs.replace_run(&config.name, &config.to_yaml()?)?;
+    let start = checkpoint::load_last(store, &config.name, u64::MAX, &mut *network, observer)?;
+    store.stats.truncate_after(&config.name, start)?;
+    Trainer {
+        store,
+        plan: &plan,
+        network: &mut *network,
+        observer,
+        pending: Vec::new(),
+        flushed: Instant::now(),
+    }
+    .run(start)
+}
+
+/// Refuses a config that differs from the one that the run was begun with in more than its length.
+fn refuse_changes(store: &LocalStore, config: &RunConfig) -> Result<()> {
+    let Some(yaml) = store.configs.load_run(&config.name)? else {
+        return Ok(());
+    };
+    let path = store.configs.path(&config.name)?;
+    let begun = parse_config(&yaml, Format::Yaml, &path)?;
+    let begun = RunConfig {
+        num_iterations: config.num_iterations,
+        ..begun
+    };
+    let differences = differences(&begun.to_value()?, &config.to_value()?);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::ConfigChanged {
+        run: config.name.clone(),
+        differences,
+    })
+}
+
+/// Records are written in groups of so many, or after so long.
+const GROUP: usize = 10;
+const GROUP_TIME: Duration = Duration::from_secs(1);
+
+struct Trainer<'a> {
+    store: &'a LocalStore,
+    plan: &'a Plan,
+    network: &'a mut dyn Network,
+    observer: &'a dyn Observer,
+    /// Records that are not written yet.
+    pending: Vec<TrainingStat>,
+    flushed: Instant,
+}
+
+impl Trainer<'_> {
+    fn run(mut self, start: u64) -> Result<TrainOutcome> {
+        let config = &self.plan.config;
+        let total = config.num_iterations;
+        let parameters = self.network.export();
+        let weights = parameters
+            .iter()
+            .filter(|tensor| tensor.name.starts_with("model/"));
+        self.observer.event(&Event::TrainingStarted {
+            run: config.name.clone(),
+            iteration: start,
+            total,
+            parameters: weights.map(|tensor| tensor.data.len()).sum(),
+        });
+        // A run that was killed while it was validated.
+        if start > 0 && self.is_validated(start) && !self.validate(start)? {
+            return self.stopped(start, false);
+        }
+        let sampler = Sampler::new(self.plan);
+        let workers = config.trainer.workers;
+        let (done, finished) = with_batches(&sampler, start + 1, total + 1, workers, |batches| {
+            let mut iteration = start;
+            loop {
+                let waiting = Instant::now();
+                let Some(batch) = batches.next() else {
+                    return Ok((iteration, true));
+                };
+                let batch = batch?;
+                iteration += 1;
+                self.step(iteration, &batch, waiting)?;
+                let stop = self.observer.cancelled();
+                if stop
+                    || iteration == total
+                    || iteration.is_multiple_of(config.checkpoint_interval())
+                    || self.is_validated(iteration)
+                {
+                    self.checkpoint(iteration)?;
+                }
+                if stop || self.is_validated(iteration) && !self.validate(iteration)? {
+                    return Ok((iteration, false));
+                }
+            }
+        })?;
+        self.stopped(done, finished)
+    }
+
+    fn stopped(&self, iteration: u64, finished: bool) -> Result<TrainOutcome> {
+        self.observer.event(&Event::TrainingStopped {
+            iteration,
+            total: self.plan.config.num_iterations,
+        });
+        Ok(if finished {
+            TrainOutcome::Finished { iteration }
+        } else {
+            TrainOutcome::Interrupted { iteration }
+        })
+    }
+
+    /// One step, with its record and its snapshot.
+    fn step(&mut self, iteration: u64, batch: &TrainingBatch, since: Instant) -> Result<()> {
+        let config = &self.plan.config;
+        let trainer = &config.trainer;
+        let total = config.num_iterations;
+        let factor = trainer.schedule.factor(iteration - 1, total);
+        let learning_rate = trainer.optimizer.learning_rate * factor;
+        let step = match self.network.train_step(&batch.tensors, learning_rate) {
+            Ok(step) => step,
+            Err(source @ dacapo_nn::Error::NotFinite { .. }) => {
+                self.flush()?;
+                return Err(self.not_finite(iteration, batch, source));
+            }
+            Err(other) => return Err(other.into()),
+        };
+        let seconds = since.elapsed().as_secs_f64();
+        self.pending.push(TrainingStat {
+            iteration,
+            loss: step.loss,
+            time: seconds,
+        });
+        if self.pending.len() >= GROUP || self.flushed.elapsed() >= GROUP_TIME {
+            self.flush()?;
+        }
+        self.observer.event(&Event::Step {
+            iteration,
+            total,
+            loss: step.loss,
+            learning_rate,
+            gradient_norm: step.gradient_norm,
+            seconds,
+        });
+        let interval = trainer.snapshot_interval;
+        if interval > 0 && (iteration == 1 || iteration == total || iteration.is_multiple_of(interval)) {
+            let container =
+                snapshot::write(self.store, self.plan, iteration, batch, self.network.prediction())?;
+            self.observer.event(&Event::Snapshot { iteration, container });
+        }
+        Ok(())
+    }
+
+    fn not_finite(&self, iteration: u64, batch: &TrainingBatch, source: dacapo_nn::Error) -> Error {
+        let place: Vec<String> = batch
+            .crops
+            .iter()
+            .map(|crop| format!("dataset {} at {}", crop.dataset, crop.input_roi))
+            .collect();
+        let prediction: &Tensor = self.network.prediction();
+        let snapshot = snapshot::write(self.store, self.plan, iteration, batch, prediction);
+        let run = self.plan.config.name.clone();
+        // That the batch could not be kept matters less than why training stops.
+        Error::NotFinite {
+            run,
+            iteration,
+            place: place.join(", "),
+            snapshot: snapshot.ok(),
+            source,
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if !self.pending.is_empty() {
+            self.store
+                .stats
+                .append_training(&self.plan.config.name, &self.pending)?;
+            self.pending.clear();
+        }
+        self.flushed = Instant::now();
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, iteration: u64) -> Result<()> {
+        self.flush()?;
+        checkpoint::save(self.store, &self.plan.config, iteration, self.network)?;
+        self.observer.event(&Event::Checkpoint { iteration });
+        Ok(())
+    }
+
+    /// Whether the run is validated after this step.
+    fn is_validated(&self, iteration: u64) -> bool {
+        let config = &self.plan.config;
+        iteration == config.num_iterations || iteration.is_multiple_of(config.validation.interval)
+    }
+
+    /// Validates the datasets that have no scores yet. False if it was asked to stop.
+    fn validate(&mut self, iteration: u64) -> Result<bool> {
+        let validator = Validator {
+            store: self.store,
+            plan: self.plan,
+            observer: self.observer,
+        };
+        match validator.missing(iteration, self.network) {
+            Ok(()) => Ok(true),
+            Err(Error::Interrupted) => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+impl RunConfig {
+    fn to_value(&self) -> Result<serde_json::Value> {
+        serde_json::to_value(self).map_err(|error| Error::Yaml {
+            message: error.to_string(),
+        })
+    }
+}
