@@ -36,6 +36,22 @@ pub(crate) trait Vector: Copy {
     fn at_least(self, floor: Self) -> Self;
     /// Zero where `gate` is at most zero (a NaN lets pass, as PyTorch's ReLU does).
     fn gated(self, gate: Self) -> Self;
+    /// Four rows × three vectors of a correlation (see `conv::kernel`), where it is written by hand; `false` where it
+    /// is not, with nothing done.
+    ///
+    /// # Safety
+    /// Readable: three vectors at each of `input + taps[t]`, `weights[..4 · taps.len()]`; writable: three vectors at
+    /// each of `output + r · pitch`, r in 0..4.
+    #[inline(always)]
+    unsafe fn tile(
+        _input: *const f32,
+        _taps: &[usize],
+        _weights: *const f32,
+        _output: *mut f32,
+        _pitch: usize,
+    ) -> bool {
+        false
+    }
     /// The sum of the elements of each of four vectors.
     fn sums(vectors: [Self; 4]) -> [f32; 4];
 }
@@ -150,6 +166,84 @@ mod x86 {
     /// Eight ones and eight zeros: the mask of the first n lanes starts n elements before the zeros.
     static EDGE: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
+    /// By hand, because the compiler loads factors early: a register more than there are, so that it spills a sum,
+    /// and the loop takes twice as long.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn tile(input: *const f32, taps: &[usize], weights: *const f32, output: *mut f32, pitch: usize) {
+        unsafe {
+            core::arch::asm!(
+                "vxorps xmm0, xmm0, xmm0",
+                "vxorps xmm1, xmm1, xmm1",
+                "vxorps xmm2, xmm2, xmm2",
+                "vxorps xmm3, xmm3, xmm3",
+                "vxorps xmm4, xmm4, xmm4",
+                "vxorps xmm5, xmm5, xmm5",
+                "vxorps xmm6, xmm6, xmm6",
+                "vxorps xmm7, xmm7, xmm7",
+                "vxorps xmm8, xmm8, xmm8",
+                "vxorps xmm9, xmm9, xmm9",
+                "vxorps xmm10, xmm10, xmm10",
+                "vxorps xmm11, xmm11, xmm11",
+                "cmp {tap}, {end}",
+                "je 3f",
+                ".p2align 5",
+                "2:",
+                "mov {offset}, [{tap}]",
+                "vmovups ymm12, [{x} + 4 * {offset}]",
+                "vmovups ymm13, [{x} + 4 * {offset} + 32]",
+                "vmovups ymm14, [{x} + 4 * {offset} + 64]",
+                "vbroadcastss ymm15, [{w}]",
+                "vfmadd231ps ymm0, ymm15, ymm12",
+                "vfmadd231ps ymm1, ymm15, ymm13",
+                "vfmadd231ps ymm2, ymm15, ymm14",
+                "vbroadcastss ymm15, [{w} + 4]",
+                "vfmadd231ps ymm3, ymm15, ymm12",
+                "vfmadd231ps ymm4, ymm15, ymm13",
+                "vfmadd231ps ymm5, ymm15, ymm14",
+                "vbroadcastss ymm15, [{w} + 8]",
+                "vfmadd231ps ymm6, ymm15, ymm12",
+                "vfmadd231ps ymm7, ymm15, ymm13",
+                "vfmadd231ps ymm8, ymm15, ymm14",
+                "vbroadcastss ymm15, [{w} + 12]",
+                "vfmadd231ps ymm9, ymm15, ymm12",
+                "vfmadd231ps ymm10, ymm15, ymm13",
+                "vfmadd231ps ymm11, ymm15, ymm14",
+                "add {w}, 16",
+                "add {tap}, 8",
+                "cmp {tap}, {end}",
+                "jne 2b",
+                "3:",
+                "vmovups [{y}], ymm0",
+                "vmovups [{y} + 32], ymm1",
+                "vmovups [{y} + 64], ymm2",
+                "lea {y}, [{y} + 4 * {pitch}]",
+                "vmovups [{y}], ymm3",
+                "vmovups [{y} + 32], ymm4",
+                "vmovups [{y} + 64], ymm5",
+                "lea {y}, [{y} + 4 * {pitch}]",
+                "vmovups [{y}], ymm6",
+                "vmovups [{y} + 32], ymm7",
+                "vmovups [{y} + 64], ymm8",
+                "lea {y}, [{y} + 4 * {pitch}]",
+                "vmovups [{y}], ymm9",
+                "vmovups [{y} + 32], ymm10",
+                "vmovups [{y} + 64], ymm11",
+                x = in(reg) input,
+                w = inout(reg) weights => _,
+                tap = inout(reg) taps.as_ptr() => _,
+                end = in(reg) taps.as_ptr_range().end,
+                y = inout(reg) output => _,
+                pitch = in(reg) pitch,
+                offset = out(reg) _,
+                out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
+                out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
+                out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
+                out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
+                options(nostack),
+            );
+        }
+    }
+
     impl Vector for Avx2 {
         const LANES: usize = 8;
         #[inline(always)]
@@ -227,6 +321,17 @@ mod x86 {
                 let open = _mm256_cmp_ps::<_CMP_NLE_UQ>(gate.0, _mm256_setzero_ps());
                 Avx2(_mm256_and_ps(self.0, open))
             }
+        }
+        #[inline(always)]
+        unsafe fn tile(
+            input: *const f32,
+            taps: &[usize],
+            weights: *const f32,
+            output: *mut f32,
+            pitch: usize,
+        ) -> bool {
+            unsafe { tile(input, taps, weights, output, pitch) };
+            true
         }
         #[inline(always)]
         fn sums(vectors: [Self; 4]) -> [f32; 4] {

@@ -96,6 +96,7 @@ impl Job for Correlate<'_> {
                     let w = weights.add(g * taps.len() * ROWS);
                     let y = output.add(g * ROWS * pitch + n);
                     match vectors {
+                        3 if V::tile(x, taps, w, y, pitch) => {}
                         3 => tile::<V, 1, 3>(x, taps, w, y, pitch),
                         2 => tile::<V, 1, 2>(x, taps, w, y, pitch),
                         _ if row_groups - g >= 3 => {
