@@ -1,1 +1,27 @@
-//! Placeholder.
+//! Exact geometry, and arrays that are read and written by world region: in memory and as Zarr. What arrays
+//! are for, and which of them belong to a run, is said elsewhere.
+//!
+//! Axes are in the order of memory, slowest first: channels, then z, y, x. Positions and sizes are in world
+//! units and exact ([`Decimal`]); shapes are in voxels.
+
+mod address;
+mod coordinate;
+mod crop;
+mod decimal;
+mod dtype;
+mod error;
+mod memory;
+mod roi;
+mod spec;
+mod traits;
+
+pub use address::ArrayAddress;
+pub use coordinate::Coordinate;
+pub use crop::Crop;
+pub use decimal::Decimal;
+pub use dtype::{DType, Element, NdData};
+pub use error::{Error, Result};
+pub use memory::MemoryArray;
+pub use roi::{Roi, SnapMode};
+pub use spec::ArraySpec;
+pub use traits::{ArrayRead, ArrayReadExt, ArrayWrite};

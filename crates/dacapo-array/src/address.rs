@@ -1,0 +1,102 @@
+//! How arrays are named: `container.zarr/dataset`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+/// The name of an array: a container and the dataset in it.
+///
+/// ```
+/// use dacapo_array::ArrayAddress;
+/// let address: ArrayAddress = "data/fib25.zarr/sample2/raw".parse()?;
+/// assert_eq!(address.container.to_str(), Some("data/fib25.zarr"));
+/// assert_eq!(address.dataset, "sample2/raw");
+/// assert_eq!(address.to_string(), "data/fib25.zarr/sample2/raw");
+/// # Ok::<(), dacapo_array::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ArrayAddress {
+    /// Path of the container, up to and including the component that ends in `.zarr`.
+    pub container: PathBuf,
+    /// Path of the array in it, its parts joined by `/`.
+    pub dataset: String,
+}
+
+impl ArrayAddress {
+    /// Directory of the array.
+    pub fn path(&self) -> PathBuf {
+        self.container.join(&self.dataset)
+    }
+
+    /// Refuses datasets that are empty, absolute, or leave the container.
+    pub(crate) fn check(&self) -> Result<()> {
+        let bad = |part: &str| part.is_empty() || part == "." || part == ".." || part.contains('\0');
+        match self.dataset.split('/').find(|part| bad(part)) {
+            Some(part) => Err(Error::Address {
+                text: self.to_string(),
+                reason: format!("`{part}` cannot be a part of a dataset's path"),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for ArrayAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.container.display(), self.dataset)
+    }
+}
+
+impl FromStr for ArrayAddress {
+    type Err = Error;
+
+    /// Splits a path behind its last component that ends in `.zarr`.
+    fn from_str(text: &str) -> Result<Self> {
+        let fail = |reason: &str| Error::Address { text: text.to_owned(), reason: reason.to_owned() };
+        if let Some((scheme, _)) = text.split_once("://")
+            && scheme != "file"
+        {
+            return Err(Error::Unsupported {
+                what: format!("`{text}`: reading over `{scheme}://`"),
+                hint: "copy the container to a local path".into(),
+            });
+        }
+        let path = text.strip_prefix("file://").unwrap_or(text).trim_end_matches('/');
+        let parts: Vec<&str> = path.split('/').collect();
+        let Some(last) = parts.iter().rposition(|part| part.ends_with(".zarr") && *part != ".zarr") else {
+            return Err(fail("no part of it ends in `.zarr`; write container.zarr/dataset"));
+        };
+        if last + 1 == parts.len() {
+            return Err(fail("it is a container; name an array in it, as container.zarr/dataset"));
+        }
+        let address = Self { container: parts[..=last].join("/").into(), dataset: parts[last + 1..].join("/") };
+        address.check()?;
+        Ok(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_go_round() {
+        for text in ["a.zarr/b", "/x/y.zarr/c/d e/f(1, 2)", "../a.zarr/b", "base/run.zarr/x.zarr/10/raw"] {
+            assert_eq!(text.parse::<ArrayAddress>().unwrap().to_string(), text);
+        }
+        let nested: ArrayAddress = "run.zarr/x.zarr/10/raw/".parse().unwrap();
+        assert_eq!(nested.dataset, "10/raw");
+        assert_eq!("file:///d/a.zarr/b".parse::<ArrayAddress>().unwrap().to_string(), "/d/a.zarr/b");
+    }
+
+    #[test]
+    fn what_names_no_array_is_refused() {
+        for text in ["", "raw", "a.zarr", "a.zarr/", "a.zarr//b", "a.zarr/../b", "a.zarr/./b", ".zarr/b"] {
+            assert!(matches!(text.parse::<ArrayAddress>(), Err(Error::Address { .. })), "{text}");
+        }
+        let error = "s3://bucket/a.zarr/b".parse::<ArrayAddress>().unwrap_err();
+        assert!(error.to_string().contains("s3://"), "{error}");
+    }
+}
