@@ -14,6 +14,7 @@ mod memory;
 mod roi;
 mod spec;
 mod traits;
+mod zarr;
 
 pub use address::ArrayAddress;
 pub use coordinate::Coordinate;
@@ -25,3 +26,4 @@ pub use memory::MemoryArray;
 pub use roi::{Roi, SnapMode};
 pub use spec::ArraySpec;
 pub use traits::{ArrayRead, ArrayReadExt, ArrayWrite};
+pub use zarr::{Codec, CreateOptions, ZarrArray, ZarrFormat, list_arrays, open_array};
