@@ -17,8 +17,10 @@ pub fn save_checkpoint(
     tensors: &[NamedTensor],
     meta: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|t| t.data.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|t| t.data.iter().flat_map(|value| value.to_le_bytes()).collect())
+        .collect();
     let mut views = Vec::with_capacity(tensors.len());
     for (tensor, bytes) in tensors.iter().zip(&bytes) {
         let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)
@@ -28,8 +30,8 @@ pub fn save_checkpoint(
     // The format keeps metadata in a map without order: one entry, itself in order, keeps the bytes the same.
     let meta = serde_json::to_string(meta).map_err(|error| Error::Checkpoint(error.to_string()))?;
     let meta = HashMap::from([(META.to_owned(), meta)]);
-    let file = safetensors::serialize(views, Some(meta))
-        .map_err(|error| Error::Checkpoint(error.to_string()))?;
+    let file =
+        safetensors::serialize(views, Some(meta)).map_err(|error| Error::Checkpoint(error.to_string()))?;
     to.write_all(&file).map_err(Error::Write)
 }
 
@@ -52,11 +54,18 @@ pub fn load_checkpoint(bytes: &[u8]) -> Result<(Vec<NamedTensor>, BTreeMap<Strin
     let mut tensors = Vec::new();
     for (name, view) in file.tensors() {
         if view.dtype() != Dtype::F32 {
-            return Err(Error::Checkpoint(format!("`{name}` is {:?}, not F32", view.dtype())));
+            return Err(Error::Checkpoint(format!(
+                "`{name}` is {:?}, not F32",
+                view.dtype()
+            )));
         }
         let (values, _) = view.data().as_chunks::<4>();
         let data = values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-        tensors.push(NamedTensor { name, shape: view.shape().to_vec(), data });
+        tensors.push(NamedTensor {
+            name,
+            shape: view.shape().to_vec(),
+            data,
+        });
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     Ok((tensors, meta))
@@ -68,8 +77,16 @@ mod tests {
 
     fn example() -> (Vec<NamedTensor>, BTreeMap<String, String>) {
         let tensors = vec![
-            NamedTensor { name: "a".into(), shape: vec![2, 2], data: vec![1.0, -0.0, f32::MIN, 3.5] },
-            NamedTensor { name: "b/step".into(), shape: vec![], data: vec![7.0] },
+            NamedTensor {
+                name: "a".into(),
+                shape: vec![2, 2],
+                data: vec![1.0, -0.0, f32::MIN, 3.5],
+            },
+            NamedTensor {
+                name: "b/step".into(),
+                shape: vec![],
+                data: vec![7.0],
+            },
         ];
         let meta = [("iteration", "7"), ("seed", "3"), ("zeta", "ζ")];
         (tensors, meta.map(|(k, v)| (k.to_owned(), v.to_owned())).into())
@@ -92,7 +109,10 @@ mod tests {
         let mut bytes = Vec::new();
         save_checkpoint(&mut bytes, &tensors, &meta).unwrap();
         for len in 0..bytes.len() {
-            assert!(matches!(load_checkpoint(&bytes[..len]), Err(Error::Checkpoint(_))), "{len}");
+            assert!(
+                matches!(load_checkpoint(&bytes[..len]), Err(Error::Checkpoint(_))),
+                "{len}"
+            );
         }
     }
 }

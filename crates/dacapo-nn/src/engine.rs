@@ -129,5 +129,9 @@ pub(crate) fn expect_shape(what: &'static str, tensor: &Tensor, expected: &[usiz
     if tensor.shape == expected && tensor.data.len() == expected.iter().product::<usize>() {
         return Ok(());
     }
-    Err(Error::TensorShape { what, found: tensor.shape.clone(), expected: expected.to_vec() })
+    Err(Error::TensorShape {
+        what,
+        found: tensor.shape.clone(),
+        expected: expected.to_vec(),
+    })
 }

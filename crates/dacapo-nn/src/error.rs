@@ -16,7 +16,10 @@ pub enum Error {
         reason: String,
     },
     /// A spatial shape that the network cannot take.
-    #[error("the network cannot take an input of {shape:?} voxels: {reason}{}", nearest_text(nearest))]
+    #[error(
+        "the network cannot take an input of {shape:?} voxels: {reason}{}",
+        nearest_text(nearest)
+    )]
     InputShape {
         /// The spatial shape asked for, in voxels.
         shape: Vec<usize>,
@@ -58,5 +61,7 @@ pub enum Error {
 }
 
 fn nearest_text(nearest: &Option<Vec<usize>>) -> String {
-    nearest.as_ref().map_or(String::new(), |shape| format!("; the nearest that it can take is {shape:?}"))
+    nearest.as_ref().map_or(String::new(), |shape| {
+        format!("; the nearest that it can take is {shape:?}")
+    })
 }

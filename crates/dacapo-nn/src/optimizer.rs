@@ -55,15 +55,42 @@ impl OptimizerConfig {
     /// [`Error::Config`] naming the first field that is out of its range.
     pub fn validate(&self) -> Result<()> {
         let check = |field, ok: bool, range: &str, value: String| {
-            if ok { Ok(()) } else { Err(Error::Config { field, reason: format!("{value} is not {range}") }) }
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::Config {
+                    field,
+                    reason: format!("{value} is not {range}"),
+                })
+            }
         };
         let rate = self.learning_rate;
-        check("learning_rate", rate.is_finite() && rate > 0.0, "a positive number", rate.to_string())?;
+        check(
+            "learning_rate",
+            rate.is_finite() && rate > 0.0,
+            "a positive number",
+            rate.to_string(),
+        )?;
         let betas_ok = self.betas.iter().all(|beta| (0.0..1.0).contains(beta));
-        check("betas", betas_ok, "two numbers of at least 0 and below 1", format!("{:?}", self.betas))?;
-        check("epsilon", self.epsilon > 0.0, "a positive number", self.epsilon.to_string())?;
+        check(
+            "betas",
+            betas_ok,
+            "two numbers of at least 0 and below 1",
+            format!("{:?}", self.betas),
+        )?;
+        check(
+            "epsilon",
+            self.epsilon > 0.0,
+            "a positive number",
+            self.epsilon.to_string(),
+        )?;
         let decay = self.weight_decay;
-        check("weight_decay", decay.is_finite() && decay >= 0.0, "0 or more", decay.to_string())
+        check(
+            "weight_decay",
+            decay.is_finite() && decay >= 0.0,
+            "0 or more",
+            decay.to_string(),
+        )
     }
 }
 
@@ -84,12 +111,22 @@ const LARGEST_STEP: u64 = 1 << 24;
 impl Optimizer {
     pub(crate) fn new(config: OptimizerConfig, params: &Params) -> Self {
         let zeros = |param: &Param| [vec![0.0; param.value.len()], vec![0.0; param.value.len()]];
-        Self { config, step: 0, moments: params.trained().map(zeros).collect() }
+        Self {
+            config,
+            step: 0,
+            moments: params.trained().map(zeros).collect(),
+        }
     }
 
     /// Euclidean norm of all gradients.
     pub(crate) fn gradient_norm(params: &Params) -> f64 {
-        let squares = |param: &Param| param.gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
+        let squares = |param: &Param| {
+            param
+                .gradient
+                .iter()
+                .map(|&g| f64::from(g) * f64::from(g))
+                .sum::<f64>()
+        };
         params.trained().map(squares).sum::<f64>().sqrt()
     }
 
@@ -101,15 +138,22 @@ impl Optimizer {
         for (param, [mean, square]) in trained.zip(&mut self.moments) {
             let state = mean.par_iter_mut().zip(square.par_iter_mut());
             let weights = param.value.par_iter_mut().zip(&param.gradient);
-            weights.zip(state).with_min_len(1 << 13).for_each(|((weight, &gradient), (mean, square))| {
-                rule.update(weight, gradient, mean, square);
-            });
+            weights
+                .zip(state)
+                .with_min_len(1 << 13)
+                .for_each(|((weight, &gradient), (mean, square))| {
+                    rule.update(weight, gradient, mean, square);
+                });
         }
     }
 
     pub(crate) fn export(&self, params: &Params) -> Vec<NamedTensor> {
         let step = self.step.min(LARGEST_STEP) as f32;
-        let mut tensors = vec![NamedTensor { name: STEP.into(), shape: vec![], data: vec![step] }];
+        let mut tensors = vec![NamedTensor {
+            name: STEP.into(),
+            shape: vec![],
+            data: vec![step],
+        }];
         for (i, prefix) in MOMENTS.iter().enumerate() {
             for (param, moments) in params.trained().zip(&self.moments) {
                 tensors.push(NamedTensor {
@@ -130,12 +174,21 @@ impl Optimizer {
         if !tensors.iter().any(|tensor| tensor.name.starts_with("optimizer/")) {
             return Ok(Self::new(config, params));
         }
-        let step = tensors.iter().find(|tensor| tensor.name == STEP).and_then(|tensor| tensor.data.first());
+        let step = tensors
+            .iter()
+            .find(|tensor| tensor.name == STEP)
+            .and_then(|tensor| tensor.data.first());
         let step = *step.ok_or_else(|| Error::Weights(format!("`{STEP}` is missing")))?;
         let moments = |prefix| find_all(params.trained().map(|param| &param.spec), prefix, tensors);
         let pairs = moments(MOMENTS[0])?.into_iter().zip(moments(MOMENTS[1])?);
-        let moments = pairs.map(|(mean, square)| [mean.to_vec(), square.to_vec()]).collect();
-        Ok(Self { config, step: step as u64, moments })
+        let moments = pairs
+            .map(|(mean, square)| [mean.to_vec(), square.to_vec()])
+            .collect();
+        Ok(Self {
+            config,
+            step: step as u64,
+            moments,
+        })
     }
 }
 
@@ -165,8 +218,8 @@ impl Rule {
             let limit = 2.0 / (1.0 - beta2) - 1.0;
             let length = limit - 2.0 * t * beta2.powf(t) / correction2;
             if length > 5.0 {
-                let rectification = ((length - 4.0) * (length - 2.0) * limit)
-                    / ((limit - 4.0) * (limit - 2.0) * length);
+                let rectification =
+                    ((length - 4.0) * (length - 2.0) * limit) / ((limit - 4.0) * (limit - 2.0) * length);
                 // The original adds epsilon to the uncorrected root.
                 rate *= rectification.sqrt() * correction2.sqrt();
                 adaptive = Some((1.0, config.epsilon as f32));
@@ -177,8 +230,16 @@ impl Rule {
         Self {
             beta: [beta1 as f32, beta2 as f32],
             gradient_scale: gradient_scale as f32,
-            penalty: if decoupled { 0.0 } else { config.weight_decay as f32 },
-            keep: if decoupled { (1.0 - learning_rate * config.weight_decay) as f32 } else { 1.0 },
+            penalty: if decoupled {
+                0.0
+            } else {
+                config.weight_decay as f32
+            },
+            keep: if decoupled {
+                (1.0 - learning_rate * config.weight_decay) as f32
+            } else {
+                1.0
+            },
             rate: rate as f32,
             adaptive,
         }
@@ -202,8 +263,12 @@ mod tests {
     use crate::cpu::params::{Init, ParamSpec};
 
     fn one_weight(value: f32) -> Params {
-        let spec =
-            ParamSpec { name: "w".into(), shape: vec![1], init: Init::Constant(value), trainable: true };
+        let spec = ParamSpec {
+            name: "w".into(),
+            shape: vec![1],
+            init: Init::Constant(value),
+            trainable: true,
+        };
         Params::initialise(&[spec], 0)
     }
 
@@ -212,19 +277,57 @@ mod tests {
     #[test]
     fn follows_pytorch() {
         let expected = [
-            (OptimizerKind::Adam, [0.9, 0.800_412_2, 0.701_586_2, 0.603_939_1, 0.507_963_7, 0.414_236_5]),
-            (OptimizerKind::AdamW, [0.89, 0.781_571_9, 0.675_101_3, 0.571_047_7, 0.469_952_7, 0.372_445_5]),
-            (OptimizerKind::RAdam, [0.89, 0.786_889_5, 0.690_537_6, 0.600_798_8, 0.517_513_8, 0.509_915_3]),
+            (
+                OptimizerKind::Adam,
+                [
+                    0.9,
+                    0.800_412_2,
+                    0.701_586_2,
+                    0.603_939_1,
+                    0.507_963_7,
+                    0.414_236_5,
+                ],
+            ),
+            (
+                OptimizerKind::AdamW,
+                [
+                    0.89,
+                    0.781_571_9,
+                    0.675_101_3,
+                    0.571_047_7,
+                    0.469_952_7,
+                    0.372_445_5,
+                ],
+            ),
+            (
+                OptimizerKind::RAdam,
+                [
+                    0.89,
+                    0.786_889_5,
+                    0.690_537_6,
+                    0.600_798_8,
+                    0.517_513_8,
+                    0.509_915_3,
+                ],
+            ),
         ];
         for (kind, values) in expected {
-            let config = OptimizerConfig { kind, learning_rate: 0.1, weight_decay: 0.1, ..Default::default() };
+            let config = OptimizerConfig {
+                kind,
+                learning_rate: 0.1,
+                weight_decay: 0.1,
+                ..Default::default()
+            };
             let mut params = one_weight(1.0);
             let mut optimizer = Optimizer::new(config, &params);
             for value in values {
                 params.0[0].gradient[0] = params.0[0].value[0];
                 optimizer.update(&mut params, 0.1, 1.0);
                 let found = params.0[0].value[0];
-                assert!((found - value).abs() < 1e-5, "{kind:?}: {found} instead of {value}");
+                assert!(
+                    (found - value).abs() < 1e-5,
+                    "{kind:?}: {found} instead of {value}"
+                );
             }
         }
     }
@@ -239,12 +342,21 @@ mod tests {
         let again = Optimizer::import(OptimizerConfig::default(), &params, &tensors).unwrap();
         assert_eq!(again.export(&params), tensors);
         let missing = Optimizer::import(OptimizerConfig::default(), &params, &tensors[..2]).unwrap_err();
-        assert!(missing.to_string().contains("optimizer/exp_avg_sq/w"), "{missing}");
+        assert!(
+            missing.to_string().contains("optimizer/exp_avg_sq/w"),
+            "{missing}"
+        );
     }
 
     #[test]
     fn values_out_of_range_are_named() {
-        let config = OptimizerConfig { learning_rate: -1.0, ..Default::default() };
-        assert_eq!(config.validate().unwrap_err().to_string(), "`learning_rate`: -1 is not a positive number");
+        let config = OptimizerConfig {
+            learning_rate: -1.0,
+            ..Default::default()
+        };
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "`learning_rate`: -1 is not a positive number"
+        );
     }
 }

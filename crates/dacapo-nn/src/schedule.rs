@@ -28,7 +28,10 @@ pub enum Decay {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { warmup: 100, decay: Decay::Cosine }
+        Self {
+            warmup: 100,
+            decay: Decay::Cosine,
+        }
     }
 }
 
