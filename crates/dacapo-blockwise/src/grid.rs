@@ -342,8 +342,8 @@ mod tests {
             "the block shape (7) is not a multiple of the voxel size (2)"
         );
         assert_eq!(
-            reason((1, 20), 8, (0, 0)),
-            "the total offset (1) is not a multiple of the voxel size (2)"
+            reason((0, 7), 2, (0, 0)),
+            "the total shape (7) is not a multiple of the voxel size (2)"
         );
         assert_eq!(
             reason((0, 20), 0, (0, 0)),
@@ -357,7 +357,7 @@ mod tests {
             matches!(
                 error,
                 Error::Dims {
-                    what: "total offset",
+                    what: "total shape",
                     ..
                 }
             ),
@@ -370,8 +370,10 @@ mod tests {
         assert!(matches!(error, Error::TooMany { .. }), "{error}");
     }
 
-    /// Per axis: offset, length, block, context before and behind, voxel size; in voxels but for the last.
-    fn axes() -> impl Strategy<Value = Vec<(i64, i64, i64, i64, i64, i64)>> {
+    /// Offset, length, block, context before and behind in voxels, and the voxel size.
+    type Line = (i64, i64, i64, i64, i64, i64);
+
+    fn axes() -> impl Strategy<Value = Vec<Line>> {
         prop::collection::vec(
             (-9..9_i64, 0..9_i64, 1..6_i64, 0..4_i64, 0..4_i64, 1..5_i64),
             1..4,
@@ -381,7 +383,7 @@ mod tests {
     proptest! {
         #[test]
         fn writes_tile_the_total_and_reads_contain_them(axes in axes(), shifted: bool) {
-            let world = |of: fn(&(i64, i64, i64, i64, i64, i64)) -> i64| {
+            let world = |of: fn(&Line) -> i64| {
                 Coordinate::new(axes.iter().map(|axis| of(axis) * axis.5))
             };
             let (shape, voxel) = (world(|axis| axis.2), Coordinate::new(axes.iter().map(|axis| axis.5)));

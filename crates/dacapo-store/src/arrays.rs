@@ -1,11 +1,16 @@
 //! Which array of a run stands where, and creating, opening and removing it. What identifies an array is
 //! [`crate::identifiers`]; what is in it is `dacapo-array`'s.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
+
+use dacapo_array::{ArraySpec, CreateOptions, ZarrArray};
 
 use crate::{
     BestName, CriterionName, DatasetName, IndexName, LocalArrayIdentifier, LocalContainerIdentifier,
-    ParametersName, Removed, Result, local,
+    ParametersName, Removed, Result, durable, local,
     remove::{self, Node},
 };
 
@@ -80,6 +85,26 @@ pub trait ArrayStore: Send + Sync {
         index: Option<&str>,
     ) -> Result<LocalArrayIdentifier>;
 
+    /// Creates an array and the groups above it, whole or not at all. One that is there already is only
+    /// replaced if the options ask for it, and then in one step.
+    ///
+    /// # Errors
+    /// [`crate::Error::Refused`], with nothing changed, where the array would stand inside another or in place
+    /// of a group, behind a symbolic link or outside of the store; [`crate::Error::Twin`];
+    /// [`crate::Error::Array`] if it is there, or cannot be written.
+    fn create(
+        &self,
+        array: &LocalArrayIdentifier,
+        spec: &ArraySpec,
+        options: &CreateOptions,
+    ) -> Result<ZarrArray>;
+
+    /// Opens an array.
+    ///
+    /// # Errors
+    /// [`crate::Error::Array`] if there is none, which names what is there instead.
+    fn open(&self, array: &LocalArrayIdentifier) -> Result<ZarrArray>;
+
     /// Whether the array is there.
     ///
     /// # Errors
@@ -109,6 +134,17 @@ impl LocalArrayStore {
 
     fn container(&self, run: &str, name: &str) -> Result<LocalContainerIdentifier> {
         LocalContainerIdentifier::new(local::run_dir(&self.base, run)?.join(name))
+    }
+
+    /// Refuses a path of which a part stands beside its twin of another case.
+    fn refuse_twins(&self, array: &LocalArrayIdentifier) -> Result<()> {
+        let (container, dataset) = remove::below(&self.base, array)?;
+        let mut dir = self.base.clone();
+        for part in container.iter().filter_map(OsStr::to_str).chain(dataset) {
+            durable::refuse_twin(&dir, part)?;
+            dir.push(part);
+        }
+        Ok(())
     }
 
     fn of_validation(&self, run: &str, parts: &[&str]) -> Result<LocalArrayIdentifier> {
@@ -185,11 +221,316 @@ impl ArrayStore for LocalArrayStore {
         self.of_validation(run, &parts)
     }
 
+    fn create(
+        &self,
+        array: &LocalArrayIdentifier,
+        spec: &ArraySpec,
+        options: &CreateOptions,
+    ) -> Result<ZarrArray> {
+        if let Some(found) = remove::find(&self.base, array)?
+            && found.node == Node::Group
+        {
+            return remove::refuse(array, "a group or a plain directory is there already");
+        }
+        self.refuse_twins(array)?;
+        Ok(ZarrArray::create(&array.address(), spec, options)?)
+    }
+
+    fn open(&self, array: &LocalArrayIdentifier) -> Result<ZarrArray> {
+        Ok(ZarrArray::open(&array.address())?)
+    }
+
     fn exists(&self, array: &LocalArrayIdentifier) -> Result<bool> {
         Ok(remove::find(&self.base, array)?.is_some_and(|found| found.node == Node::Array))
     }
 
     fn remove(&self, array: &LocalArrayIdentifier) -> Result<Removed> {
         remove::remove(&self.base, array)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, fs, os::unix::fs::symlink};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Error, LocalStore, conformance};
+
+    #[test]
+    fn conforms() {
+        let base = tempfile::tempdir().unwrap();
+        conformance::array_store(&LocalArrayStore::new(base.path().join("base")));
+    }
+
+    #[test]
+    fn the_layout_is_that_of_dacapo() {
+        let store = LocalArrayStore::new("base");
+        let text = |array: Result<LocalArrayIdentifier>| array.unwrap().to_string();
+        let parameters = "WatershedPostProcessorParameters(id=2, bias=0.5, context=(32, 32, 32))";
+        assert_eq!(
+            text(store.validation_prediction_array("run", 10, "crop2")),
+            "base/run/validation.zarr/10/crop2/prediction"
+        );
+        assert_eq!(
+            text(store.validation_output_array("run", 10, parameters, "crop2")),
+            format!("base/run/validation.zarr/10/crop2/output/{parameters}")
+        );
+        let (raw, gt) = store.validation_input_arrays("run", Some("crop2")).unwrap();
+        assert_eq!(raw.to_string(), "base/run/validation.zarr/inputs/crop2/raw");
+        assert_eq!(gt.to_string(), "base/run/validation.zarr/inputs/crop2/gt");
+        let (raw, _) = store.validation_input_arrays("run", None).unwrap();
+        assert_eq!(raw.to_string(), "base/run/validation.zarr/inputs/raw");
+        assert_eq!(
+            store.snapshot_container("run").unwrap().to_string(),
+            "base/run/snapshot.zarr"
+        );
+        assert_eq!(
+            store.validation_container("run").unwrap().to_string(),
+            "base/run/validation.zarr"
+        );
+        assert_eq!(
+            text(store.best_validation_array("run", "voi", None)),
+            "base/run/validation.zarr/voi"
+        );
+        assert_eq!(
+            text(store.best_validation_array("run", "voi", Some("crop2"))),
+            "base/run/validation.zarr/crop2/voi"
+        );
+    }
+
+    #[test]
+    fn words_of_the_layout_as_names_meet_nothing() {
+        let store = LocalArrayStore::new("base");
+        let (raw, _) = store.validation_input_arrays("run", None).unwrap();
+        let (inner, _) = store.validation_input_arrays("run", Some("raw")).unwrap();
+        assert!(!inner.path().starts_with(raw.path()));
+        let best = store.best_validation_array("run", "raw", Some("inputs")).unwrap();
+        assert_ne!(best, raw);
+        let best = store
+            .best_validation_array("run", "prediction", Some("10"))
+            .unwrap();
+        assert_eq!(best.dataset(), "%310/prediction");
+    }
+
+    /// Arrays of two formats, a group, a directory and a file, as other programs leave them.
+    fn inhabited() -> (tempfile::TempDir, LocalArrayStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join("base/run").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("validation.zarr/.zgroup", "{\"zarr_format\": 2}");
+        write("validation.zarr/10/.zgroup", "{\"zarr_format\": 2}");
+        write("validation.zarr/10/crop/prediction/.zarray", "{}");
+        write("validation.zarr/10/crop/prediction/0/0/0", "chunk");
+        write("validation.zarr/10/crop/prediction/0.0.1", "chunk");
+        write(
+            "validation.zarr/20/crop/prediction/zarr.json",
+            "{\"node_type\": \"array\", \"shape\": [1]}",
+        );
+        write("validation.zarr/20/crop/zarr.json", "{\"node_type\": \"group\"}");
+        write("validation.zarr/20/crop/garbled/zarr.json", "{\"node_type");
+        write("validation.zarr/20/crop/file", "not a directory");
+        write("checkpoints/10.safetensors", "weights");
+        write("checkpoints.zarr/weights", "weights");
+        fs::create_dir_all(dir.path().join("outside.zarr/array")).unwrap();
+        fs::write(dir.path().join("outside.zarr/array/.zarray"), "{}").unwrap();
+        let store = LocalArrayStore::new(dir.path().join("base"));
+        (dir, store)
+    }
+
+    /// Every path below `dir`, links not followed.
+    fn tree(dir: &Path) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                found.extend(tree(&entry.path()));
+            }
+            found.push(entry.path());
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn removing_takes_the_array_and_nothing_else() {
+        let (dir, store) = inhabited();
+        let before = tree(dir.path());
+        let old = store.validation_prediction_array("run", 10, "crop").unwrap();
+        assert_eq!(store.remove(&old).unwrap(), Removed::Removed);
+        let trash = dir.path().join("base/run/.trash");
+        let mut expected: Vec<_> = before
+            .into_iter()
+            .filter(|path| !path.starts_with(old.path()))
+            .collect();
+        expected.push(trash);
+        expected.sort();
+        assert_eq!(tree(dir.path()), expected);
+        assert_eq!(store.remove(&old).unwrap(), Removed::Missing);
+
+        let new = store.validation_prediction_array("run", 20, "crop").unwrap();
+        assert_eq!(store.remove(&new).unwrap(), Removed::Removed);
+        assert!(!store.exists(&new).unwrap());
+    }
+
+    #[test]
+    fn what_is_no_array_of_the_store_is_left_alone() {
+        let (dir, store) = inhabited();
+        let run = dir.path().join("base/run");
+        symlink(dir.path().join("outside.zarr"), run.join("linked.zarr")).unwrap();
+        symlink(
+            dir.path().join("outside.zarr/array"),
+            run.join("validation.zarr/link"),
+        )
+        .unwrap();
+        symlink(dir.path().join("base/run"), dir.path().join("base/linked")).unwrap();
+        let before = tree(dir.path());
+        let base = dir.path().join("base").display().to_string();
+        for (array, reason) in [
+            (format!("{base}/run/validation.zarr/10"), "a group"),
+            (format!("{base}/run/validation.zarr/20/crop"), "a group"),
+            (format!("{base}/run/validation.zarr/20/crop/garbled"), "a group"),
+            (
+                format!("{base}/run/validation.zarr/10/crop/prediction/0/0"),
+                "a path inside an array",
+            ),
+            (
+                format!("{base}/run/validation.zarr/10/crop/prediction/1"),
+                "a path inside an array",
+            ),
+            (
+                format!("{base}/run/validation.zarr/20/crop/file"),
+                "file is a plain file",
+            ),
+            (
+                format!("{base}/run/validation.zarr/20/crop/file/x"),
+                "file is a plain file",
+            ),
+            (
+                format!("{base}/run/checkpoints.zarr/weights"),
+                "weights is a plain file",
+            ),
+            (
+                format!("{base}/run/linked.zarr/array"),
+                "linked.zarr is a symbolic link",
+            ),
+            (
+                format!("{base}/run/validation.zarr/link"),
+                "link is a symbolic link",
+            ),
+            (
+                format!("{base}/linked/validation.zarr/10/crop/prediction"),
+                "linked is a symbolic link",
+            ),
+            (format!("{base}/../outside.zarr/array"), "it is in no run of"),
+            (
+                format!("{base}/run/../../outside.zarr/array"),
+                "it is in no run of",
+            ),
+            (
+                format!("{}/outside.zarr/array", dir.path().display()),
+                "it is in no run of",
+            ),
+        ] {
+            let array: LocalArrayIdentifier = array.parse().unwrap();
+            let Err(error @ Error::Refused { .. }) = store.remove(&array) else {
+                panic!("{array} was not refused")
+            };
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        assert_eq!(tree(dir.path()), before);
+    }
+
+    #[test]
+    fn missing_is_an_answer_at_every_level() {
+        let (dir, store) = inhabited();
+        for array in [
+            "none/validation.zarr/1/a",
+            "run/none.zarr/1",
+            "run/validation.zarr/1",
+            "run/validation.zarr/10/x/y",
+        ] {
+            let array = dir
+                .path()
+                .join("base")
+                .join(array)
+                .display()
+                .to_string()
+                .parse()
+                .unwrap();
+            assert_eq!(store.remove(&array).unwrap(), Removed::Missing);
+            assert!(!store.exists(&array).unwrap());
+        }
+        let nowhere = LocalArrayStore::new(dir.path().join("none"));
+        let array = nowhere.validation_prediction_array("run", 1, "crop").unwrap();
+        assert_eq!(nowhere.remove(&array).unwrap(), Removed::Missing);
+    }
+
+    #[test]
+    fn a_kill_between_rename_and_deletion_leaves_only_trash() {
+        let (dir, _) = inhabited();
+        let run = dir.path().join("base/run");
+        fs::create_dir(run.join(TRASH)).unwrap();
+        fs::rename(
+            run.join("validation.zarr/10"),
+            run.join(TRASH).join("removed-1-2-3"),
+        )
+        .unwrap();
+        LocalStore::new(dir.path().join("base")).lease("run").unwrap();
+        assert!(tree(&run.join(TRASH)).is_empty());
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[ -~]{1,12}",
+            "[./%0-2]{1,4}",
+            any::<String>(),
+            prop::sample::select(vec![
+                "inputs",
+                "raw",
+                "gt",
+                "output",
+                "prediction",
+                "10",
+                "..",
+                ""
+            ])
+            .prop_map(str::to_owned),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn different_arguments_never_meet_and_stay_in_their_container(
+            names in prop::collection::vec((name(), name(), 0..30_u64), 1..12),
+        ) {
+            let store = LocalArrayStore::new("base");
+            let container = store.validation_container("run").unwrap();
+            let mut seen = HashMap::new();
+            for (a, b, iteration) in names {
+                let inputs = store.validation_input_arrays("run", Some(&a));
+                for (array, arguments) in [
+                    (store.validation_prediction_array("run", iteration, &a), format!("prediction {iteration} {a:?}")),
+                    (
+                        store.validation_output_array("run", iteration, &b, &a),
+                        format!("output {iteration} {a:?} {b:?}"),
+                    ),
+                    (inputs.map(|(raw, _)| raw), format!("input {a:?}")),
+                    (store.validation_input_arrays("run", None).map(|(raw, _)| raw), "input".to_owned()),
+                    (store.best_validation_array("run", &b, None), format!("best {b:?}")),
+                    (store.best_validation_array("run", &b, Some(&a)), format!("best {b:?} of {a:?}")),
+                ] {
+                    let Ok(array) = array else { continue };
+                    prop_assert_eq!(array.container_identifier(), &container);
+                    prop_assert!(array.path().components().count() > container.container().components().count());
+                    prop_assert!(!array.dataset().split('/').any(|part| part.is_empty() || part.starts_with('.')));
+                    let first = seen.entry(array).or_insert_with(|| arguments.clone());
+                    prop_assert_eq!(first, &arguments);
+                }
+            }
+        }
     }
 }

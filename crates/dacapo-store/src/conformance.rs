@@ -10,10 +10,151 @@
 
 use std::collections::BTreeMap;
 
-use crate::{ConfigStore, Error, Removed, StatsStore, TrainingStat, ValidationScore, WeightsStore};
+use dacapo_array::{ArrayRead, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi};
+use ndarray::ArrayD;
+
+use crate::{
+    ArrayStore, ConfigStore, Error, LocalArrayIdentifier, Removed, StatsStore, TrainingStat, ValidationScore,
+    WeightsStore,
+};
 
 /// Names that are no runs, whatever the store.
 const NO_RUNS: [&str; 9] = ["", ".", "..", "a/b", "../a", "/a", "a\0", ".hidden", "configs"];
+
+/// A small array in world units that are no voxels.
+fn spec() -> ArraySpec {
+    let roi = Roi::new(Coordinate::new([40, 0, -8]), Coordinate::new([20, 32, 64]));
+    ArraySpec::new(roi, Coordinate::new([10, 8, 4]), DType::U8)
+}
+
+pub fn array_store(store: &dyn ArrayStore) {
+    let prediction = store.validation_prediction_array("run", 10, "crop").unwrap();
+    let again = store.validation_prediction_array("run", 10, "crop").unwrap();
+    assert_eq!(prediction, again);
+    assert_eq!(
+        prediction.to_string().parse::<LocalArrayIdentifier>().unwrap(),
+        prediction
+    );
+    assert!(!store.exists(&prediction).unwrap(), "an identifier makes nothing");
+    assert_eq!(store.remove(&prediction).unwrap(), Removed::Missing);
+    assert!(store.open(&prediction).is_err());
+
+    // Written, found, opened, replaced only when asked for.
+    let (spec, options) = (spec(), CreateOptions::default());
+    let array = store.create(&prediction, &spec, &options).unwrap();
+    let ones = NdData::U8(ArrayD::from_elem(spec.shape(), 1));
+    array.write(&spec.roi, &ones).unwrap();
+    assert!(store.exists(&prediction).unwrap());
+    let opened = store.open(&prediction).unwrap();
+    assert_eq!(opened.spec().roi, spec.roi);
+    assert_eq!(opened.read(&spec.roi).unwrap(), ones);
+    assert!(matches!(
+        store.create(&prediction, &spec, &options),
+        Err(Error::Array(_))
+    ));
+    assert_eq!(store.open(&prediction).unwrap().read(&spec.roi).unwrap(), ones);
+    store
+        .create(
+            &prediction,
+            &spec,
+            &CreateOptions {
+                overwrite: true,
+                ..options.clone()
+            },
+        )
+        .unwrap();
+    let zeros = NdData::U8(ArrayD::zeros(spec.shape()));
+    assert_eq!(store.open(&prediction).unwrap().read(&spec.roi).unwrap(), zeros);
+
+    // Every identifier has its place, whatever the names.
+    let names = [
+        "a",
+        "a/b",
+        "..",
+        "inputs",
+        "raw",
+        "10",
+        "WatershedPostProcessorParameters(id=2)",
+        "\u{fc}",
+        "u\u{308}",
+    ];
+    let mut made = vec![prediction.clone()];
+    for name in names {
+        let (raw, gt) = store.validation_input_arrays("run", Some(name)).unwrap();
+        let best = store.best_validation_array("run", "voi", Some(name)).unwrap();
+        let output = store.validation_output_array("run", 10, name, "crop").unwrap();
+        made.extend([raw, gt, best, output]);
+    }
+    let (raw, gt) = store.validation_input_arrays("run", None).unwrap();
+    made.extend([
+        raw,
+        gt,
+        store
+            .snapshot_container("run")
+            .unwrap()
+            .array_identifier("10/raw")
+            .unwrap(),
+    ]);
+    for array in &made[1..] {
+        store.create(array, &spec, &options).unwrap();
+    }
+    assert!(made.iter().all(|array| store.exists(array).unwrap()));
+
+    // What would meet something else is not created.
+    let group = store
+        .validation_container("run")
+        .unwrap()
+        .array_identifier("10/crop")
+        .unwrap();
+    let inside = store
+        .validation_container("run")
+        .unwrap()
+        .array_identifier("10/crop/prediction/0")
+        .unwrap();
+    let twin = store.validation_prediction_array("run", 10, "Crop").unwrap();
+    assert!(matches!(
+        store.create(&group, &spec, &options),
+        Err(Error::Refused { .. })
+    ));
+    assert!(matches!(
+        store.create(&inside, &spec, &options),
+        Err(Error::Refused { .. })
+    ));
+    assert!(matches!(
+        store.create(&twin, &spec, &options),
+        Err(Error::Twin { .. })
+    ));
+
+    // Removing takes one array, and nothing that is none.
+    assert!(matches!(store.remove(&group), Err(Error::Refused { .. })));
+    assert!(matches!(store.remove(&inside), Err(Error::Refused { .. })));
+    assert_eq!(store.remove(&prediction).unwrap(), Removed::Removed);
+    assert_eq!(store.remove(&prediction).unwrap(), Removed::Missing);
+    assert!(made[1..].iter().all(|array| store.exists(array).unwrap()));
+    store.create(&prediction, &spec, &options).unwrap();
+
+    for name in NO_RUNS {
+        assert!(
+            matches!(store.validation_container(name), Err(Error::Name { .. })),
+            "{name:?}"
+        );
+        assert!(
+            matches!(
+                store.validation_prediction_array(name, 0, "a"),
+                Err(Error::Name { .. })
+            ),
+            "{name:?}"
+        );
+    }
+    assert!(matches!(
+        store.validation_prediction_array("run", 0, ""),
+        Err(Error::Name { .. })
+    ));
+    assert!(matches!(
+        store.best_validation_array("run", "", None),
+        Err(Error::Name { .. })
+    ));
+}
 
 pub fn config_store(store: &dyn ConfigStore) {
     assert!(store.runs().unwrap().is_empty());

@@ -7,7 +7,7 @@ use crate::lease::Holder;
 /// The result of a store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a store did not do what it was asked.
+/// Why a store did not do what it was asked. A cause stands in the source, not in the text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -40,7 +40,7 @@ pub enum Error {
         twin: String,
     },
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// What was tried, as a verb.
         action: &'static str,
@@ -66,7 +66,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A record that is not what was written.
-    #[error("line {line} of {} is not a record: {source}", path.display())]
+    #[error("line {line} of {} is not a record", path.display())]
     Record {
         /// The file of records.
         path: PathBuf,
@@ -94,11 +94,11 @@ pub enum Error {
         reason: String,
     },
     /// Provenance that does not read.
-    #[error("the provenance of an array does not read: {0}")]
+    #[error("the provenance of an array does not read")]
     Provenance(#[source] serde_json::Error),
-    // ARRAY
-    // #[error(transparent)]
-    // Array(#[from] dacapo_array::Error),
+    /// The array itself.
+    #[error(transparent)]
+    Array(#[from] dacapo_array::Error),
 }
 
 fn listed(there: &[u64]) -> String {
@@ -118,15 +118,17 @@ impl Error {
     /// What the user can do about it, as a sentence, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Some("free some space and run the same command again: what was stored before is whole")
+            Self::Io { source, .. } | Self::Array(dacapo_array::Error::Io { source, .. }) => {
+                match source.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
+                        "free some space and run the same command again: what was stored before is whole",
+                    ),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                        Some("choose a base directory that you may write, with --base")
+                    }
+                    _ => None,
                 }
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    Some("choose a base directory that you may write, with --base")
-                }
-                _ => None,
-            },
+            }
             Self::Held { .. } => Some("wait until it ends or stop it; a crashed process holds nothing"),
             Self::Twin { .. } => Some("choose a name that differs in more than upper and lower case"),
             Self::Differs { .. } => Some("give the changed config another run name"),

@@ -7,6 +7,7 @@ use std::{
     str::FromStr,
 };
 
+use dacapo_array::ArrayAddress;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{Error, Result, names::is_container_suffix};
@@ -52,7 +53,7 @@ impl LocalContainerIdentifier {
     /// The container at `container`, there or not.
     ///
     /// # Errors
-    /// [`Error::Identifier`] unless the path is UTF-8 and ends in `.zarr`.
+    /// [`Error::Identifier`] for a path that does not end in `.zarr`, is not UTF-8, or is a URL.
     pub fn new(container: impl Into<PathBuf>) -> Result<Self> {
         let container = container.into();
         let Some(text) = container.to_str() else {
@@ -60,6 +61,9 @@ impl LocalContainerIdentifier {
         };
         if text.contains('\0') {
             return refuse(text.escape_debug(), "a NUL stands in the path");
+        }
+        if text.contains("://") {
+            return refuse(text, "a local container has a path and no URL");
         }
         if container.extension().is_none_or(|extension| extension != "zarr") {
             return refuse(text, "the name of its container does not end in `.zarr`");
@@ -113,6 +117,14 @@ impl LocalArrayIdentifier {
         &self.container
     }
 
+    /// As the address by which arrays are opened anywhere.
+    pub fn address(&self) -> ArrayAddress {
+        ArrayAddress {
+            container: self.container().to_owned(),
+            dataset: self.dataset.clone(),
+        }
+    }
+
     /// The directory of the array.
     pub fn path(&self) -> PathBuf {
         self.container().join(&self.dataset)
@@ -141,26 +153,10 @@ impl FromStr for LocalContainerIdentifier {
 
 impl FromStr for LocalArrayIdentifier {
     type Err = Error;
-    /// Splits behind the last component that ends like a container.
+    /// As [`ArrayAddress`] does: behind the last component that ends in `.zarr`.
     fn from_str(text: &str) -> Result<Self> {
-        let ends = text.match_indices('/').map(|(slash, _)| slash);
-        let mut last = None;
-        let mut start = 0;
-        for slash in ends {
-            if is_container(&text[start..slash]) {
-                last = Some(slash);
-            }
-            start = slash + 1;
-        }
-        match last {
-            Some(slash) => {
-                LocalContainerIdentifier::new(&text[..slash])?.array_identifier(&text[slash + 1..])
-            }
-            None => refuse(
-                text,
-                "no container with a path in it, as in `run/validation.zarr/inputs/raw`",
-            ),
-        }
+        let address: ArrayAddress = text.parse()?;
+        LocalContainerIdentifier::new(address.container)?.array_identifier(&address.dataset)
     }
 }
 
@@ -222,7 +218,16 @@ mod tests {
 
     #[test]
     fn containers_are_zarr_containers() {
-        for path in ["", ".", "base/run", ".zarr", "a.zarr/..", "a.n5", "a.zarr/b"] {
+        for path in [
+            "",
+            ".",
+            "base/run",
+            ".zarr",
+            "a.zarr/..",
+            "a.n5",
+            "a.zarr/b",
+            "s3://bucket/a.zarr",
+        ] {
             assert!(LocalContainerIdentifier::new(path).is_err(), "{path}");
         }
         assert_eq!(

@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{Read, Seek, Write},
     path::Path,
     process, thread,
@@ -17,7 +17,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, LocalStore, PROGRAM, Result, durable, time};
+use crate::{Error, LocalStore, PROGRAM, Result, time};
 
 /// The locked file of a run.
 const LOCK: &str = ".lock";
@@ -159,7 +159,10 @@ fn lock(file: &File) -> std::io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::durable;
 
     #[test]
     fn the_second_is_refused_and_told_who_holds_it() {

@@ -300,10 +300,7 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("\"iteration\":1,", "\"iteration\":x,")).unwrap();
         let error = store.training("run").unwrap_err().to_string();
-        assert!(
-            error.starts_with(&format!("line 2 of {} is not a record: ", path.display())),
-            "{error}"
-        );
+        assert_eq!(error, format!("line 2 of {} is not a record", path.display()));
     }
 
     #[test]
