@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ndarray::{Array3, Array4, Axis};
 
-use dacapo_array::{ArrayAddress, ArrayRead, ArrayReadExt, Coordinate, DType, Roi};
+use dacapo_array::{ArrayAddress, ArrayRead, Coordinate, DType, Roi};
 
 use crate::config::{DatasetConfig, IntensityRange};
 use crate::plan::Shapes;

@@ -4,13 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dacapo_array::{
-    ArrayAddress, ArrayRead, ArraySpec, Coordinate, DType, MemoryArray, NdData, Roi, open_array,
-};
+use dacapo_array::{ArrayRead, Coordinate, MemoryArray, NdData, open_array};
 use dacapo_nn::{Activation, Loss, NetworkSpec};
-use dacapo_tasks::{Task, TaskConfig};
+use dacapo_tasks::Task;
 
-use crate::config::{RunConfig, suggestion};
+use crate::config::{DatasetConfig, RunConfig, suggestion};
 use crate::dataset::{Dataset, Open};
 use crate::{Error, Result, synthetic};
 
@@ -119,14 +117,12 @@ pub fn check(config: &RunConfig) -> Result<Plan> {
     // Cheap checks first.
     Plan::prepare(config)?;
     let volume = synthetic::generate(made);
-    let roi = synthetic::roi(made)?;
-    let array = |dtype, data| -> dacapo_array::Result<Arc<dyn ArrayRead>> {
-        let spec = ArraySpec::new(roi.clone(), synthetic::voxel_size(made)?, dtype);
-        Ok(Arc::new(MemoryArray::new(spec, data)?))
+    let array = |data: NdData| -> Result<Arc<dyn ArrayRead>> {
+        Ok(Arc::new(MemoryArray::new(synthetic::spec(made, data.dtype())?, data)?))
     };
-    let raw = array(DType::U8, NdData::U8(volume.raw.into_dyn()))?;
-    let labels = array(DType::U64, NdData::U64(volume.labels.into_dyn()))?;
-    Plan::open_with(config, &|address| match address.dataset.as_str() {
+    let raw = array(NdData::U8(volume.raw.into_dyn()))?;
+    let labels = array(NdData::U64(volume.labels.into_dyn()))?;
+    Plan::open_with(config, true, &|address| match address.dataset.as_str() {
         "raw" if address.container == Path::new(&made.container) => Ok(raw.clone()),
         "labels" if address.container == Path::new(&made.container) => Ok(labels.clone()),
         _ => open_array(address),
@@ -139,30 +135,29 @@ impl Plan {
     /// # Errors
     /// As [`check`].
     pub fn open(config: &RunConfig) -> Result<Self> {
-        Self::open_with(config, &|address: &ArrayAddress| open_array(address))
+        Self::open_with(config, true, &open_array)
     }
 
-    fn open_with(config: &RunConfig, open: Open) -> Result<Self> {
+    /// The plan of a config of which only the validation data is needed.
+    ///
+    /// # Errors
+    /// As [`check`].
+    pub fn for_validation(config: &RunConfig) -> Result<Self> {
+        Self::open_with(config, false, &open_array)
+    }
+
+    fn open_with(config: &RunConfig, to_train: bool, open: Open) -> Result<Self> {
         let (shapes, task) = Self::prepare(config)?;
-        let (mut train, mut validate, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-        for (datasets, opened, to_train) in [
-            (&config.data.train, &mut train, true),
-            (&config.data.validate, &mut validate, false),
-        ] {
-            for dataset in datasets {
-                let dataset = Dataset::open(dataset, config.data.intensity, &shapes, open);
-                match dataset.and_then(|d| {
-                    if to_train {
-                        d.check_labelled().map(|()| d)
-                    } else {
-                        Ok(d)
-                    }
-                }) {
-                    Ok(dataset) => opened.push(dataset),
-                    Err(error) => errors.push(error),
-                }
-            }
-        }
+        let mut errors = Vec::new();
+        let mut opened = |datasets: &[DatasetConfig], check: fn(&Dataset) -> Result<()>| -> Vec<Dataset> {
+            let opened = datasets.iter().map(|dataset| {
+                let dataset = Dataset::open(dataset, config.data.intensity, &shapes, open)?;
+                check(&dataset).map(|()| dataset)
+            });
+            opened.filter_map(|dataset: Result<Dataset>| dataset.map_err(|error| errors.push(error)).ok()).collect()
+        };
+        let train = if to_train { opened(&config.data.train, Dataset::check_labelled) } else { Vec::new() };
+        let validate = opened(&config.data.validate, |_| Ok(()));
         if let Some(first) = train.first() {
             let expected = first.raw.spec().voxel_size.clone();
             for dataset in train.iter().chain(&validate) {
@@ -241,9 +236,4 @@ pub(crate) fn network_spec(config: &RunConfig, task: &dyn Task) -> NetworkSpec {
 
 pub(crate) fn signed(shape: &[usize]) -> Vec<i64> {
     shape.iter().map(|&n| n as i64).collect()
-}
-
-/// A spatial shape as that of a volume: 2D has a depth of 1.
-pub(crate) fn volume_shape(shape: &[usize]) -> [usize; 3] {
-    std::array::from_fn(|axis| (axis + shape.len()).checked_sub(3).map_or(1, |a| shape[a]))
 }

@@ -12,7 +12,7 @@ use dacapo_tasks::Targets;
 
 use crate::augment::{IntensityChange, Symmetry};
 use crate::dataset::{Dataset, Labelled, crop_range};
-use crate::plan::{Plan, volume_shape};
+use crate::plan::Plan;
 use crate::random::{Purpose, Random};
 use crate::{Error, Result};
 

@@ -117,7 +117,7 @@ pub fn write_if_missing(config: &SyntheticConfig) -> Result<bool> {
     })?;
     let recipe = without_container(recipe);
     if container.exists() {
-        let labels = ZarrArray::open(&ArrayAddress::new(container, "labels"))?;
+        let labels = ZarrArray::open(&address(container, "labels"))?;
         let found = labels.attributes().get("synthetic").cloned().unwrap_or_default();
         return if found == recipe {
             Ok(false)
@@ -141,6 +141,18 @@ pub fn write_if_missing(config: &SyntheticConfig) -> Result<bool> {
     written.map(|()| true)
 }
 
+/// How an array of the volume lies in the world.
+pub(crate) fn spec(config: &SyntheticConfig, dtype: DType) -> Result<ArraySpec> {
+    let voxel_size = config.voxel_size.iter().map(|&size| Decimal::try_from(size));
+    let voxel_size = Coordinate::new(voxel_size.collect::<Result<Vec<_>, _>>()?);
+    let roi = Roi::from_voxels(&[0; 3], &config.shape, &voxel_size);
+    Ok(ArraySpec::new(roi, voxel_size, dtype))
+}
+
+fn address(container: &Path, dataset: &str) -> ArrayAddress {
+    ArrayAddress { container: container.to_owned(), dataset: dataset.to_owned() }
+}
+
 fn without_container(mut recipe: serde_json::Value) -> serde_json::Value {
     if let Some(map) = recipe.as_object_mut() {
         map.shift_remove("container");
@@ -154,13 +166,6 @@ fn write(
     recipe: &serde_json::Value,
     volume: SyntheticVolume,
 ) -> Result<()> {
-    let voxel_size: Vec<Decimal> = config
-        .voxel_size
-        .iter()
-        .map(|&v| Decimal::try_from(v))
-        .collect::<Result<_, _>>()?;
-    let voxel_size = Coordinate::new(voxel_size);
-    let roi = Roi::from_voxels(&[0; 3], &config.shape, &voxel_size);
     let attributes = [("synthetic".to_owned(), recipe.clone())].into_iter().collect();
     let options = CreateOptions {
         attributes,
@@ -171,9 +176,8 @@ fn write(
         ("labels", NdData::U64(volume.labels.into_dyn())),
     ];
     for (name, data) in arrays {
-        let dtype = if name == "raw" { DType::U8 } else { DType::U64 };
-        let spec = ArraySpec::new(roi.clone(), voxel_size.clone(), dtype);
-        ZarrArray::create(&ArrayAddress::new(container, name), &spec, &options)?.write(&roi, &data)?;
+        let spec = spec(config, data.dtype())?;
+        ZarrArray::create(&address(container, name), &spec, &options)?.write(&spec.roi, &data)?;
     }
     Ok(())
 }

@@ -253,7 +253,7 @@ impl Job<'_> {
             for axis in 0..halo.len() {
                 // What was predicted begins a halo before the block's output; a shifted block writes only its end.
                 let start = halo[axis] as i64 + write_begin[axis] - output_begin[axis];
-                view.slice_axis_inplace(Axis(axis + 1), Slice::from(start..start + write_shape[axis]));
+                view.slice_axis_inplace(Axis(axis + 1), Slice::new(start as isize, Some((start + write_shape[axis]) as isize), 1));
             }
             match target.dtype {
                 DType::U8 => NdData::U8(view.mapv(|p| (p * 255.0).round() as u8)),

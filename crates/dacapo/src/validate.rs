@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ndarray::{Array3, Array4, Axis};
 
-use dacapo_array::{ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, CreateOptions, DType, NdData, ZarrArray};
+use dacapo_array::{ArrayReadExt, ArraySpec, ArrayWrite, CreateOptions, DType, NdData, ZarrArray};
 use dacapo_nn::{Engine, Network};
 use dacapo_store::{
     ArrayStore, LocalArrayIdentifier, LocalStore, Provenance, StatsStore, ValidationScore, WeightsStore,
@@ -347,12 +347,9 @@ impl Validator<'_> {
         self.write(&array, scene, &best.parameters, &best.segmentation)?;
         if let Some(rival) = rival.filter(|_| keep == KeepOutputs::BestOverall) {
             let arrays = &self.store.arrays;
-            arrays.remove(&arrays.validation_output_array(
-                run,
-                rival.iteration,
-                &rival.parameters,
-                name,
-            )?)?;
+            let old = arrays.validation_output_array(run, rival.iteration, &rival.parameters, name)?;
+            // That it is gone already is as good.
+            let _ = arrays.remove(&old)?;
         }
         Ok(())
     }

@@ -1,0 +1,203 @@
+//! What can be wrong with a run is told in one sentence, before anything is written.
+
+mod common;
+
+use std::path::Path;
+
+use common::{config, engine, run};
+use dacapo::config::{ArchitectureConfig, DatasetConfig};
+use dacapo::{
+    Error, IterationChoice, LocalStore, PredictRequest, RunConfig, TrainOptions, load_run, predict, synthetic, train,
+};
+use dacapo_array::{ArrayAddress, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi, ZarrArray};
+use ndarray::ArrayD;
+
+/// A config whose volume is there, as datasets of their own.
+fn ready(dir: &Path) -> RunConfig {
+    let mut config = config(dir);
+    synthetic::write_if_missing(config.data.synthetic.as_ref().unwrap()).unwrap();
+    config.data.synthetic = None;
+    config
+}
+
+/// Writes an array of `dtype` filled with `value`, and returns its address.
+fn array(dir: &Path, name: &str, offset: i64, voxel_size: &str, data: NdData) -> String {
+    let shape: Vec<usize> = data.shape().to_vec();
+    let size: dacapo_array::Decimal = voxel_size.parse().unwrap();
+    let voxel_size = Coordinate::splat(3, size);
+    let offset = Coordinate::splat(3, offset);
+    let voxels: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+    let roi = Roi::new(offset, Coordinate::from_voxels(&voxels, &voxel_size));
+    let spec = ArraySpec::new(roi.clone(), voxel_size, data.dtype());
+    let address: ArrayAddress = format!("{}/other.zarr/{name}", dir.display()).parse().unwrap();
+    ZarrArray::create(&address, &spec, &CreateOptions::default()).unwrap().write(&roi, &data).unwrap();
+    address.to_string()
+}
+
+/// The error of training, which must have left nothing behind.
+fn refused(dir: &Path, config: &RunConfig) -> Error {
+    let base = dir.join("refused");
+    let error = run(&LocalStore::new(&base), config, &()).unwrap_err();
+    assert!(!base.exists(), "something was written");
+    assert!(!error.to_string().contains('\n') || matches!(error, Error::Several { .. }));
+    error
+}
+
+fn dataset(config: &mut RunConfig) -> &mut DatasetConfig {
+    &mut config.data.train[0]
+}
+
+#[test]
+fn a_missing_container_or_dataset_is_named_with_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    let labels = dataset(&mut config).labels.clone();
+    dataset(&mut config).labels = labels.replace("/labels", "/label");
+    let error = refused(dir.path(), &config);
+    let text = error.to_string();
+    assert!(matches!(error, Error::Dataset { role: "labels", .. }), "{text}");
+    assert!(text.contains("front") && text.contains("labels") && text.contains("raw"), "{text}");
+    dataset(&mut config).labels = labels.replace("made.zarr", "mad.zarr");
+    assert!(refused(dir.path(), &config).to_string().contains("mad.zarr"));
+    assert!(refused(dir.path(), &config).hint().is_some());
+}
+
+#[test]
+fn raw_and_labels_apart_are_told_with_both_rois() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    let data = NdData::U64(ArrayD::ones(vec![8, 8, 8]));
+    dataset(&mut config).labels = array(dir.path(), "apart", 8000, "8", data);
+    let error = refused(dir.path(), &config);
+    assert!(matches!(error, Error::NoOverlap { .. }), "{error}");
+    assert!(error.to_string().contains("[0:192, 0:320, 0:320]"), "{error}");
+    assert!(error.to_string().contains("[8000:8064, 8000:8064, 8000:8064]"), "{error}");
+}
+
+#[test]
+fn voxel_sizes_have_to_divide_and_labels_to_be_integers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    let data = NdData::U64(ArrayD::ones(vec![30, 30, 30]));
+    dataset(&mut config).labels = array(dir.path(), "odd", 0, "5", data);
+    let error = refused(dir.path(), &config);
+    assert!(matches!(error, Error::VoxelSizes { .. }), "{error}");
+    let data = NdData::F32(ArrayD::ones(vec![24, 24, 24]));
+    dataset(&mut config).labels = array(dir.path(), "floats", 0, "8", data);
+    let error = refused(dir.path(), &config);
+    assert!(matches!(error, Error::LabelType { dtype: DType::F32, .. }), "{error}");
+    // Twice as fine is fine.
+    let data = NdData::U64(ArrayD::ones(vec![48, 64, 64]));
+    dataset(&mut config).labels = array(dir.path(), "fine", 0, "4", data);
+    dacapo::check(&config).unwrap();
+}
+
+#[test]
+fn a_shape_that_the_network_cannot_take_is_told_with_the_nearest() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    let ArchitectureConfig::Unet(unet) = &mut config.architecture;
+    unet.input_shape = vec![17, 16, 16];
+    let error = refused(dir.path(), &config);
+    assert!(matches!(error, Error::Network(dacapo_nn::Error::InputShape { .. })), "{error}");
+    assert!(error.to_string().contains("[16, 16, 16]"), "{error}");
+}
+
+#[test]
+fn nothing_labelled_or_too_little_is_told_with_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    let data = NdData::U64(ArrayD::zeros(vec![24, 40, 40]));
+    dataset(&mut config).labels = array(dir.path(), "nothing", 0, "8", data);
+    let error = refused(dir.path(), &config);
+    assert!(matches!(error, Error::NothingLabelled { .. }), "{error}");
+    assert!(error.to_string().contains("[0:192, 0:320, 0:200]"), "{error}");
+
+    let mut one = ArrayD::zeros(vec![24, 40, 40]);
+    one[[12, 20, 12]] = 1;
+    dataset(&mut config).labels = array(dir.path(), "one", 0, "8", NdData::U64(one));
+    config.trainer.min_labelled = 0.5;
+    let error = run(&LocalStore::new(dir.path().join("runs")), &config, &()).unwrap_err();
+    assert!(matches!(error, Error::TooFewLabelled { fraction: 0.5, .. }), "{error}");
+}
+
+#[test]
+fn several_things_are_told_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    dataset(&mut config).raw.push('x');
+    config.data.validate[0].labels.push('x');
+    let Error::Several { errors } = refused(dir.path(), &config) else { panic!("one error") };
+    assert_eq!(errors.len(), 2);
+}
+
+#[test]
+fn names_that_are_none_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    for name in ["", "..", "a/b", ".hidden"] {
+        config.name = name.to_owned();
+        let error = refused(dir.path(), &config);
+        assert!(matches!(error, Error::Store(dacapo_store::Error::Name { .. })), "{name}: {error}");
+    }
+    config.name = "small".to_owned();
+    config.validation.criterion = Some("vio".to_owned());
+    let error = refused(dir.path(), &config);
+    assert!(error.to_string().contains("did you mean `voi`?"), "{error}");
+}
+
+#[test]
+fn a_changed_config_is_refused_key_by_key_unless_as_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    config.num_iterations = 1;
+    let store = LocalStore::new(dir.path().join("runs"));
+    run(&store, &config, &()).unwrap();
+    config.trainer.batch_size = 2;
+    config.num_iterations = 2;
+    let error = run(&store, &config, &()).unwrap_err();
+    let Error::ConfigChanged { differences, .. } = &error else { panic!("{error}") };
+    assert_eq!(differences.len(), 1);
+    assert!(error.to_string().ends_with("trainer.batch_size: 1 became 2"), "{error}");
+    assert_eq!(load_run(&store, "small").unwrap().num_iterations, 1);
+    let as_new = TrainOptions { as_new: Some("second".to_owned()) };
+    train(&store, &config, &engine(), &(), &as_new).unwrap();
+    assert_eq!(load_run(&store, "second").unwrap().trainer.batch_size, 2);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    let data = NdData::F32(ArrayD::from_elem(vec![24, 40, 40], f32::NAN));
+    dataset(&mut config).raw = array(dir.path(), "nan", 0, "8", data);
+    config.data.validate.clear();
+    let store = LocalStore::new(dir.path().join("runs"));
+    let error = run(&store, &config, &()).unwrap_err();
+    let text = error.to_string();
+    let Error::NotFinite { iteration: 1, snapshot: Some(snapshot), .. } = &error else { panic!("{text}") };
+    assert!(text.contains("iteration 1") && text.contains("dataset front at ["), "{text}");
+    assert!(snapshot.join("raw").exists());
+    assert!(error.hint().unwrap().contains("snapshot.zarr"));
+}
+
+#[test]
+fn a_run_or_checkpoint_that_is_not_there_is_told_with_what_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    config.num_iterations = 1;
+    let store = LocalStore::new(dir.path().join("runs"));
+    run(&store, &config, &()).unwrap();
+    let error = load_run(&store, "smal").unwrap_err();
+    assert!(error.to_string().contains("did you mean `small`?"), "{error}");
+    let request = PredictRequest {
+        input: config.data.train[0].raw.parse().unwrap(),
+        output: format!("{}/out.zarr/out", dir.path().display()).parse().unwrap(),
+        iteration: IterationChoice::Number(7),
+        roi: None,
+        overwrite: false,
+    };
+    let error = predict(&store, "small", &request, &engine(), &()).unwrap_err();
+    assert!(error.to_string().contains("it has those of [1]"), "{error}");
+    assert!(!dir.path().join("out.zarr").exists());
+}

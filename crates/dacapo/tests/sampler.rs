@@ -1,0 +1,137 @@
+//! What the sampler promises: batches are functions of their number, raw and labels stay together under every
+//! turn, and nothing is known outside of the annotated part.
+
+mod common;
+
+use std::path::Path;
+
+use common::config;
+use dacapo::{Plan, RunConfig, Sampler, TrainingBatch, check, with_batches};
+use dacapo_array::{ArrayAddress, ArraySpec, ArrayWrite, Coordinate, CreateOptions, NdData, Roi, ZarrArray};
+use ndarray::ArrayD;
+
+fn plan(config: &RunConfig) -> Plan {
+    check(config).unwrap()
+}
+
+fn in_order(plan: &Plan, start: u64, end: u64, workers: usize) -> Vec<TrainingBatch> {
+    with_batches(&Sampler::new(plan), start, end, workers, |batches| batches.collect()).unwrap()
+}
+
+#[test]
+fn a_batch_is_a_function_of_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.trainer.batch_size = 2;
+    let here = plan(&config);
+    let batches = in_order(&here, 0, 7, 1);
+    assert_eq!(batches, in_order(&here, 0, 7, 3));
+    assert_eq!(batches[4..], in_order(&here, 4, 7, 2));
+    assert_eq!(batches[5], Sampler::new(&here).batch(5).unwrap());
+    for (i, a) in batches.iter().enumerate() {
+        assert!(batches[..i].iter().all(|b| a.tensors.input != b.tensors.input));
+        assert_ne!(a.crops[0], a.crops[1]);
+    }
+    config.seed += 1;
+    assert_ne!(Sampler::new(&plan(&config)).batch(5).unwrap(), batches[5]);
+    // Stopping early ends the threads.
+    let first = with_batches(&Sampler::new(&here), 0, 1000, 2, |batches| batches.next().unwrap()).unwrap();
+    assert_eq!(first, batches[0]);
+}
+
+/// Raw and labels whose voxels say where they are; labels with half the voxel size if `finer`.
+fn numbered(dir: &Path, finer: bool) -> RunConfig {
+    let mut config = config(dir);
+    config.data.synthetic = None;
+    config.data.validate.clear();
+    let write = |name: &str, size: i64, data: NdData| {
+        let voxel_size = Coordinate::splat(3, size);
+        let shape = data.shape().to_vec();
+        let roi = Roi::from_voxels(&[0; 3], &shape, &voxel_size);
+        let address: ArrayAddress = format!("{}/numbered.zarr/{name}", dir.display()).parse().unwrap();
+        let spec = ArraySpec::new(roi.clone(), voxel_size, data.dtype());
+        ZarrArray::create(&address, &spec, &CreateOptions::default()).unwrap().write(&roi, &data).unwrap();
+        address.to_string()
+    };
+    let factor = if finer { 2 } else { 1 };
+    let number = |i: &[usize], factor: usize| (1 + i[0] / factor * 900 + i[1] / factor * 30 + i[2] / factor) as u64;
+    let raw = ArrayD::from_shape_fn(vec![24, 26, 28], |i| number(i.slice(), 1) as u16);
+    let labels = ArrayD::from_shape_fn(vec![24 * factor, 26 * factor, 28 * factor], |i| number(i.slice(), factor));
+    let dataset = &mut config.data.train[0];
+    dataset.raw = write("raw", 8, NdData::U16(raw));
+    dataset.labels = write("labels", 8 / factor as i64, NdData::U64(labels));
+    dataset.roi = None;
+    let augment = &mut config.trainer.augment;
+    (augment.intensity_scale, augment.intensity_shift, augment.noise) = ([1.0; 2], [0.0; 2], 0.0);
+    config
+}
+
+trait Slice {
+    fn slice(&self) -> &[usize];
+}
+
+impl Slice for ndarray::IxDyn {
+    fn slice(&self) -> &[usize] {
+        ndarray::Dimension::slice(self)
+    }
+}
+
+#[test]
+fn raw_and_labels_are_cut_out_and_turned_together() {
+    let dir = tempfile::tempdir().unwrap();
+    for finer in [false, true] {
+        let folder = dir.path().join(format!("{finer}"));
+        std::fs::create_dir(&folder).unwrap();
+        let plan = plan(&numbered(&folder, finer));
+        let sampler = Sampler::new(&plan);
+        let mut turned = 0;
+        for iteration in 0..20 {
+            let batch = sampler.batch(iteration).unwrap();
+            let raw = batch.tensors.input.data.iter().map(|&v| ((f64::from(v) + 0.5) * 65535.0).round() as u64);
+            assert!(raw.eq(batch.labels[0].iter().copied()));
+            let labels = &batch.labels[0];
+            turned += usize::from(labels[[0, 0, 1]] != labels[[0, 0, 0]] + 1);
+            let corner = labels.iter().min().unwrap() - 1;
+            let begin = [corner / 900, corner % 900 / 30, corner % 30].map(|n| n as i64 * 8);
+            assert_eq!(batch.crops[0].roi.begin(), &Coordinate::new(begin));
+        }
+        assert!(turned > 10, "of 20, most are turned");
+    }
+}
+
+#[test]
+fn outside_of_the_roi_nothing_has_a_weight() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = numbered(dir.path(), false);
+    // Smaller than a crop along x: at most 6 voxels of it can be known.
+    config.data.train[0].roi = Some(Roi::new(Coordinate::new([0, 0, 80]), Coordinate::new([192, 208, 48])));
+    config.trainer.augment.flips = false;
+    config.trainer.augment.transposes = false;
+    let plan = plan(&config);
+    let sampler = Sampler::new(&plan);
+    for iteration in 0..10 {
+        let batch = sampler.batch(iteration).unwrap();
+        let x = batch.crops[0].roi.begin().iter().last().unwrap().to_string().parse::<i64>().unwrap() / 8;
+        let known = |i: usize| (10..16).contains(&(x + i as i64));
+        for (at, &weight) in batch.tensors.weight.data.iter().enumerate() {
+            assert!(weight == 0.0 || known(at % 16), "{at} {weight}");
+        }
+        let labels = &batch.labels[0];
+        assert!(labels.indexed_iter().all(|((_, _, x), &label)| (label != 0) == known(x)));
+        assert!(batch.tensors.weight.data.iter().any(|&weight| weight > 0.0));
+    }
+}
+
+#[test]
+fn where_raw_is_smaller_than_the_input_it_is_mirrored() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = numbered(dir.path(), false);
+    config.architecture = serde_json::from_value(serde_json::json!({
+        "kind": "unet", "input_shape": [36, 36, 36], "num_fmaps": 2, "downsample_factors": [[2, 2, 2]]
+    }))
+    .unwrap();
+    let plan = plan(&config);
+    let batch = Sampler::new(&plan).batch(0).unwrap();
+    assert_eq!(batch.tensors.input.shape, [1, 1, 36, 36, 36]);
+    assert!(batch.tensors.input.data.iter().all(|&v| v > -0.5), "every voxel is one of raw, none is made up");
+}
