@@ -1,2 +1,16 @@
-//! The `dacapo` command.
-fn main() {}
+//! The `dacapo` command. Everything that it does is the library's; here is how it is asked for and shown.
+
+mod cli;
+mod commands;
+mod context;
+mod figures;
+mod interrupt;
+mod printer;
+mod progress;
+mod report;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

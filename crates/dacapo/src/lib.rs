@@ -25,6 +25,8 @@ mod train;
 mod validate;
 mod window;
 
+pub use {dacapo_array as array, dacapo_nn as nn, dacapo_store as store, dacapo_tasks as tasks};
+
 pub use best::{Best, best};
 pub use config::{RunConfig, config_schema, load_config, parse_config};
 pub use dacapo_store::LocalStore;

@@ -134,8 +134,11 @@ impl Trainer<'_> {
             total,
             parameters: weights.map(|tensor| tensor.data.len()).sum(),
         });
-        // A run that was killed while it was validated.
-        if start > 0 && self.is_validated(start) && !self.validate(start)? {
+        if start == 0 && self.is_validated(0) {
+            self.checkpoint(0)?;
+        }
+        // The untrained network, or a run that was killed while it was validated.
+        if self.is_validated(start) && !self.validate(start)? {
             return self.stopped(start, false);
         }
         let sampler = Sampler::new(self.plan);
@@ -256,10 +259,13 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Whether the run is validated after this step.
+    /// Whether the run is validated after this step; step 0 is none.
     fn is_validated(&self, iteration: u64) -> bool {
         let config = &self.plan.config;
-        iteration == config.num_iterations || iteration.is_multiple_of(config.validation.interval)
+        match iteration {
+            0 => config.validation.untrained,
+            _ => iteration == config.num_iterations || iteration.is_multiple_of(config.validation.interval),
+        }
     }
 
     /// Validates the datasets that have no scores yet. False if it was asked to stop.

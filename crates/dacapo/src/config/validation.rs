@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct ValidationConfig {
     /// Steps between validations; the run's end is always validated.
     pub interval: u64,
+    /// Validate the untrained network too, as iteration 0: what training has to beat.
+    pub untrained: bool,
     /// The score that says which iteration and parameters are best. Default: the task's own.
     pub criterion: Option<String>,
     /// Voxels of input that the network gets at a time. Default: its input shape, grown by
@@ -38,6 +40,7 @@ impl Default for ValidationConfig {
     fn default() -> Self {
         Self {
             interval: 1000,
+            untrained: false,
             criterion: None,
             block_shape: None,
             halo: None,

@@ -1,0 +1,99 @@
+//! The command line: what can be typed, and which exit code comes back.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{config, demo, predict, runs, show, train, validate};
+use crate::context::Context;
+use crate::printer::Printer;
+use crate::report;
+
+/// Train a 3D network on a few annotated crops of a huge image, find the iteration and the post-processing
+/// that segment best, and apply them to everything.
+#[derive(Debug, Parser)]
+#[command(name = "dacapo", version, arg_required_else_help = true, after_help = AFTER)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "\
+Begin with:
+  dacapo demo                       a whole run on made-up data, in a few minutes
+  dacapo config check my.yaml       what a config comes to, before anything is written
+  dacapo train my.yaml              train, validate, keep the best; Ctrl-C and again to go on
+
+Arrays are named as container.zarr/dataset everywhere. Runs are kept in the base directory: --base, else
+`runs_base_dir` of the options file (DACAPO_OPTIONS_FILE, ./dacapo.yaml, ~/dacapo.yaml or
+~/.config/dacapo/dacapo.yaml), else ./runs.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or config, 130 interrupted (what was done is kept).";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Directory in which runs are kept.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// Threads for the network [default: one a core].
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Print results as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Show no bars and no notes, only results and errors.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Log what happens to standard error (-v: notes, -vv: details).
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A whole run on made-up data: train, validate, keep, show.
+    Demo(demo::Demo),
+    /// Train a run: from a config, or a run that was interrupted.
+    Train(train::Train),
+    /// Validate a checkpoint again: predict, segment with every parameter, score.
+    Validate(validate::Validate),
+    /// Predict any array with a trained network.
+    Predict(predict::Predict),
+    /// List the runs: how far they are, their best scores, their size.
+    Runs(runs::Runs),
+    /// Show a run: scores, curve, and pictures to files.
+    Show(show::Show),
+    /// Check a config, or describe what one can say.
+    #[command(subcommand)]
+    Config(config::Config),
+}
+
+/// Parses the command line, does what it says, and reports what went wrong.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    install_logger(cli.global.verbose);
+    let printer = Printer::new(cli.global.json, cli.global.quiet);
+    let done = Context::new(&cli.global, printer).and_then(|context| match cli.command {
+        Command::Demo(command) => command.run(context),
+        Command::Train(command) => command.run(&context),
+        Command::Validate(command) => command.run(&context),
+        Command::Predict(command) => command.run(&context),
+        Command::Runs(command) => command.run(&context),
+        Command::Show(command) => command.run(&context),
+        Command::Config(command) => command.run(&context),
+    });
+    done.unwrap_or_else(|error| report::failure(&error))
+}
+
+fn install_logger(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+}

@@ -1,0 +1,95 @@
+//! `dacapo predict`: apply a trained network to an array.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use dacapo::array::{ArrayAddress, Coordinate, Decimal, Roi};
+use dacapo::{IterationChoice, PredictRequest, predict};
+
+use crate::context::Context;
+
+/// Predict any array with a trained network, block by block.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  dacapo predict my-run --input big.zarr/raw --output out.zarr/affinities --roi 0:1000,0:2000,0:2000")]
+pub struct Predict {
+    /// The run's name.
+    run: String,
+    /// The raw array, as container.zarr/dataset.
+    #[arg(long, value_name = "ARRAY")]
+    input: ArrayAddress,
+    /// The array to make.
+    #[arg(long, value_name = "ARRAY")]
+    output: ArrayAddress,
+    /// Which checkpoint: an iteration, `best` or `latest`.
+    #[arg(long, value_name = "N|best|latest", default_value = "best")]
+    iteration: IterationChoice,
+    /// The part to predict, in world units, as begin:end for each axis [default: all].
+    #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = roi)]
+    roi: Option<Roi>,
+    /// Replace the output if it is there.
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Reads `0:100,20:40`.
+fn roi(text: &str) -> Result<Roi, String> {
+    let text = text.trim_start_matches('[').trim_end_matches(']');
+    let corner = |axis: &str| -> Result<(Decimal, Decimal), String> {
+        let (begin, end) = axis.split_once(':').ok_or_else(|| format!("`{axis}` is not begin:end"))?;
+        let number = |text: &str| text.trim().parse::<Decimal>().map_err(|error| error.to_string());
+        let (begin, end) = (number(begin)?, number(end)?);
+        if begin < end { Ok((begin, end)) } else { Err(format!("`{axis}` is empty")) }
+    };
+    let corners: Vec<(Decimal, Decimal)> = text.split(',').map(corner).collect::<Result<_, _>>()?;
+    let begin = Coordinate::new(corners.iter().map(|corner| corner.0));
+    Ok(Roi::between(&begin, &Coordinate::new(corners.iter().map(|corner| corner.1))))
+}
+
+impl Predict {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let request = PredictRequest {
+            input: self.input,
+            output: self.output,
+            iteration: self.iteration,
+            roi: self.roi,
+            overwrite: self.overwrite,
+        };
+        let progress = context.progress()?;
+        let done = predict(&context.store, &self.run, &request, &context.engine()?, progress.as_ref());
+        progress.finish();
+        let done = done?;
+        let output = request.output.to_string();
+        if context.printer.json {
+            context.printer.value(&serde_json::json!({
+                "output": output,
+                "iteration": done.iteration,
+                "roi": done.roi,
+                "shape": done.shape,
+            }))?;
+        } else {
+            context.printer.line(format!(
+                "{output}: {:?} at {}, by iteration {}",
+                done.shape, done.roi, done.iteration
+            ))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rois_are_read_as_they_are_printed() {
+        let text = "[1200:1700, 0:2500, 4.6:9.2]";
+        assert_eq!(roi(text).unwrap().to_string(), text);
+        assert_eq!(roi("-4:4").unwrap().to_string(), "[-4:4]");
+        for bad in ["", "1", "2:1", "a:b", "1:2:3"] {
+            assert!(roi(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `dacapo train`: begin a run, or go on with it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use dacapo::{LocalStore, Observer, RunConfig, TrainOptions, TrainOutcome, load_config, load_run, train};
+
+use crate::commands::show;
+use crate::context::{Context, quoted};
+use crate::report::INTERRUPTED;
+
+/// Train a run.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dacapo train my.yaml                begin the run that the config describes, or go on with it
+  dacapo train my-run                 go on with a run by its name
+  dacapo train my.yaml --as-new two   the same config as a run of its own
+
+Ctrl-C finishes the step and writes a checkpoint. After a crash or a kill, training goes on from the last
+checkpoint; its losses are those of a run that never stopped.")]
+pub struct Train {
+    /// A run config (YAML or TOML), or the name of a run.
+    #[arg(value_name = "CONFIG|RUN")]
+    run: String,
+    /// Train under this name, as a run of its own.
+    #[arg(long, value_name = "NAME")]
+    as_new: Option<String>,
+}
+
+impl Train {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let config = find(&self.run, &context.store)?;
+        let options = TrainOptions { as_new: self.as_new };
+        let run = options.as_new.clone().unwrap_or_else(|| config.name.clone());
+        let progress = context.progress()?;
+        let code = self::train_run(context, &config, &options, progress.as_ref());
+        progress.finish();
+        let code = code?;
+        if code == ExitCode::SUCCESS {
+            show::scores(context, &run)?;
+            context.printer.note(format!("\nnext: {}", context.command(&format!("show {}", quoted(&run)))));
+        }
+        Ok(code)
+    }
+}
+
+/// Trains, and says how to go on if it was interrupted.
+pub fn train_run(
+    context: &Context,
+    config: &RunConfig,
+    options: &TrainOptions,
+    observer: &dyn Observer,
+) -> anyhow::Result<ExitCode> {
+    let run = options.as_new.as_deref().unwrap_or(&config.name);
+    match train(&context.store, config, &context.engine()?, observer, options)? {
+        TrainOutcome::Finished { .. } => Ok(ExitCode::SUCCESS),
+        TrainOutcome::Interrupted { iteration } => {
+            let next = context.command(&format!("train {}", quoted(run)));
+            context.printer.warn(format!("stopped after iteration {iteration}; to go on: {next}"));
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+/// The config in a file, or that of a run.
+fn find(text: &str, store: &LocalStore) -> anyhow::Result<RunConfig> {
+    let path = Path::new(text);
+    let looks_like_file =
+        path.is_file() || text.contains('/') || path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "toml");
+    if looks_like_file {
+        Ok(load_config(path, &std::env::current_dir()?)?)
+    } else {
+        Ok(load_run(store, text)?)
+    }
+}

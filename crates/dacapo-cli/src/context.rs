@@ -1,0 +1,75 @@
+//! What commands share: where runs are, the engine, where output goes.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dacapo::nn::CpuEngine;
+use dacapo::{LocalStore, find_options};
+
+use crate::cli::Global;
+use crate::interrupt::Interrupt;
+use crate::printer::Printer;
+use crate::progress::Progress;
+
+/// The circumstances of one call of the program.
+#[derive(Debug)]
+pub struct Context {
+    /// Output.
+    pub printer: Printer,
+    /// The runs.
+    pub store: LocalStore,
+    /// Whether `--base` was given.
+    pub base_given: bool,
+    threads: Option<usize>,
+}
+
+impl Context {
+    /// Reads the options file; the command line beats it.
+    pub fn new(global: &Global, printer: Printer) -> anyhow::Result<Self> {
+        let variable = env::var_os("DACAPO_OPTIONS_FILE").map(PathBuf::from);
+        let home = env::var_os("HOME").map(PathBuf::from);
+        let (options, _) = find_options(variable.as_deref(), &env::current_dir()?, home.as_deref())?;
+        let base = global.base.clone().or(options.runs_base_dir).unwrap_or_else(|| PathBuf::from("runs"));
+        Ok(Self {
+            printer,
+            store: LocalStore::new(base),
+            base_given: global.base.is_some(),
+            threads: global.threads.map(usize::from).or(options.compute.threads),
+        })
+    }
+
+    /// The same with another base directory.
+    pub fn with_base(self, base: &Path) -> Self {
+        Self { store: LocalStore::new(base), ..self }
+    }
+
+    /// The engine that networks run on.
+    pub fn engine(&self) -> anyhow::Result<CpuEngine> {
+        Ok(CpuEngine::new(self.threads)?)
+    }
+
+    /// Bars for a long job, and Ctrl-C to stop it.
+    pub fn progress(&self) -> anyhow::Result<Arc<Progress>> {
+        Ok(Arc::new(Progress::new(self.printer.clone(), Interrupt::listen(&self.printer)?)))
+    }
+
+    /// A command line that goes on where this one stopped.
+    pub fn command(&self, rest: &str) -> String {
+        if self.base_given {
+            format!("dacapo --base {} {rest}", quoted(&self.store.base().to_string_lossy()))
+        } else {
+            format!("dacapo {rest}")
+        }
+    }
+}
+
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}

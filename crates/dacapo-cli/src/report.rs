@@ -1,0 +1,47 @@
+//! Errors as people read them: one sentence, what to do next, and an exit code.
+
+use std::process::ExitCode;
+
+use dacapo::Error;
+
+/// Interrupted: what was done is kept.
+pub const INTERRUPTED: u8 = 130;
+/// Wrong usage or config.
+const USAGE: u8 = 2;
+
+/// Prints an error with its causes and its hint to standard error; returns the exit code. Writing into a pipe
+/// that nobody reads any more is no failure.
+#[allow(clippy::print_stderr, reason = "the one place where errors are shown")]
+pub fn failure(error: &anyhow::Error) -> ExitCode {
+    let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(broken_pipe) {
+        return ExitCode::SUCCESS;
+    }
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Many errors say their cause themselves.
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+    }
+    eprintln!("error: {text}");
+    let ours = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    if let Some(hint) = ours.and_then(Error::hint) {
+        eprintln!("hint: {hint}");
+    }
+    match ours {
+        Some(Error::Interrupted) => ExitCode::from(INTERRUPTED),
+        Some(
+            Error::Config { .. }
+            | Error::Options { .. }
+            | Error::Several { .. }
+            | Error::Dataset { .. }
+            | Error::NoRun { .. }
+            | Error::ConfigChanged { .. },
+        ) => ExitCode::from(USAGE),
+        _ => ExitCode::FAILURE,
+    }
+}
