@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ndarray::{ArrayViewD, Axis, IxDyn, Slice};
 
 use dacapo_array::{ArrayRead, ArraySpec, ArrayWrite, Coordinate, DType, NdData, Roi, SnapMode};
-use dacapo_blockwise::{Block, BlockGrid, BlockObserver, Failed, Fit, Outcome, run_blocks};
+use dacapo_blockwise::{Block, BlockGrid, BlockObserver, Failed, Outcome, run_blocks};
 use dacapo_nn::{Network, Padding, Tensor};
 use dacapo_tasks::PredictionType;
 
@@ -177,7 +177,9 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Predicts all of the output array. Raw is mirrored where a piece reaches past its border.
+    /// Predicts all of the output array. Every piece is a whole input of the network, so that all are pooled on
+    /// one grid and join without a seam: the last ones reach past what is written, and raw is mirrored where a
+    /// piece reaches past its border.
     ///
     /// # Errors
     /// [`Error::Blocks`] if pieces failed: the first failure ends the job. [`Error::Interrupted`] if the
@@ -191,7 +193,7 @@ impl Job<'_> {
         // In voxels of the prediction, from its first one: no offset can be off this grid.
         let total = Roi::new(zero.clone(), Coordinate::from_voxels(&signed(&shape), &one));
         let write = Coordinate::from_voxels(&signed(&self.tiling.write_shape()), &one);
-        let grid = BlockGrid::with_fit(total, write, zero.clone(), zero, one, Fit::Shift)?;
+        let grid = BlockGrid::new(total, write, zero.clone(), zero, one)?;
         observer.event(&Event::PredictionStarted { blocks: grid.len() });
         let network = Mutex::new((network, Tensor::default()));
         let watch = Watch {
@@ -221,8 +223,7 @@ impl Job<'_> {
         let raw = self.raw.spec();
         let target = self.output.spec();
         let voxels = |at: &Coordinate| at.floor_div(&Coordinate::splat(at.dims(), 1));
-        let (output_begin, write_begin) = (voxels(block.output_roi.begin()), voxels(block.write_roi.begin()));
-        let write_shape = voxels(&block.write_roi.shape);
+        let (write_begin, write_shape) = (voxels(block.write_roi.begin()), voxels(&block.write_roi.shape));
 
         // Where the input begins, in voxels of raw.
         let first = (target.roi.begin() - raw.roi.begin()).floor_div(&raw.voxel_size);
@@ -231,7 +232,7 @@ impl Job<'_> {
             .iter()
             .enumerate()
             .map(|(a, context)| {
-                first[a] + (output_begin[a] - halo[a] as i64).div_euclid(shapes.upsampling[a] as i64)
+                first[a] + (write_begin[a] - halo[a] as i64).div_euclid(shapes.upsampling[a] as i64)
                     - context
             })
             .collect();
@@ -251,9 +252,9 @@ impl Job<'_> {
             let mut view =
                 ArrayViewD::from_shape(IxDyn(&output.shape[1..]), &output.data).expect("whole tensor");
             for axis in 0..halo.len() {
-                // What was predicted begins a halo before the block's output; a shifted block writes only its end.
-                let start = halo[axis] as i64 + write_begin[axis] - output_begin[axis];
-                view.slice_axis_inplace(Axis(axis + 1), Slice::new(start as isize, Some((start + write_shape[axis]) as isize), 1));
+                // What was predicted begins a halo before the block, and ends behind the last blocks.
+                let start = halo[axis];
+                view.slice_axis_inplace(Axis(axis + 1), Slice::from(start..start + write_shape[axis] as usize));
             }
             match target.dtype {
                 DType::U8 => NdData::U8(view.mapv(|p| (p * 255.0).round() as u8)),

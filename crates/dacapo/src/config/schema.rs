@@ -307,9 +307,11 @@ fn unknown_choice(key: &str, value: &Value, known: &[&str]) -> Problem {
 
 /// `; did you mean …?` for the nearest known name, or the list of all where none is near.
 pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
-    let near = known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(name, known), known));
+    // Either measure alone misses what the other finds: `vio` for `voi`, `clip` for `clip_min`.
+    let likeness = |known: &str| {
+        strsim::jaro_winkler(name, known).max(strsim::normalized_damerau_levenshtein(name, known) + 0.15)
+    };
+    let near = known.iter().map(|known| (likeness(known), known));
     match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((likeness, nearest)) if likeness > 0.75 => format!("; did you mean `{nearest}`?"),
         _ => format!("; known here are {}", known.join(", ")),
