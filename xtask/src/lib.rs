@@ -1,0 +1,1 @@
+//! Nothing but tests: `cargo test -p xtask` checks the tree.
