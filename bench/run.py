@@ -1,0 +1,84 @@
+"""Measures the engine beside PyTorch in one interleaved run, and the sampler; writes a table.
+
+    pip install torch==2.13.0
+    cargo build --release
+    python run.py [--rounds 5] [--out results/NAME.md]
+
+Each round runs every program once, in turn, each in a process of its own; medians over the rounds are shown,
+and ratios of medians. PyTorch runs with its default allocator and with one that keeps its memory (`warm`), in
+both memory layouts.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+here = Path(__file__).parent
+target = Path(os.environ.get("CARGO_TARGET_DIR", here / "target")) / "release"
+parser = argparse.ArgumentParser()
+parser.add_argument("--rounds", type=int, default=5)
+parser.add_argument("--repetitions", type=int, default=3)
+parser.add_argument("--networks", nargs="+", default=["valid", "stem"])
+parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+parser.add_argument("--sampler", help="a config whose data is there: measures its sampler")
+parser.add_argument("--out", type=Path)
+options = parser.parse_args()
+
+WARM = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+
+
+def run(command, extra=None):
+    done = subprocess.run(command, env={**os.environ, **(extra or {})}, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def programs(network, threads):
+    count = str(options.repetitions)
+    yield "ours", [target / "engine", network, str(threads), count], None
+    for layout in ["contiguous", "channels_last_3d"]:
+        command = [sys.executable, here / "torch_unet.py", network, str(threads), count, layout]
+        yield f"PyTorch, {layout}", command, None
+        yield f"PyTorch, {layout}, warm", command, WARM
+
+
+cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
+lines = [
+    f"# {datetime.date.today()}, {cpu}, {os.cpu_count()} cores",
+    "",
+    f"Medians of {options.rounds} interleaved rounds of {options.repetitions} repetitions; seconds; MiB beyond the"
+    " built network. Made by `python run.py`.",
+]
+for network in options.networks:
+    for threads in options.threads:
+        results = {}
+        for _ in range(options.rounds):
+            for name, command, extra in programs(network, threads):
+                results.setdefault(name, []).append(run(command, extra))
+        median = {n: {k: statistics.median(r[k] for r in rs) for k in rs[0]} for n, rs in results.items()}
+        ours = median["ours"]
+        lines += ["", f"## {network}, {threads} thread{'s' if threads > 1 else ''}", ""]
+        lines += ["| program | step wall | step CPU | forward wall | forward CPU | step memory | forward memory | step ratio | forward ratio |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        for name, m in median.items():
+            lines.append(
+                f"| {name} | {m['step_wall']:.3f} | {m['step_cpu']:.3f} | {m['forward_wall']:.3f} | {m['forward_cpu']:.3f}"
+                f" | {m['step_memory']:.0f} | {m['forward_memory']:.0f}"
+                f" | {m['step_wall'] / ours['step_wall']:.2f} | {m['forward_wall'] / ours['forward_wall']:.2f} |"
+            )
+        print("\n".join(lines[-7:]), flush=True)
+if options.sampler:
+    lines += ["", "## sampler", "", f"`sampler {options.sampler} 200 WORKERS`", ""]
+    lines += ["| workers | batches a second | CPU ms a batch | CPU ns a voxel |", "|---|---|---|---|"]
+    for workers in [1, 2]:
+        m = run([target / "sampler", options.sampler, "200", str(workers)])
+        lines.append(f"| {workers} | {m['batches_per_second']:.1f} | {m['cpu_ms_per_batch']:.1f} | {m['cpu_ns_per_voxel']:.0f} |")
+text = "\n".join(lines) + "\n"
+if options.out:
+    options.out.write_text(text)
+print(text)

@@ -1,0 +1,42 @@
+//! What the measurements share: networks to measure, and the process's own clocks.
+
+use dacapo::nn::{Norm, Padding, UNetConfig};
+
+/// The networks, by name: the config, its output channels, and the batch size.
+pub fn network(name: &str) -> Option<(UNetConfig, usize, usize)> {
+    let valid = UNetConfig::default();
+    let stem = UNetConfig {
+        input_shape: vec![80; 3],
+        num_fmaps: 24,
+        fmap_inc_factor: 2,
+        padding: Padding::Same,
+        norm: Norm::Group,
+        residual: true,
+        narrow_upsampling: true,
+        stem_factors: Some(vec![2; 3]),
+        ..UNetConfig::default()
+    };
+    match name {
+        "valid" => Some((valid, 2, 1)),
+        "stem" => Some((stem, 9, 1)),
+        _ => None,
+    }
+}
+
+/// CPU seconds of this process so far, of all its threads.
+pub fn cpu_seconds() -> f64 {
+    /// Ticks a second in /proc, on every Linux.
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields are counted from behind the command's name, which may hold anything.
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks = |i: usize| fields.get(i).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / TICKS
+}
+
+/// A line of /proc/self/status in MiB: `VmRSS` (now), `VmHWM` (the most so far).
+pub fn memory(name: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
