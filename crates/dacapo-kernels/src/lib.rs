@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Segmentation and evaluation kernels: ndarray views in, ndarrays out. Volumes are (z, y, x), affinities
+//! (channel, z, y, x); a 2D image is a volume of depth 1. No input or output, no regions in world units, no
+//! configuration lives here, and no result depends on the number of threads.
+//!
+//! The affinity of an offset `o` at voxel `p` links `p` and `p + o`. Label 0 is background in every volume.
+
+mod affinities;
+mod agglomerate;
+mod balance;
+mod contacts;
+mod contingency;
+mod distance;
+mod error;
+mod filters;
+mod fragments;
+mod offsets;
+mod relabel;
+mod union_find;
+mod watershed;
+
+pub use affinities::{Background, affinities};
+pub use agglomerate::{Merge, MergeHistory, agglomerate};
+pub use balance::{Clip, class_weights};
+pub use contacts::{Contact, contacts};
+pub use contingency::{ContingencyTable, Voi};
+pub use distance::distance_transform;
+pub use error::{Error, Result};
+pub use filters::{gaussian, maximum};
+pub use fragments::{FragmentParameters, fragments};
+pub use offsets::{Offset, check_offsets};
+pub use relabel::{Connectivity, connected_components, relabel_sequential};
+pub use union_find::UnionFind;
+pub use watershed::watershed;
