@@ -21,6 +21,9 @@ pub(crate) trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// The first `count` elements (at most `LANES`), zero behind them.
     unsafe fn load_first(from: *const f32, count: usize) -> Self;
+    /// Asks for the cache line at an address, which may be anywhere.
+    #[inline(always)]
+    fn prefetch(_address: *const f32) {}
     /// Writes `LANES` elements.
     unsafe fn store(self, to: *mut f32);
     /// Writes the first `count` elements (at most `LANES`).
@@ -261,6 +264,10 @@ mod x86 {
                 let mask = _mm256_loadu_si256(EDGE.as_ptr().add(8 - count).cast());
                 Avx2(_mm256_maskload_ps(from, mask))
             }
+        }
+        #[inline(always)]
+        fn prefetch(address: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {

@@ -6,10 +6,12 @@
 //! of the inner loop does them all (the few columns between rows are computed and dropped).
 //!
 //! The gradient of the input, which is also the forward of a transposed convolution, is a convolution of stride 1
-//! for each phase of the stride: of the taps, those that meet the phase, in reverse.
+//! for each phase of the stride: of the taps, those that meet the phase, in reverse. All phases of a unit read the
+//! same packed input.
 
-use super::geometry::{Adjoint, ConvGeometry};
-use super::kernel::{self, ROWS, SLACK, groups};
+use super::geometry::ConvGeometry;
+use super::kernel::{self, ROWS, SLACK};
+use super::pack::{Gated, odd_lines, pack_row, sum};
 use super::scratch::{Scratch, Shared};
 use crate::simd::InstructionSet;
 use rayon::prelude::*;
@@ -25,22 +27,15 @@ pub(super) struct Direct {
     batch: usize,
     set: InstructionSet,
     forward: Pass,
-    adjoint: Vec<Pass>,
+    adjoint: Pass,
 }
 
 /// What is added to and done with an output on its way out.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Finish<'a> {
     /// One for each output channel.
     pub(super) bias: Option<&'a [f32]>,
     pub(super) relu: bool,
-}
-
-/// A gradient that came through a ReLU: zero where `output`, what the ReLU gave, is not positive.
-#[derive(Clone, Copy)]
-pub(super) struct Gated<'a> {
-    pub(super) gradient: &'a [f32],
-    pub(super) output: Option<&'a [f32]>,
 }
 
 impl Direct {
@@ -51,116 +46,132 @@ impl Direct {
         set: InstructionSet,
     ) -> Self {
         let g = geometry;
-        let forward = [0, 1, 2].map(|a| Axis {
-            input: g.input[a],
-            output: output[a],
-            taps: g.kernel[a],
-            stride: g.stride[a],
-            start: -(g.padding[a] as isize),
-            place: Place {
-                step: 1,
-                offset: 0,
-                len: output[a],
-            },
-            first_tap: 0,
-            tap_step: 1,
-        });
-        let phases = [0, 1, 2].map(|a| Axis::adjoint(g, output, a));
-        let mut adjoint = Vec::new();
-        for z in &phases[0] {
-            for y in &phases[1] {
-                for x in &phases[2] {
-                    adjoint.push(Pass::new(
-                        [*z, *y, *x],
-                        g.out_channels,
-                        g.in_channels,
-                        g.kernel,
-                        true,
-                    ));
-                }
-            }
-        }
+        let forward = [0, 1, 2].map(|a| Axis::forward(g, output, a));
+        let adjoint = [0, 1, 2].map(|a| Axis::adjoint(g, output, a));
         Self {
             batch,
             set,
-            forward: Pass::new(forward, g.in_channels, g.out_channels, g.kernel, false),
-            adjoint,
+            forward: Pass::new(forward, [g.in_channels, g.out_channels], g.kernel, false),
+            adjoint: Pass::new(adjoint, [g.out_channels, g.in_channels], g.kernel, true),
         }
     }
 
     pub(super) fn forward(&self, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
-        let x = Gated {
-            gradient: x,
-            output: None,
-        };
-        self.forward
-            .run(self.set, self.batch, x, w, finish, Shared::new(y));
+        self.forward.run(
+            self.set,
+            self.batch,
+            Gated {
+                values: x,
+                gate: None,
+            },
+            w,
+            finish,
+            y,
+        );
     }
 
     /// The adjoint: from the output's gradient to the input's, or a transposed convolution.
     pub(super) fn adjoint(&self, gy: Gated, w: &[f32], finish: Finish, dx: &mut [f32]) {
-        let dx = Shared::new(dx);
-        for phase in &self.adjoint {
-            phase.run(self.set, self.batch, gy, w, finish, dx);
-        }
+        self.adjoint.run(self.set, self.batch, gy, w, finish, dx);
     }
 
-    pub(super) fn weight_gradient(&self, x: &[f32], gy: Gated, dw: &mut [f32], db: Option<&mut [f32]>) {
-        self.forward.weight_gradient(self.set, self.batch, x, gy, dw, db);
+    /// The gradients of the weights and the bias. With weights and an output, also the forward: both need the same
+    /// packed input.
+    pub(super) fn weight_gradient(
+        &self,
+        x: Gated,
+        gy: Gated,
+        dw: &mut [f32],
+        db: Option<&mut [f32]>,
+        forward: Option<(&[f32], &mut [f32])>,
+    ) {
+        self.forward
+            .weight_gradient(self.set, self.batch, x, gy, dw, db, forward);
     }
 }
 
-/// Where the values of an axis go: every `step`-th from `offset` on, of `len`.
-#[derive(Clone, Copy)]
-struct Place {
-    step: usize,
-    offset: usize,
-    len: usize,
-}
-
-/// One axis of a pass: output `o` takes the inputs `o · stride + start + t`, `t` in `0..taps`, times the kernel's
-/// elements `first_tap + tap_step · t`.
-#[derive(Clone, Copy)]
+/// One axis of a pass. The output's elements of a phase are the steps m; step m reads the inputs
+/// `m · stride + start + t`, t in a range of the phase within `0..taps`.
 struct Axis {
     input: usize,
-    output: usize,
-    taps: usize,
     stride: usize,
     start: isize,
-    place: Place,
-    first_tap: usize,
-    tap_step: isize,
+    /// Inputs that a step spans, over all phases.
+    taps: usize,
+    /// Steps of the first phase; later ones have as many or one less.
+    steps: usize,
+    /// Elements of the output.
+    len: usize,
+    phases: Vec<AxisPhase>,
+}
+
+/// The outputs `offset + step · m` of an axis.
+struct AxisPhase {
+    offset: usize,
+    step: usize,
+    /// Number of outputs.
+    steps: usize,
+    /// The taps t, each with its element of the kernel.
+    taps: Vec<(usize, usize)>,
 }
 
 impl Axis {
-    /// The phases of the adjoint. The convolution's input i meets tap k at the output (i + padding − k) / stride;
-    /// the inputs of one phase, i = stride · m + r, all meet the taps k ≡ r + padding.
-    fn adjoint(g: &ConvGeometry, output: [usize; 3], axis: usize) -> Vec<Self> {
+    fn forward(g: &ConvGeometry, output: [usize; 3], axis: usize) -> Self {
+        let (taps, len) = (g.kernel[axis], output[axis]);
+        Self {
+            input: g.input[axis],
+            stride: g.stride[axis],
+            start: -(g.padding[axis] as isize),
+            taps,
+            steps: len,
+            len,
+            phases: vec![AxisPhase {
+                offset: 0,
+                step: 1,
+                steps: len,
+                taps: (0..taps).map(|t| (t, t)).collect(),
+            }],
+        }
+    }
+
+    /// The convolution's input i meets the kernel's element k at the output o = (i + padding − k) / stride; the
+    /// inputs of one phase, i = stride · m + r, all meet the k ≡ r + padding, at o = m + (r + padding − k) / stride.
+    fn adjoint(g: &ConvGeometry, output: [usize; 3], axis: usize) -> Self {
         let (stride, kernel, len) = (g.stride[axis], g.kernel[axis], g.input[axis]);
-        let phases = 0..stride.min(len);
-        phases
-            .map(|offset| {
-                let Adjoint { first, taps, shift } = Adjoint::of(offset + g.padding[axis], stride, kernel);
-                Self {
-                    input: output[axis],
-                    output: (len - offset).div_ceil(stride),
-                    taps,
-                    stride: 1,
-                    start: shift as isize - taps as isize + 1,
-                    place: Place {
-                        step: stride,
-                        offset,
-                        len,
-                    },
-                    first_tap: first + stride * taps.saturating_sub(1),
-                    tap_step: -(stride as isize),
-                }
-            })
-            .collect()
+        let places = (0..stride.min(len)).map(|r| {
+            let position = r + g.padding[axis];
+            let elements = (position % stride..kernel).step_by(stride);
+            elements
+                .map(|k| (position as isize - k as isize).div_euclid(stride as isize))
+                .zip((position % stride..kernel).step_by(stride))
+                .collect::<Vec<_>>()
+        });
+        let places: Vec<_> = places.collect();
+        let outputs = || places.iter().flatten().map(|(o, _)| *o);
+        let start = outputs().min().unwrap_or(0);
+        let phases = places.iter().enumerate().map(|(r, taps)| AxisPhase {
+            offset: r,
+            step: stride,
+            steps: (len - r).div_ceil(stride),
+            taps: taps
+                .iter()
+                .rev()
+                .map(|&(o, k)| ((o - start) as usize, k))
+                .collect(),
+        });
+        Self {
+            input: output[axis],
+            stride: 1,
+            start,
+            taps: outputs().max().map_or(0, |last| (last - start) as usize + 1),
+            steps: len.div_ceil(stride),
+            len,
+            phases: phases.collect(),
+        }
     }
 
     /// Phases of the stride that any tap meets.
-    fn phases(&self) -> usize {
+    fn strides(&self) -> usize {
         self.stride.min(self.taps)
     }
 
@@ -168,28 +179,36 @@ impl Axis {
     fn reach(&self) -> usize {
         self.taps.saturating_sub(1) / self.stride
     }
-
-    fn kernel_index(&self, tap: usize) -> usize {
-        (self.first_tap as isize + self.tap_step * tap as isize) as usize
-    }
 }
 
-/// One run over an output, or over one phase of it.
+/// One run over an output.
 struct Pass {
     axes: [Axis; 3],
     in_channels: usize,
     out_channels: usize,
-    kernel: [usize; 3],
+    /// Elements of a kernel.
+    kernel: usize,
     /// The weights' outermost axis is the input's channels.
     transposed: bool,
+    phases: Vec<Phase>,
     /// Output rows of a unit of work.
     rows: usize,
     /// Elements from one row of a unit to the next.
     pitch: usize,
     /// Elements of a packed phase of a plane.
     plane: usize,
+    /// Output channels that the inner loop takes together.
+    group: usize,
+}
+
+/// The outputs that meet the same elements of the kernel.
+struct Phase {
+    /// Which phase of each axis.
+    index: [usize; 3],
     /// Offsets into the packed input: input channel, z, y, x.
     taps: Vec<usize>,
+    /// Elements of the kernel: z, y, x.
+    elements: Vec<usize>,
 }
 
 /// The output rows of one unit of work.
@@ -203,62 +222,73 @@ struct Unit {
 impl Pass {
     fn new(
         axes: [Axis; 3],
-        in_channels: usize,
-        out_channels: usize,
+        [in_channels, out_channels]: [usize; 2],
         kernel: [usize; 3],
         transposed: bool,
     ) -> Self {
         let [z, y, x] = &axes;
-        let pitch = x.output + x.reach();
-        let blocks = y.output.div_ceil((COLUMNS / pitch).max(1));
-        let rows = y.output.div_ceil(blocks.max(1)).max(1);
+        let pitch = x.steps + x.reach();
+        let rows = y.steps.div_ceil(y.steps.div_ceil((COLUMNS / pitch).max(1)));
         let plane = odd_lines((rows + y.reach()) * pitch + SLACK);
-        let mut taps = Vec::with_capacity(in_channels * z.taps * y.taps * x.taps);
-        for slab in 0..in_channels * z.taps {
-            for ky in 0..y.taps {
-                for kx in 0..x.taps {
-                    let phase = (slab * y.phases() + ky % y.stride) * x.phases() + kx % x.stride;
-                    taps.push(phase * plane + ky / y.stride * pitch + kx / x.stride);
+        let mut phases = Vec::new();
+        for (iz, pz) in z.phases.iter().enumerate() {
+            for (iy, py) in y.phases.iter().enumerate() {
+                for (ix, px) in x.phases.iter().enumerate() {
+                    let (mut offsets, mut elements) = (Vec::new(), Vec::new());
+                    for &(tz, kz) in &pz.taps {
+                        for &(ty, ky) in &py.taps {
+                            for &(tx, kx) in &px.taps {
+                                let packed = (tz * y.strides() + ty % y.stride) * x.strides() + tx % x.stride;
+                                offsets.push(packed * plane + ty / y.stride * pitch + tx / x.stride);
+                                elements.push((kz * kernel[1] + ky) * kernel[2] + kx);
+                            }
+                        }
+                    }
+                    let channel = z.taps * y.strides() * x.strides() * plane;
+                    let taps = (0..in_channels).flat_map(|c| offsets.iter().map(move |o| c * channel + o));
+                    phases.push(Phase {
+                        index: [iz, iy, ix],
+                        taps: taps.collect(),
+                        elements,
+                    });
                 }
             }
         }
+        let kernel = kernel.iter().product();
+        let group = kernel::group(out_channels);
         Self {
             axes,
             in_channels,
             out_channels,
             kernel,
             transposed,
+            phases,
             rows,
             pitch,
             plane,
-            taps,
+            group,
         }
     }
 
     fn units(&self, batch: usize) -> usize {
-        batch * self.axes[0].output * self.axes[1].output.div_ceil(self.rows)
+        batch * self.axes[0].steps * self.axes[1].steps.div_ceil(self.rows)
     }
 
     fn unit(&self, index: usize) -> Unit {
         let [z, y, _] = &self.axes;
-        let blocks = y.output.div_ceil(self.rows);
+        let blocks = y.steps.div_ceil(self.rows);
         let row = index % blocks * self.rows;
         Unit {
-            sample: index / blocks / z.output,
-            z: index / blocks % z.output,
+            sample: index / blocks / z.steps,
+            z: index / blocks % z.steps,
             y: row,
-            rows: self.rows.min(y.output - row),
+            rows: self.rows.min(y.steps - row),
         }
-    }
-
-    /// Columns that a unit computes.
-    fn columns(&self, unit: &Unit) -> usize {
-        (unit.rows - 1) * self.pitch + self.axes[2].output
     }
 
     fn packed_len(&self) -> usize {
         let [z, y, x] = &self.axes;
-        self.in_channels * z.taps * y.phases() * x.phases() * self.plane
+        self.in_channels * z.taps * y.strides() * x.strides() * self.plane
     }
 
     /// Elements from one channel of a unit's output to the next.
@@ -266,29 +296,35 @@ impl Pass {
         odd_lines(self.rows * self.pitch + SLACK)
     }
 
-    /// Weights in groups of output channels: `[group][tap][channel in the group]`, zero for channels there are not.
+    fn sums_len(&self) -> usize {
+        self.out_channels.next_multiple_of(self.group) * self.output_pitch()
+    }
+
+    /// Weights of all phases, each in groups of output channels: `[group][tap][channel in the group]`, zero for
+    /// channels there are not.
     fn pack_weights(&self, w: &[f32]) -> Scratch {
-        let mut packed = Scratch::zeroed(groups(self.out_channels) * self.taps.len() * ROWS);
-        let [z, y, x] = &self.axes;
-        let volume = self.kernel.iter().product::<usize>();
-        for co in 0..self.out_channels {
-            let group = &mut packed[co / ROWS * self.taps.len() * ROWS..];
-            let mut to = group.iter_mut().skip(co % ROWS).step_by(ROWS);
-            for ci in 0..self.in_channels {
-                let outer = if self.transposed {
-                    ci * self.out_channels + co
-                } else {
-                    co * self.in_channels + ci
-                };
-                for kz in 0..z.taps {
-                    for ky in 0..y.taps {
-                        let row = (outer * volume)
-                            + (z.kernel_index(kz) * self.kernel[1] + y.kernel_index(ky)) * self.kernel[2];
-                        for kx in 0..x.taps {
-                            if let Some(to) = to.next() {
-                                *to = w[row + x.kernel_index(kx)];
-                            }
-                        }
+        let rows = self.out_channels.next_multiple_of(self.group);
+        let len = self.phases.iter().map(|p| p.taps.len()).sum::<usize>() * rows;
+        let mut packed = Scratch::zeroed(len);
+        let mut rest: &mut [f32] = &mut packed;
+        for phase in &self.phases {
+            let (own, others) = rest.split_at_mut(phase.taps.len() * rows);
+            rest = others;
+            if own.is_empty() {
+                continue;
+            }
+            for co in 0..self.out_channels {
+                let from = co / self.group * phase.taps.len() * self.group + co % self.group;
+                let mut to = own[from..].iter_mut().step_by(self.group);
+                for ci in 0..self.in_channels {
+                    let outer = if self.transposed {
+                        ci * self.out_channels + co
+                    } else {
+                        co * self.in_channels + ci
+                    };
+                    let kernel = &w[outer * self.kernel..][..self.kernel];
+                    for (&element, to) in phase.elements.iter().zip(&mut to) {
+                        *to = kernel[element];
                     }
                 }
             }
@@ -304,8 +340,8 @@ impl Pass {
         for ci in 0..self.in_channels {
             for kz in 0..z.taps {
                 let iz = (unit.z * z.stride + kz) as isize + z.start;
-                for phase_y in 0..y.phases() {
-                    for phase_x in 0..x.phases() {
+                for phase_y in 0..y.strides() {
+                    for phase_x in 0..x.strides() {
                         let Some(plane) = planes.next() else { return };
                         for (r, to) in plane.chunks_exact_mut(self.pitch).take(rows).enumerate() {
                             let iy = ((unit.y + r) * y.stride + phase_y) as isize + y.start;
@@ -316,9 +352,14 @@ impl Pass {
                             let channel = unit.sample * self.in_channels + ci;
                             let row = (channel * z.input + iz as usize) * y.input + iy as usize;
                             let from = row * x.input..(row + 1) * x.input;
-                            let gate = input.output.map(|o| &o[from.clone()]);
-                            let start = x.start + phase_x as isize;
-                            pack_row(&input.gradient[from], gate, start, x.stride, to);
+                            let gate = input.gate.map(|gate| &gate[from.clone()]);
+                            pack_row(
+                                &input.values[from],
+                                gate,
+                                x.start + phase_x as isize,
+                                x.stride,
+                                to,
+                            );
                         }
                         // What vectors read behind the last row must be finite.
                         plane[rows * self.pitch..][..SLACK].fill(0.0);
@@ -328,76 +369,100 @@ impl Pass {
         }
     }
 
-    fn run(&self, set: InstructionSet, batch: usize, input: Gated, w: &[f32], finish: Finish, y: Shared) {
-        let weights = self.pack_weights(w);
+    fn run(&self, set: InstructionSet, batch: usize, input: Gated, w: &[f32], finish: Finish, y: &mut [f32]) {
+        let (weights, y) = (self.pack_weights(w), Shared::new(y));
         let weights: &[f32] = &weights;
         (0..self.units(batch)).into_par_iter().for_each(|index| {
             let unit = self.unit(index);
             let mut packed = Scratch::take(self.packed_len());
             self.pack(&unit, input, &mut packed);
-            let pitch = self.output_pitch();
-            let mut sums = Scratch::take(groups(self.out_channels) * ROWS * pitch);
-            let columns = self.columns(&unit);
-            kernel::correlate(
-                set,
-                &packed,
-                &self.taps,
-                weights,
-                self.out_channels,
-                columns,
-                &mut sums,
-                pitch,
-            );
-            self.store(&unit, &sums, finish, y);
+            self.compute(set, &unit, &packed, weights, finish, y);
         });
     }
 
-    fn store(&self, unit: &Unit, sums: &[f32], finish: Finish, y: Shared) {
-        let [az, ay, ax] = &self.axes;
+    /// All phases of a unit out of its packed input.
+    fn compute(
+        &self,
+        set: InstructionSet,
+        unit: &Unit,
+        packed: &[f32],
+        weights: &[f32],
+        finish: Finish,
+        y: Shared,
+    ) {
+        let rows = self.out_channels.next_multiple_of(self.group);
         let pitch = self.output_pitch();
+        let mut sums = Scratch::take(self.sums_len());
+        let mut weights = weights;
+        for phase in &self.phases {
+            let (own, others) = weights.split_at(phase.taps.len() * rows);
+            weights = others;
+            let [z, y_axis, x] = [0, 1, 2].map(|a| &self.axes[a].phases[phase.index[a]]);
+            let rows = unit.rows.min(y_axis.steps.saturating_sub(unit.y));
+            if unit.z >= z.steps || rows == 0 {
+                continue;
+            }
+            let columns = (rows - 1) * self.pitch + x.steps;
+            let channels = (self.out_channels, self.group);
+            kernel::correlate(set, packed, &phase.taps, own, channels, columns, &mut sums, pitch);
+            self.store(unit, [z, y_axis, x], rows, &sums, finish, y);
+        }
+    }
+
+    fn store(
+        &self,
+        unit: &Unit,
+        phase: [&AxisPhase; 3],
+        rows: usize,
+        sums: &[f32],
+        finish: Finish,
+        y: Shared,
+    ) {
+        let [len_z, len_y, len_x] = [0, 1, 2].map(|a| self.axes[a].len);
+        let [pz, py, px] = phase;
+        let floor = if finish.relu { 0.0 } else { f32::NEG_INFINITY };
         for co in 0..self.out_channels {
             let bias = finish.bias.map_or(0.0, |b| b[co]);
-            let floor = if finish.relu { 0.0 } else { f32::NEG_INFINITY };
-            let plane = (unit.sample * self.out_channels + co) * az.place.len
-                + unit.z * az.place.step
-                + az.place.offset;
-            for r in 0..unit.rows {
-                let row = plane * ay.place.len + (unit.y + r) * ay.place.step + ay.place.offset;
-                let from = &sums[co * pitch + r * self.pitch..][..ax.output];
-                let start = row * ax.place.len + ax.place.offset;
-                let len = (ax.output - 1) * ax.place.step + 1;
-                // SAFETY: units have rows of their own; phases, which share rows, run one after another.
-                let to = unsafe { y.part(start..start + len) };
-                let finished = |v: f32| if v + bias < floor { floor } else { v + bias };
-                if ax.place.step == 1 {
-                    for (to, &v) in to.iter_mut().zip(from) {
-                        *to = finished(v);
-                    }
+            let finished = |v: f32| if v + bias < floor { floor } else { v + bias };
+            let plane = (unit.sample * self.out_channels + co) * len_z + pz.offset + unit.z * pz.step;
+            for r in 0..rows {
+                let row = plane * len_y + py.offset + (unit.y + r) * py.step;
+                let from = &sums[co * self.output_pitch() + r * self.pitch..][..px.steps];
+                // SAFETY: the rows of a unit are its own, and it does its phases one after another.
+                let to = unsafe { y.part(row * len_x..(row + 1) * len_x) };
+                if px.step == 1 {
+                    to.iter_mut().zip(from).for_each(|(to, &v)| *to = finished(v));
                 } else {
-                    for (to, &v) in to.iter_mut().step_by(ax.place.step).zip(from) {
-                        *to = finished(v);
-                    }
+                    let to = to[px.offset..].iter_mut().step_by(px.step);
+                    to.zip(from).for_each(|(to, &v)| *to = finished(v));
                 }
             }
         }
     }
 
     /// Units in a fixed number of parts, each with its own sums, which are then added in order.
+    #[allow(clippy::too_many_arguments, reason = "the tensors of a convolution")]
     fn weight_gradient(
         &self,
         set: InstructionSet,
         batch: usize,
-        x: &[f32],
+        x: Gated,
         gy: Gated,
         dw: &mut [f32],
         db: Option<&mut [f32]>,
+        forward: Option<(&[f32], &mut [f32])>,
     ) {
-        let taps = self.taps.len();
-        let weights = groups(self.out_channels) * taps * ROWS;
+        let [phase] = &self.phases[..] else {
+            unreachable!("a forward pass has one phase")
+        };
+        let taps = phase.taps.len();
+        let weights = self.out_channels.next_multiple_of(ROWS) * taps;
         let len = weights + self.out_channels;
         let units = self.units(batch);
         let parts = units.min(PARTS).min((PART_ELEMENTS / len).max(4));
         let mut sums = Scratch::zeroed(parts * len);
+        let forward = forward.map(|(w, y)| (self.pack_weights(w), Shared::new(y)));
+        let forward = forward.as_ref().map(|(w, y)| -> (&[f32], Shared) { (w, *y) });
         sums.par_chunks_exact_mut(len)
             .enumerate()
             .for_each(|(part, sums)| {
@@ -407,20 +472,16 @@ impl Pass {
                 let mut gradient = Scratch::take(self.out_channels * pitch);
                 for index in part * units / parts..(part + 1) * units / parts {
                     let unit = self.unit(index);
-                    self.pack(
-                        &unit,
-                        Gated {
-                            gradient: x,
-                            output: None,
-                        },
-                        &mut packed,
-                    );
-                    self.pack_gradient(&unit, gy, &mut gradient, db);
-                    let columns = self.columns(&unit);
+                    self.pack(&unit, x, &mut packed);
+                    if let Some((weights, y)) = forward {
+                        self.compute(set, &unit, &packed, weights, Finish::default(), y);
+                    }
+                    let columns = (unit.rows - 1) * self.pitch + self.axes[2].steps;
+                    self.pack_gradient(&unit, gy, columns, &mut gradient, db);
                     kernel::accumulate(
                         set,
                         &packed,
-                        &self.taps,
+                        &phase.taps,
                         &gradient,
                         self.out_channels,
                         pitch,
@@ -443,74 +504,18 @@ impl Pass {
     }
 
     /// The unit's rows of the output's gradient, at the pitch of the packed input, zero between the rows.
-    fn pack_gradient(&self, unit: &Unit, gy: Gated, packed: &mut [f32], db: &mut [f32]) {
+    fn pack_gradient(&self, unit: &Unit, gy: Gated, columns: usize, packed: &mut [f32], db: &mut [f32]) {
         let [z, y, x] = &self.axes;
-        let columns = self.columns(unit);
         for (co, packed) in packed.chunks_exact_mut(self.output_pitch()).enumerate() {
-            let plane = (unit.sample * self.out_channels + co) * z.output + unit.z;
+            let plane = (unit.sample * self.out_channels + co) * z.len + unit.z;
             for r in 0..unit.rows {
-                let start = (plane * y.output + unit.y + r) * x.output;
-                let row = start..start + x.output;
+                let start = (plane * y.len + unit.y + r) * x.len;
+                let row = start..start + x.len;
                 let to = &mut packed[r * self.pitch..][..self.pitch];
-                pack_row(&gy.gradient[row.clone()], gy.output.map(|o| &o[row]), 0, 1, to);
-                db[co] += sum(&to[..x.output]);
+                pack_row(&gy.values[row.clone()], gy.gate.map(|gate| &gate[row]), 0, 1, to);
+                db[co] += sum(&to[..x.len]);
             }
             packed[columns..columns + SLACK].fill(0.0);
         }
     }
-}
-
-/// `to[i] = row[start + i · stride]`, zero outside of the row and where the gate is closed.
-fn pack_row(row: &[f32], gate: Option<&[f32]>, start: isize, stride: usize, to: &mut [f32]) {
-    let before = (-start).max(0) as usize;
-    let lead = before.div_ceil(stride).min(to.len());
-    let first = (start + (lead * stride) as isize) as usize;
-    let inside = row
-        .len()
-        .saturating_sub(first)
-        .div_ceil(stride)
-        .min(to.len() - lead);
-    to[..lead].fill(0.0);
-    let (body, tail) = to[lead..].split_at_mut(inside);
-    tail.fill(0.0);
-    if inside == 0 {
-        return;
-    }
-    match (gate, stride) {
-        (None, 1) => body.copy_from_slice(&row[first..first + inside]),
-        (None, 2) => {
-            for (to, pair) in body.iter_mut().zip(row[first..].chunks(2)) {
-                *to = pair[0];
-            }
-        }
-        (None, _) => {
-            for (to, &v) in body.iter_mut().zip(row[first..].iter().step_by(stride)) {
-                *to = v;
-            }
-        }
-        (Some(gate), _) => {
-            let from = row[first..].iter().zip(&gate[first..]).step_by(stride);
-            for (to, (&v, &gate)) in body.iter_mut().zip(from) {
-                *to = if gate <= 0.0 { 0.0 } else { v };
-            }
-        }
-    }
-}
-
-/// A sum in eight lanes, in a fixed order.
-pub(super) fn sum(values: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let chunks = values.chunks_exact(8);
-    let tail: f32 = chunks.remainder().iter().sum();
-    for chunk in chunks {
-        for (lane, v) in lanes.iter_mut().zip(chunk) {
-            *lane += v;
-        }
-    }
-    lanes.iter().sum::<f32>() + tail
-}
-
-/// At least `len` elements in an odd number of cache lines: neighbouring rows then fall into different cache sets.
-pub(super) fn odd_lines(len: usize) -> usize {
-    (len.div_ceil(16) | 1) * 16
 }

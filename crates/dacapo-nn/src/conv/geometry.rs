@@ -115,24 +115,3 @@ pub(super) fn check_batch(batch: usize) -> Result<()> {
     }
     Ok(())
 }
-
-/// The taps of one axis that meet the inputs ≡ `position` − padding of a strided convolution.
-pub(super) struct Adjoint {
-    /// The first such tap; the others follow at the stride.
-    pub(super) first: usize,
-    pub(super) taps: usize,
-    /// The output that the first tap belongs to, for the first input of the phase.
-    pub(super) shift: usize,
-}
-
-impl Adjoint {
-    /// `position`: the phase's first input plus the padding.
-    pub(super) fn of(position: usize, stride: usize, kernel: usize) -> Self {
-        let first = position % stride;
-        Self {
-            first,
-            taps: kernel.saturating_sub(first).div_ceil(stride),
-            shift: position / stride,
-        }
-    }
-}

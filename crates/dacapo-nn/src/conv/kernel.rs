@@ -10,17 +10,27 @@
 
 use crate::simd::{InstructionSet, Job, Vector};
 
-/// Output rows that are computed together; weights are packed in groups of as many.
+/// Most rows that are computed together.
 pub(super) const ROWS: usize = 4;
 /// Room that a row needs behind its last column: vectors are read and written whole.
 pub(super) const SLACK: usize = 16;
 
-/// Number of row groups.
+/// Number of groups of [`ROWS`] rows.
 pub(super) fn groups(rows: usize) -> usize {
     rows.div_ceil(ROWS)
 }
 
-/// `output[r][n] = Σ_t weights[r / 4][t][r % 4] · input[taps[t] + n]` for n in `0..columns`.
+/// The size of the groups in which the fewest rows are computed for nothing.
+pub(super) fn group(rows: usize) -> usize {
+    match rows {
+        0..=ROWS => rows.max(1),
+        _ if rows.next_multiple_of(3) < rows.next_multiple_of(ROWS) => 3,
+        _ => ROWS,
+    }
+}
+
+/// `output[r][n] = Σ_t weights[r / group][t][r % group] · input[taps[t] + n]` for n in `0..columns`, with `group` at
+/// most [`ROWS`].
 ///
 /// `output` has `rows` rows of `pitch` elements, rounded up to whole groups, and so have the weights. Up to
 /// [`SLACK`] columns behind the last are overwritten with what the taps happen to hold there.
@@ -30,54 +40,66 @@ pub(super) fn correlate(
     input: &[f32],
     taps: &[usize],
     weights: &[f32],
-    rows: usize,
+    (rows, group): (usize, usize),
     columns: usize,
     output: &mut [f32],
     pitch: usize,
 ) {
-    let row_groups = groups(rows);
+    let groups = rows.div_ceil(group);
     let reach = taps.iter().copied().max().unwrap_or(0);
     assert!(
         taps.is_empty() || reach + columns + SLACK <= input.len() + 1,
         "the taps read beyond the input"
     );
     assert!(
-        row_groups * taps.len() * ROWS <= weights.len(),
+        groups * taps.len() * group <= weights.len(),
         "the weights are too few"
     );
     assert!(
-        columns + SLACK <= pitch + 1 && row_groups * ROWS * pitch <= output.len(),
+        columns + SLACK <= pitch + 1 && groups * group * pitch <= output.len(),
         "the output is too small"
     );
-    set.run(Correlate {
-        input: input.as_ptr(),
-        taps,
-        weights: weights.as_ptr(),
-        row_groups,
-        columns,
-        output: output.as_mut_ptr(),
-        pitch,
-    });
+    let (input, weights, output) = (input.as_ptr(), weights.as_ptr(), output.as_mut_ptr());
+    macro_rules! run {
+        ($rows:literal) => {
+            set.run(Correlate::<$rows> {
+                input,
+                taps,
+                weights,
+                groups,
+                columns,
+                output,
+                pitch,
+            })
+        };
+    }
+    match group {
+        1 => run!(1),
+        2 => run!(2),
+        3 => run!(3),
+        4 => run!(4),
+        _ => unreachable!("groups have at most four rows"),
+    }
 }
 
-struct Correlate<'a> {
+struct Correlate<'a, const R: usize> {
     input: *const f32,
     taps: &'a [usize],
     weights: *const f32,
-    row_groups: usize,
+    groups: usize,
     columns: usize,
     output: *mut f32,
     pitch: usize,
 }
 
-impl Job for Correlate<'_> {
+impl<const R: usize> Job for Correlate<'_, R> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Self {
             input,
             taps,
             weights,
-            row_groups,
+            groups,
             columns,
             output,
             pitch,
@@ -88,22 +110,22 @@ impl Job for Correlate<'_> {
             // 4 = 2 + 2: a tile of one vector has too few sums to hide the latency of an addition.
             let vectors = if left == 4 { 2 } else { left.min(3) };
             let mut g = 0;
-            while g < row_groups {
+            while g < groups {
                 // SAFETY: `correlate` has checked the taps' reach, the weights and the output's rows; whole
                 // vectors overrun by less than SLACK.
                 unsafe {
                     let x = input.add(n);
-                    let w = weights.add(g * taps.len() * ROWS);
-                    let y = output.add(g * ROWS * pitch + n);
+                    let w = weights.add(g * taps.len() * R);
+                    let y = output.add(g * R * pitch + n);
                     match vectors {
-                        3 if V::tile(x, taps, w, y, pitch) => {}
-                        3 => tile::<V, 1, 3>(x, taps, w, y, pitch),
-                        2 => tile::<V, 1, 2>(x, taps, w, y, pitch),
-                        _ if row_groups - g >= 3 => {
-                            tile::<V, 3, 1>(x, taps, w, y, pitch);
+                        3 if R == 4 && V::tile(x, taps, w, y, pitch) => {}
+                        3 => tile::<V, R, 1, 3>(x, taps, w, y, pitch),
+                        2 => tile::<V, R, 1, 2>(x, taps, w, y, pitch),
+                        _ if groups - g >= 3 => {
+                            tile::<V, R, 3, 1>(x, taps, w, y, pitch);
                             g += 2;
                         }
-                        _ => tile::<V, 1, 1>(x, taps, w, y, pitch),
+                        _ => tile::<V, R, 1, 1>(x, taps, w, y, pitch),
                     }
                 }
                 g += 1;
@@ -113,9 +135,9 @@ impl Job for Correlate<'_> {
     }
 }
 
-/// `G` groups of four rows × `N` vectors of columns.
+/// `G` groups of `R` rows × `N` vectors of columns.
 #[inline(always)]
-unsafe fn tile<V: Vector, const G: usize, const N: usize>(
+unsafe fn tile<V: Vector, const R: usize, const G: usize, const N: usize>(
     input: *const f32,
     taps: &[usize],
     weights: *const f32,
@@ -124,7 +146,7 @@ unsafe fn tile<V: Vector, const G: usize, const N: usize>(
 ) {
     // SAFETY: as in `Correlate::run`, which calls this with groups and vectors that it has counted.
     unsafe {
-        let mut sums = [[[V::splat(0.0); N]; ROWS]; G];
+        let mut sums = [[[V::splat(0.0); N]; R]; G];
         for (t, &offset) in taps.iter().enumerate() {
             let from = input.add(offset);
             let mut x = [V::splat(0.0); N];
@@ -132,8 +154,8 @@ unsafe fn tile<V: Vector, const G: usize, const N: usize>(
                 *x = V::load(from.add(j * V::LANES));
             }
             for g in 0..G {
-                let w = weights.add((g * taps.len() + t) * ROWS);
-                for r in 0..ROWS {
+                let w = weights.add((g * taps.len() + t) * R);
+                for r in 0..R {
                     let factor = V::splat(*w.add(r));
                     for j in 0..N {
                         sums[g][r][j] = factor.fma(x[j], sums[g][r][j]);
@@ -142,9 +164,9 @@ unsafe fn tile<V: Vector, const G: usize, const N: usize>(
             }
         }
         for g in 0..G {
-            for r in 0..ROWS {
+            for r in 0..R {
                 for j in 0..N {
-                    sums[g][r][j].store(output.add((g * ROWS + r) * pitch + j * V::LANES));
+                    sums[g][r][j].store(output.add((g * R + r) * pitch + j * V::LANES));
                 }
             }
         }

@@ -14,6 +14,7 @@
 mod direct;
 mod geometry;
 mod kernel;
+mod pack;
 mod scratch;
 #[cfg(test)]
 mod tests;
@@ -23,8 +24,8 @@ pub use geometry::ConvGeometry;
 
 use crate::Result;
 use crate::simd::InstructionSet;
-use direct::{Direct, Finish, Gated};
-use scratch::Scratch;
+use direct::{Direct, Finish};
+use pack::Gated;
 use winograd::Winograd;
 
 /// A convolution of one shape.
@@ -135,24 +136,20 @@ impl Convolution {
         self.sizes
             .check_backward(y_relu, dx.as_deref(), dw, db.as_deref());
         let gy = Gated {
-            gradient: gy,
-            output: y_relu,
+            values: gy,
+            gate: y_relu,
         };
         match &self.method {
             Method::Winograd(plan) => plan.backward(x, w, gy, dx, dw, db),
             Method::Direct(plan) => {
                 if let Some(dx) = dx {
-                    plan.adjoint(
-                        gy,
-                        w,
-                        Finish {
-                            bias: None,
-                            relu: false,
-                        },
-                        dx,
-                    );
+                    plan.adjoint(gy, w, Finish::default(), dx);
                 }
-                plan.weight_gradient(x, gy, dw, db);
+                let x = Gated {
+                    values: x,
+                    gate: None,
+                };
+                plan.weight_gradient(x, gy, dw, db, None);
             }
         }
     }
@@ -200,8 +197,8 @@ impl TransposedConvolution {
         self.sizes.check_forward(x, w, bias, y);
         self.direct.adjoint(
             Gated {
-                gradient: x,
-                output: None,
+                values: x,
+                gate: None,
             },
             w,
             Finish { bias, relu },
@@ -227,43 +224,23 @@ impl TransposedConvolution {
         self.sizes.check_forward(x, w, None, gy);
         self.sizes
             .check_backward(y_relu, dx.as_deref(), dw, db.as_deref());
-        let mut gated = Scratch::take(if y_relu.is_some() { gy.len() } else { 0 });
-        let gy = match y_relu {
-            None => gy,
-            Some(y) => {
-                for ((to, &g), &y) in gated.iter_mut().zip(gy).zip(y) {
-                    *to = if y <= 0.0 { 0.0 } else { g };
-                }
-                &gated
-            }
+        let gy = Gated {
+            values: gy,
+            gate: y_relu,
         };
-        if let Some(dx) = dx {
-            self.direct.forward(
-                gy,
-                w,
-                Finish {
-                    bias: None,
-                    relu: false,
-                },
-                dx,
-            );
-        }
+        let forward = dx.map(|dx| (w, dx));
         self.direct.weight_gradient(
             gy,
             Gated {
-                gradient: x,
-                output: None,
+                values: x,
+                gate: None,
             },
             dw,
             None,
+            forward,
         );
         if let Some(db) = db {
-            db.fill(0.0);
-            let plane = gy.len() / (self.batch * db.len());
-            for (i, plane) in gy.chunks_exact(plane).enumerate() {
-                let co = i % db.len();
-                db[co] += direct::sum(plane);
-            }
+            pack::channel_sums(gy, self.batch, db);
         }
     }
 }

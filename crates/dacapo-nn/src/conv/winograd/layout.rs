@@ -9,8 +9,8 @@
 
 use super::tile::Tile;
 use crate::conv::ConvGeometry;
-use crate::conv::direct::odd_lines;
 use crate::conv::kernel::{ROWS, SLACK, groups};
+use crate::conv::pack::odd_lines;
 
 /// A matrix for each position of the transform.
 #[derive(Clone, Copy)]

@@ -17,8 +17,9 @@ mod tile;
 mod weights;
 
 use super::ConvGeometry;
-use super::direct::{Finish, Gated};
-use super::kernel::{self, groups};
+use super::direct::Finish;
+use super::kernel::{self, ROWS, groups};
+use super::pack::Gated;
 use super::scratch::{Scratch, Shared};
 use crate::simd::InstructionSet;
 use layout::{Block, Layout};
@@ -243,7 +244,7 @@ impl Winograd {
                     from,
                     &self.taps,
                     u,
-                    g.out_channels,
+                    (g.out_channels, ROWS),
                     columns,
                     to,
                     l.sums.row,
@@ -483,7 +484,7 @@ impl<Z: Tile, Y: Tile> Pass<'_, Z, Y> {
                     // SAFETY: as above.
                     let to = unsafe { sums.part(p * l.adjoint.position..(p + 1) * l.adjoint.position) };
                     let u = &u[p * l.weights_adjoint..][..l.weights_adjoint];
-                    let (taps, rows) = (&plan.taps_back, g.in_channels);
+                    let (taps, rows) = (&plan.taps_back, (g.in_channels, ROWS));
                     kernel::correlate(plan.set, gradient, taps, u, rows, columns, to, l.adjoint.row);
                 }
             });

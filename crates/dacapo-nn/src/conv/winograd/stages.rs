@@ -11,8 +11,9 @@
 
 use super::layout::{Block, Layout};
 use super::tile::{IN, OUT, Tile};
-use crate::conv::direct::{Finish, Gated};
+use crate::conv::direct::Finish;
 use crate::conv::kernel::SLACK;
+use crate::conv::pack::Gated;
 use crate::conv::scratch::Shared;
 use crate::simd::{Job, Vector};
 use std::marker::PhantomData;
@@ -111,6 +112,7 @@ impl<Z: Tile, Y: Tile> Job for Input<'_, Z, Y> {
                             let mut d = [V::splat(0.0); IN];
                             for k in 0..Z::IN {
                                 d[k] = load_some(from[k].add(x), width - x);
+                                V::prefetch(from[k].wrapping_add(x + 2 * width));
                             }
                             let t = Z::input(d);
                             for k in 0..Z::IN {
@@ -268,8 +270,8 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
                                 let z = (b.z + i) * Z::OUT + k;
                                 if y < height && z < depth {
                                     let start = channel + (z * height + y) * width;
-                                    from[k] = gy.gradient.as_ptr().add(start);
-                                    if let Some(output) = gy.output {
+                                    from[k] = gy.values.as_ptr().add(start);
+                                    if let Some(output) = gy.gate {
                                         gate[k] = output.as_ptr().add(start);
                                     }
                                 }
@@ -281,7 +283,7 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
                                 if left > 0 {
                                     for k in 0..Z::OUT {
                                         d[k] = load_some(from[k].add(x), left);
-                                        if gy.output.is_some() {
+                                        if gy.gate.is_some() {
                                             d[k] = d[k].gated(load_some(gate[k].add(x), left));
                                         }
                                         total = total.add(d[k]);
