@@ -63,7 +63,7 @@ impl Dataset {
             opened.map_err(|source| Error::Dataset {
                 dataset: dataset.clone(),
                 role,
-                source,
+                source: Box::new(source),
             })
         };
         let raw = array("raw", &config.raw)?;
@@ -130,13 +130,10 @@ impl Dataset {
             .as_ref()
             .map_or_else(|| overlap.clone(), |roi| overlap.intersect(roi));
         if roi.is_empty() {
-            let (raw, labels) = (raw.spec().roi.clone(), labels.spec().roi.clone());
-            return Err(Error::NoOverlap {
-                dataset,
-                raw,
-                labels,
-                roi: config.roi.clone(),
-            });
+            let roi_of = |array: &Arc<dyn ArrayRead>| Box::new(array.spec().roi.clone());
+            let (raw, labels) = (roi_of(&raw), roi_of(&labels));
+            let roi = config.roi.clone().map(Box::new);
+            return Err(Error::NoOverlap { dataset, raw, labels, roi });
         }
         let intensity = match intensity.or_else(|| default_range(raw.spec().dtype)) {
             Some(range) => range,

@@ -66,7 +66,7 @@ pub enum Error {
         /// raw, labels or mask.
         role: &'static str,
         /// Why; names what is there instead.
-        source: dacapo_array::Error,
+        source: Box<dacapo_array::Error>,
     },
     /// Arrays of a dataset, or the data and the network, do not have the same number of axes.
     #[error("dataset {dataset}: {what} has {found} spatial axes, expected {expected}")]
@@ -99,11 +99,11 @@ pub enum Error {
         /// The dataset's name.
         dataset: String,
         /// Where raw lies, in world units.
-        raw: Roi,
+        raw: Box<Roi>,
         /// Where the labels lie.
-        labels: Roi,
+        labels: Box<Roi>,
         /// The Roi that the config asks for.
-        roi: Option<Roi>,
+        roi: Option<Box<Roi>>,
     },
     /// A Roi that lies outside of the array to predict.
     #[error("{roi} does not overlap {input} at {array}")]
@@ -113,7 +113,7 @@ pub enum Error {
         /// What was asked for, in world units.
         roi: Roi,
         /// Where the array lies.
-        array: Roi,
+        array: Box<Roi>,
     },
     /// Voxel sizes of which neither divides the other.
     #[error(
@@ -230,7 +230,7 @@ pub enum Error {
         /// The array group that has the batch, if it could be written.
         snapshot: Option<PathBuf>,
         /// What the engine says.
-        source: dacapo_nn::Error,
+        source: Box<dacapo_nn::Error>,
     },
     /// Blocks of a prediction failed.
     #[error("{failed} of {total} blocks failed, the first because {first}")]
@@ -322,7 +322,7 @@ fn list<T: std::fmt::Display>(items: &[T]) -> String {
     }
 }
 
-fn within(roi: &Option<Roi>) -> String {
+fn within(roi: &Option<Box<Roi>>) -> String {
     roi.as_ref()
         .map_or(String::new(), |roi| format!(" within the roi {roi}"))
 }

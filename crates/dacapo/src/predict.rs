@@ -125,12 +125,9 @@ pub fn predict(
     };
     let roi = predictable(spec, request.roi.as_ref().unwrap_or(&spec.roi));
     if roi.is_empty() {
-        let labels = request.roi.clone().unwrap_or_else(|| spec.roi.clone());
-        return Err(Error::RoiApart {
-            input,
-            roi: labels,
-            array: spec.roi.clone(),
-        });
+        let roi = request.roi.clone().unwrap_or_else(|| spec.roi.clone());
+        let array = Box::new(spec.roi.clone());
+        return Err(Error::RoiApart { input, roi, array });
     }
     let head = task.head();
     let output_spec = prediction_spec(

@@ -92,7 +92,7 @@ pub fn generate(config: &SyntheticConfig) -> SyntheticVolume {
                 let (cell, border) = cells.nearest(bent);
                 // 0 at a membrane's middle, 1 where it ends.
                 let inside = (border / (0.5 * config.membrane as f32)).min(1.5);
-                let inside = smooth(((inside - 0.5).max(0.0)).min(1.0));
+                let inside = smooth((inside - 0.5).clamp(0.0, 1.0));
                 let dark = smooth((3.0 * organelles.at(at) - 0.6).clamp(0.0, 1.0)) * inside;
                 let body = 0.62 + 0.08 * cells.shade(cell) - 0.16 * dark + 0.06 * texture.at(at);
                 let value = 0.22 + (body - 0.22) * inside + config.noise * noise.normal_pair()[0];

@@ -237,7 +237,7 @@ impl Trainer<'_> {
             iteration,
             place: place.join(", "),
             snapshot: snapshot.ok(),
-            source,
+            source: Box::new(source),
         }
     }
 

@@ -242,10 +242,8 @@ impl Validator<'_> {
             NdData::U8(values) => values.mapv(|value| f32::from(value) / 255.0),
             other => other.into_typed::<f32>()?,
         };
-        let [depth, height, width] = scene.truth.shape() else {
-            unreachable!("a volume has three axes")
-        };
-        let shape = (channels, *depth, *height, *width);
+        let (depth, height, width) = scene.truth.dim();
+        let shape = (channels, depth, height, width);
         values.into_shape_with_order(shape).map_err(|error| Error::Shape {
             what: identifier.to_string(),
             reason: error.to_string(),

@@ -1,5 +1,7 @@
 //! What can be wrong with a run is told in one sentence, before anything is written.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
 mod common;
 
 use std::path::Path;

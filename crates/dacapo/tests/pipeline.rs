@@ -1,5 +1,7 @@
 //! Runs from end to end: what they keep, and that stopping them changes nothing.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
 mod common;
 
 use std::fs;

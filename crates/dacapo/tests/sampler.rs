@@ -1,6 +1,8 @@
 //! What the sampler promises: batches are functions of their number, raw and labels stay together under every
 //! turn, and nothing is known outside of the annotated part.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
 mod common;
 
 use std::path::Path;
