@@ -21,6 +21,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// The first `count` elements (at most `LANES`), zero behind them.
     unsafe fn load_first(from: *const f32, count: usize) -> Self;
+    /// Every other one of `2 · LANES` elements, from the first on.
+    unsafe fn load_even(from: *const f32) -> Self;
     /// Asks for the cache line at an address, which may be anywhere.
     #[inline(always)]
     fn prefetch(_address: *const f32) {}
@@ -90,6 +92,11 @@ impl Vector for Plain {
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
         // SAFETY: only elements below `count` are read.
         lanewise!(i, if i < count { unsafe { *from.add(i) } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn load_even(from: *const f32) -> Self {
+        // SAFETY: the caller promises sixteen elements.
+        lanewise!(i, unsafe { *from.add(2 * i) })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
@@ -263,6 +270,15 @@ mod x86 {
             unsafe {
                 let mask = _mm256_loadu_si256(EDGE.as_ptr().add(8 - count).cast());
                 Avx2(_mm256_maskload_ps(from, mask))
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_even(from: *const f32) -> Self {
+            unsafe {
+                // Even elements of both halves, as pairs 0 2 | 8 10 | 4 6 | 12 14; then the pairs in order.
+                let (low, high) = (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8)));
+                let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(low, high));
+                Avx2(_mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(pairs)))
             }
         }
         #[inline(always)]

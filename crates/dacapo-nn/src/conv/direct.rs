@@ -11,7 +11,7 @@
 
 use super::geometry::ConvGeometry;
 use super::kernel::{self, ROWS, SLACK};
-use super::pack::{Gated, odd_lines, pack_row, sum};
+use super::pack::{Gated, finish_row, odd_lines, pack_row};
 use super::scratch::{Scratch, Shared};
 use crate::simd::InstructionSet;
 use rayon::prelude::*;
@@ -333,7 +333,7 @@ impl Pass {
     }
 
     /// Packs what a unit needs of the input.
-    fn pack(&self, unit: &Unit, input: Gated, packed: &mut [f32]) {
+    fn pack(&self, set: InstructionSet, unit: &Unit, input: Gated, packed: &mut [f32]) {
         let [z, y, x] = &self.axes;
         let rows = unit.rows + y.reach();
         let mut planes = packed.chunks_exact_mut(self.plane);
@@ -354,6 +354,7 @@ impl Pass {
                             let from = row * x.input..(row + 1) * x.input;
                             let gate = input.gate.map(|gate| &gate[from.clone()]);
                             pack_row(
+                                set,
                                 &input.values[from],
                                 gate,
                                 x.start + phase_x as isize,
@@ -375,7 +376,7 @@ impl Pass {
         (0..self.units(batch)).into_par_iter().for_each(|index| {
             let unit = self.unit(index);
             let mut packed = Scratch::take(self.packed_len());
-            self.pack(&unit, input, &mut packed);
+            self.pack(set, &unit, input, &mut packed);
             self.compute(set, &unit, &packed, weights, finish, y);
         });
     }
@@ -405,12 +406,13 @@ impl Pass {
             let columns = (rows - 1) * self.pitch + x.steps;
             let channels = (self.out_channels, self.group);
             kernel::correlate(set, packed, &phase.taps, own, channels, columns, &mut sums, pitch);
-            self.store(unit, [z, y_axis, x], rows, &sums, finish, y);
+            self.store(set, unit, [z, y_axis, x], rows, &sums, finish, y);
         }
     }
 
     fn store(
         &self,
+        set: InstructionSet,
         unit: &Unit,
         phase: [&AxisPhase; 3],
         rows: usize,
@@ -423,7 +425,6 @@ impl Pass {
         let floor = if finish.relu { 0.0 } else { f32::NEG_INFINITY };
         for co in 0..self.out_channels {
             let bias = finish.bias.map_or(0.0, |b| b[co]);
-            let finished = |v: f32| if v + bias < floor { floor } else { v + bias };
             let plane = (unit.sample * self.out_channels + co) * len_z + pz.offset + unit.z * pz.step;
             for r in 0..rows {
                 let row = plane * len_y + py.offset + (unit.y + r) * py.step;
@@ -431,10 +432,11 @@ impl Pass {
                 // SAFETY: the rows of a unit are its own, and it does its phases one after another.
                 let to = unsafe { y.part(row * len_x..(row + 1) * len_x) };
                 if px.step == 1 {
-                    to.iter_mut().zip(from).for_each(|(to, &v)| *to = finished(v));
+                    finish_row(set, from, bias, floor, to);
                 } else {
-                    let to = to[px.offset..].iter_mut().step_by(px.step);
-                    to.zip(from).for_each(|(to, &v)| *to = finished(v));
+                    for (to, &v) in to[px.offset..].iter_mut().step_by(px.step).zip(from) {
+                        *to = if v + bias < floor { floor } else { v + bias };
+                    }
                 }
             }
         }
@@ -472,12 +474,12 @@ impl Pass {
                 let mut gradient = Scratch::take(self.out_channels * pitch);
                 for index in part * units / parts..(part + 1) * units / parts {
                     let unit = self.unit(index);
-                    self.pack(&unit, x, &mut packed);
+                    self.pack(set, &unit, x, &mut packed);
                     if let Some((weights, y)) = forward {
                         self.compute(set, &unit, &packed, weights, Finish::default(), y);
                     }
                     let columns = (unit.rows - 1) * self.pitch + self.axes[2].steps;
-                    self.pack_gradient(&unit, gy, columns, &mut gradient, db);
+                    self.pack_gradient(set, &unit, gy, columns, &mut gradient, db);
                     kernel::accumulate(
                         set,
                         &packed,
@@ -504,7 +506,16 @@ impl Pass {
     }
 
     /// The unit's rows of the output's gradient, at the pitch of the packed input, zero between the rows.
-    fn pack_gradient(&self, unit: &Unit, gy: Gated, columns: usize, packed: &mut [f32], db: &mut [f32]) {
+    #[allow(clippy::too_many_arguments, reason = "two tensors and where they are")]
+    fn pack_gradient(
+        &self,
+        set: InstructionSet,
+        unit: &Unit,
+        gy: Gated,
+        columns: usize,
+        packed: &mut [f32],
+        db: &mut [f32],
+    ) {
         let [z, y, x] = &self.axes;
         for (co, packed) in packed.chunks_exact_mut(self.output_pitch()).enumerate() {
             let plane = (unit.sample * self.out_channels + co) * z.len + unit.z;
@@ -512,8 +523,8 @@ impl Pass {
                 let start = (plane * y.len + unit.y + r) * x.len;
                 let row = start..start + x.len;
                 let to = &mut packed[r * self.pitch..][..self.pitch];
-                pack_row(&gy.values[row.clone()], gy.gate.map(|gate| &gate[row]), 0, 1, to);
-                db[co] += sum(&to[..x.len]);
+                let gate = gy.gate.map(|gate| &gate[row.clone()]);
+                db[co] += pack_row(set, &gy.values[row], gate, 0, 1, to);
             }
             packed[columns..columns + SLACK].fill(0.0);
         }

@@ -159,6 +159,7 @@ impl Convolution {
 pub struct TransposedConvolution {
     sizes: Sizes,
     batch: usize,
+    set: InstructionSet,
     direct: Direct,
 }
 
@@ -185,6 +186,7 @@ impl TransposedConvolution {
         Ok(Self {
             sizes,
             batch,
+            set,
             direct: Direct::new(&adjoint, adjoint.output()?, batch, set),
         })
     }
@@ -240,7 +242,7 @@ impl TransposedConvolution {
             forward,
         );
         if let Some(db) = db {
-            pack::channel_sums(gy, self.batch, db);
+            pack::channel_sums(self.set, gy, self.batch, db);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Rows on their way into working memory, and their sums.
 
+use crate::simd::{InstructionSet, Job, Vector};
 use rayon::prelude::*;
 
 /// A tensor that is taken as zero where `gate`, what a ReLU gave, is not positive.
@@ -9,8 +10,15 @@ pub(super) struct Gated<'a> {
     pub(super) gate: Option<&'a [f32]>,
 }
 
-/// `to[i] = row[start + i · stride]`, zero outside of the row and where the gate is not positive.
-pub(super) fn pack_row(row: &[f32], gate: Option<&[f32]>, start: isize, stride: usize, to: &mut [f32]) {
+/// `to[i] = row[start + i · stride]`, zero outside of the row and where the gate is not positive. Gives the sum.
+pub(super) fn pack_row(
+    set: InstructionSet,
+    row: &[f32],
+    gate: Option<&[f32]>,
+    start: isize,
+    stride: usize,
+    to: &mut [f32],
+) -> f32 {
     let before = (-start).max(0) as usize;
     let lead = before.div_ceil(stride).min(to.len());
     let first = (start + (lead * stride) as isize).max(0) as usize;
@@ -20,63 +28,126 @@ pub(super) fn pack_row(row: &[f32], gate: Option<&[f32]>, start: isize, stride: 
         .div_ceil(stride)
         .min(to.len() - lead);
     to[..lead].fill(0.0);
-    let (body, tail) = to[lead..].split_at_mut(inside);
+    let (to, tail) = to[lead..].split_at_mut(inside);
     tail.fill(0.0);
-    if inside == 0 {
-        return;
+    let mut sum = 0.0;
+    if inside > 0 {
+        let (row, gate) = (&row[first..], gate.map(|gate| &gate[first..]));
+        set.run(Row {
+            row,
+            gate,
+            stride,
+            to,
+            sum: &mut sum,
+        });
     }
-    let row = &row[first..];
-    match (gate.map(|gate| &gate[first..]), stride) {
-        (None, 1) => body.copy_from_slice(&row[..inside]),
-        (Some(gate), 1) => {
-            for ((to, &v), &gate) in body.iter_mut().zip(row).zip(gate) {
-                *to = gated(v, gate);
+    sum
+}
+
+/// `to[i] = row[i · stride]` through the gate.
+struct Row<'a> {
+    row: &'a [f32],
+    gate: Option<&'a [f32]>,
+    stride: usize,
+    to: &'a mut [f32],
+    sum: &'a mut f32,
+}
+
+impl Job for Row<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self {
+            row,
+            gate,
+            stride,
+            to,
+            sum,
+        } = self;
+        let len = gate.map_or(row.len(), |gate| gate.len().min(row.len()));
+        assert!((to.len() - 1) * stride < len, "a row that is too short");
+        // SAFETY: below, whole vectors are only read and written where `len` and `to` have them.
+        let mut total = unsafe { V::splat(0.0) };
+        let mut i = 0;
+        while stride <= 2 && i + V::LANES <= to.len() && (i + V::LANES) * stride <= len {
+            // SAFETY: by the condition of the loop.
+            unsafe {
+                let at = i * stride;
+                let mut v = if stride == 1 {
+                    V::load(row.as_ptr().add(at))
+                } else {
+                    V::load_even(row.as_ptr().add(at))
+                };
+                if let Some(gate) = gate {
+                    let gate = gate.as_ptr().add(at);
+                    v = v.gated(if stride == 1 {
+                        V::load(gate)
+                    } else {
+                        V::load_even(gate)
+                    });
+                }
+                total = total.add(v);
+                v.store(to.as_mut_ptr().add(i));
             }
+            i += V::LANES;
         }
-        (None, 2) => {
-            // Whole pairs, which the compiler does with shuffles, then the last.
-            let pairs = row.chunks_exact(2);
-            if let ([last], Some(to)) = (pairs.remainder(), body.get_mut(row.len() / 2)) {
-                *to = *last;
-            }
-            for (to, pair) in body.iter_mut().zip(pairs) {
-                *to = pair[0];
-            }
-        }
-        (None, _) => {
-            for (to, &v) in body.iter_mut().zip(row.iter().step_by(stride)) {
-                *to = v;
-            }
-        }
-        (Some(gate), _) => {
-            for (to, (&v, &gate)) in body.iter_mut().zip(row.iter().zip(gate).step_by(stride)) {
-                *to = gated(v, gate);
-            }
+        let zero = total.like(0.0);
+        *sum = V::sums([total, zero, zero, zero])[0];
+        while i < to.len() {
+            let v = match gate {
+                Some(gate) if gate[i * stride] <= 0.0 => 0.0,
+                _ => row[i * stride],
+            };
+            to[i] = v;
+            *sum += v;
+            i += 1;
         }
     }
 }
 
-/// Zero where the gate is not positive; a NaN lets pass, as PyTorch's ReLU does.
-#[inline]
-pub(super) fn gated(value: f32, gate: f32) -> f32 {
-    if gate <= 0.0 { 0.0 } else { value }
+/// `to = from + bias`, but at least `floor`.
+pub(super) fn finish_row(set: InstructionSet, from: &[f32], bias: f32, floor: f32, to: &mut [f32]) {
+    assert_eq!(from.len(), to.len(), "elements of a row");
+    set.run(Finished {
+        from,
+        bias,
+        floor,
+        to,
+    });
 }
 
-/// A sum in eight lanes, in a fixed order.
-pub(super) fn sum(values: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let chunks = values.chunks_exact(8);
-    let tail: f32 = chunks.remainder().iter().sum();
-    for chunk in chunks {
-        for (lane, v) in lanes.iter_mut().zip(chunk) {
-            *lane += v;
+struct Finished<'a> {
+    from: &'a [f32],
+    bias: f32,
+    floor: f32,
+    to: &'a mut [f32],
+}
+
+impl Job for Finished<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self {
+            from,
+            bias,
+            floor,
+            to,
+        } = self;
+        let mut i = 0;
+        while i < to.len() {
+            let count = (to.len() - i).min(V::LANES);
+            // SAFETY: both slices, which are equally long, have `count` elements from i on.
+            unsafe {
+                let v = V::load_first(from.as_ptr().add(i), count);
+                v.add(V::splat(bias))
+                    .at_least(V::splat(floor))
+                    .store_first(to.as_mut_ptr().add(i), count);
+            }
+            i += V::LANES;
         }
     }
-    lanes.iter().sum::<f32>() + tail
 }
 
 /// Sums of a planar tensor over samples and voxels, one for each of the channels.
-pub(super) fn channel_sums(tensor: Gated, batch: usize, sums: &mut [f32]) {
+pub(super) fn channel_sums(set: InstructionSet, tensor: Gated, batch: usize, sums: &mut [f32]) {
     const CHUNK: usize = 512;
     let channels = sums.len();
     let plane = tensor.values.len() / (batch * channels);
@@ -88,14 +159,8 @@ pub(super) fn channel_sums(tensor: Gated, batch: usize, sums: &mut [f32]) {
                 let chunk = at..(at + CHUNK).min(start + plane);
                 let mut row = [0.0; CHUNK];
                 let row = &mut row[..chunk.len()];
-                pack_row(
-                    &tensor.values[chunk.clone()],
-                    tensor.gate.map(|gate| &gate[chunk]),
-                    0,
-                    1,
-                    row,
-                );
-                total += f64::from(sum(row));
+                let gate = tensor.gate.map(|gate| &gate[chunk.clone()]);
+                total += f64::from(pack_row(set, &tensor.values[chunk], gate, 0, 1, row));
             }
         }
         *to = total as f32;
