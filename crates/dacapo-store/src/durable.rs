@@ -11,7 +11,8 @@ use std::{
 
 use crate::{Error, Result};
 
-/// How a file that is not finished yet begins; names never begin with a dot.
+/// How the name of what is not finished yet begins, here and in `dacapo-array`; other names never begin with a
+/// dot.
 const PREFIX: &str = ".unfinished-";
 
 /// A name that no other call of any process on this machine gives.
@@ -73,8 +74,8 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
         .map_err(Error::io("sync", dir))
 }
 
-/// Removes what [`write_atomic`] left in `dir` when its process was killed. Only the one writer of `dir` may
-/// ask for this.
+/// Removes the files and directories in `dir` that a killed process left unfinished. Only the one writer of
+/// `dir` may ask for this.
 pub(crate) fn sweep(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry
@@ -82,8 +83,8 @@ pub(crate) fn sweep(dir: &Path) {
             .as_encoded_bytes()
             .starts_with(PREFIX.as_bytes())
         {
-            let removed = fs::remove_file(entry.path());
-            tracing::debug!(path = %entry.path().display(), ?removed, "swept an unfinished file");
+            tracing::debug!(path = %entry.path().display(), "sweeping what was never finished");
+            crate::remove::delete(&entry.path());
         }
     }
 }

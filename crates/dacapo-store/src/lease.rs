@@ -183,18 +183,47 @@ mod tests {
     }
 
     #[test]
-    fn taking_a_run_sweeps_what_a_kill_left() {
+    fn taking_a_run_sweeps_what_a_kill_left_and_nothing_else() {
         let base = tempfile::tempdir().unwrap();
-        let checkpoints = base.path().join("run/checkpoints");
-        fs::create_dir_all(&checkpoints).unwrap();
-        fs::write(checkpoints.join(".unfinished-1-2-3"), b"half").unwrap();
-        fs::create_dir_all(base.path().join("run/.trash/removed-1-2-3/0")).unwrap();
+        let run = base.path().join("run");
+        let make = |path: &str| {
+            fs::create_dir_all(run.join(path).parent().unwrap()).unwrap();
+            fs::write(run.join(path), b"bytes").unwrap();
+        };
+        let kept = [
+            "checkpoints/1.safetensors",
+            "validation.zarr/1/a/prediction/.zarray",
+            "validation.zarr/.zgroup",
+        ];
+        kept.into_iter().for_each(make);
+        [
+            ".trash/removed-1-2-3/0",
+            ".unfinished-1-2-3",
+            "checkpoints/.unfinished-1-2-3",
+            "validation.zarr/1/a/.unfinished-1-2-3/.zarray",
+            "snapshot.zarr/.unfinished-1-2-3",
+        ]
+        .into_iter()
+        .for_each(make);
         RunLease::acquire(base.path(), "run").unwrap();
-        assert!(durable::entries(&checkpoints).unwrap().is_empty());
-        assert!(
-            durable::entries(&base.path().join("run/.trash"))
-                .unwrap()
-                .is_empty()
+        assert!(kept.iter().all(|path| run.join(path).exists()));
+        for dir in [".trash", "snapshot.zarr"] {
+            assert!(durable::entries(&run.join(dir)).unwrap().is_empty(), "{dir}");
+        }
+        for dir in ["checkpoints", "validation.zarr/1/a"] {
+            assert_eq!(durable::entries(&run.join(dir)).unwrap().len(), 1, "{dir}");
+        }
+        let mut there = durable::entries(&run).unwrap();
+        there.sort();
+        assert_eq!(
+            there,
+            [
+                ".lock",
+                ".trash",
+                "checkpoints",
+                "snapshot.zarr",
+                "validation.zarr"
+            ]
         );
     }
 

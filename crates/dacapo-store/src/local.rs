@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    LocalArrayStore, LocalConfigStore, LocalStatsStore, LocalWeightsStore, Result, RunLease, RunName, durable,
+    LocalArrayStore, LocalConfigStore, LocalStatsStore, LocalWeightsStore, Result, RunLease, RunName,
+    durable, remove,
 };
 
 /// All that is kept of all runs, under one directory.
@@ -78,9 +79,23 @@ impl LocalStore {
         for place in ["", "stats", "checkpoints"] {
             durable::sweep(&dir.join(place));
         }
+        for container in ["snapshot.zarr", "validation.zarr"] {
+            sweep_groups(&dir.join(container));
+        }
         let trash = dir.join(crate::arrays::TRASH);
         for removed in fs::read_dir(&trash).into_iter().flatten().flatten() {
-            crate::remove::delete(&removed.path());
+            remove::delete(&removed.path());
+        }
+    }
+}
+
+/// Sweeps a group and those in it. Arrays are left out: what is unfinished in one is no chunk of it, and listing
+/// them all would take long.
+fn sweep_groups(group: &Path) {
+    durable::sweep(group);
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && remove::is_group(&entry.path()) {
+            sweep_groups(&entry.path());
         }
     }
 }

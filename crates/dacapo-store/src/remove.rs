@@ -153,6 +153,11 @@ fn node(dir: &OwnedFd) -> Result<Node, Errno> {
     Ok(if is_array { Node::Array } else { Node::Group })
 }
 
+/// Whether a directory is no array. What cannot be looked into is none.
+pub(crate) fn is_group(dir: &Path) -> bool {
+    fs::File::open(dir).is_ok_and(|dir| matches!(node(&dir.into()), Ok(Node::Group)))
+}
+
 /// Removes the array that `id` names: one rename into the trash of its run, after which it is gone for every
 /// reader, then deletion. A kill in between leaves only trash, which the next writer of the run sweeps.
 pub(crate) fn remove(base: &Path, id: &LocalArrayIdentifier) -> Result<Removed> {
@@ -200,5 +205,182 @@ pub(crate) fn delete(tree: &Path) {
     }
     if let Err(error) = delete_all(tree) {
         tracing::warn!(path = %tree.display(), %error, "cannot delete what was removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::{ArrayStore, LocalArrayStore, LocalStore};
+
+    /// Arrays of two formats, a group, a directory and a file, as other programs leave them.
+    fn inhabited() -> (tempfile::TempDir, LocalArrayStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join("base/run").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("validation.zarr/.zgroup", "{\"zarr_format\": 2}");
+        write("validation.zarr/10/.zgroup", "{\"zarr_format\": 2}");
+        write("validation.zarr/10/crop/prediction/.zarray", "{}");
+        write("validation.zarr/10/crop/prediction/0/0/0", "chunk");
+        write("validation.zarr/10/crop/prediction/0.0.1", "chunk");
+        write(
+            "validation.zarr/20/crop/prediction/zarr.json",
+            "{\"node_type\": \"array\", \"shape\": [1]}",
+        );
+        write("validation.zarr/20/crop/zarr.json", "{\"node_type\": \"group\"}");
+        write("validation.zarr/20/crop/garbled/zarr.json", "{\"node_type");
+        write("validation.zarr/20/crop/file", "not a directory");
+        write("checkpoints/10.safetensors", "weights");
+        write("checkpoints.zarr/weights", "weights");
+        fs::create_dir_all(dir.path().join("outside.zarr/array")).unwrap();
+        fs::write(dir.path().join("outside.zarr/array/.zarray"), "{}").unwrap();
+        let store = LocalArrayStore::new(dir.path().join("base"));
+        (dir, store)
+    }
+
+    /// Every path below `dir`, links not followed.
+    fn tree(dir: &Path) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                found.extend(tree(&entry.path()));
+            }
+            found.push(entry.path());
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn removing_takes_the_array_and_nothing_else() {
+        let (dir, store) = inhabited();
+        let before = tree(dir.path());
+        let old = store.validation_prediction_array("run", 10, "crop").unwrap();
+        assert_eq!(store.remove(&old).unwrap(), Removed::Removed);
+        let trash = dir.path().join("base/run/.trash");
+        let mut expected: Vec<_> = before
+            .into_iter()
+            .filter(|path| !path.starts_with(old.path()))
+            .collect();
+        expected.push(trash);
+        expected.sort();
+        assert_eq!(tree(dir.path()), expected);
+        assert_eq!(store.remove(&old).unwrap(), Removed::Missing);
+
+        let new = store.validation_prediction_array("run", 20, "crop").unwrap();
+        assert_eq!(store.remove(&new).unwrap(), Removed::Removed);
+        assert!(!store.exists(&new).unwrap());
+    }
+
+    #[test]
+    fn what_is_no_array_of_the_store_is_left_alone() {
+        let (dir, store) = inhabited();
+        let run = dir.path().join("base/run");
+        symlink(dir.path().join("outside.zarr"), run.join("linked.zarr")).unwrap();
+        symlink(
+            dir.path().join("outside.zarr/array"),
+            run.join("validation.zarr/link"),
+        )
+        .unwrap();
+        symlink(dir.path().join("base/run"), dir.path().join("base/linked")).unwrap();
+        let before = tree(dir.path());
+        let base = dir.path().join("base").display().to_string();
+        for (array, reason) in [
+            (format!("{base}/run/validation.zarr/10"), "a group"),
+            (format!("{base}/run/validation.zarr/20/crop"), "a group"),
+            (format!("{base}/run/validation.zarr/20/crop/garbled"), "a group"),
+            (
+                format!("{base}/run/validation.zarr/10/crop/prediction/0/0"),
+                "a path inside an array",
+            ),
+            (
+                format!("{base}/run/validation.zarr/10/crop/prediction/1"),
+                "a path inside an array",
+            ),
+            (
+                format!("{base}/run/validation.zarr/20/crop/file"),
+                "file is a plain file",
+            ),
+            (
+                format!("{base}/run/validation.zarr/20/crop/file/x"),
+                "file is a plain file",
+            ),
+            (
+                format!("{base}/run/checkpoints.zarr/weights"),
+                "weights is a plain file",
+            ),
+            (
+                format!("{base}/run/linked.zarr/array"),
+                "linked.zarr is a symbolic link",
+            ),
+            (
+                format!("{base}/run/validation.zarr/link"),
+                "link is a symbolic link",
+            ),
+            (
+                format!("{base}/linked/validation.zarr/10/crop/prediction"),
+                "linked is a symbolic link",
+            ),
+            (format!("{base}/../outside.zarr/array"), "it is in no run of"),
+            (
+                format!("{base}/run/../../outside.zarr/array"),
+                "it is in no run of",
+            ),
+            (
+                format!("{}/outside.zarr/array", dir.path().display()),
+                "it is in no run of",
+            ),
+        ] {
+            let array: LocalArrayIdentifier = array.parse().unwrap();
+            let Err(error @ Error::Refused { .. }) = store.remove(&array) else {
+                panic!("{array} was not refused")
+            };
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        assert_eq!(tree(dir.path()), before);
+    }
+
+    #[test]
+    fn missing_is_an_answer_at_every_level() {
+        let (dir, store) = inhabited();
+        for array in [
+            "none/validation.zarr/1/a",
+            "run/none.zarr/1",
+            "run/validation.zarr/1",
+            "run/validation.zarr/10/x/y",
+        ] {
+            let array = dir
+                .path()
+                .join("base")
+                .join(array)
+                .display()
+                .to_string()
+                .parse()
+                .unwrap();
+            assert_eq!(store.remove(&array).unwrap(), Removed::Missing);
+            assert!(!store.exists(&array).unwrap());
+        }
+        let nowhere = LocalArrayStore::new(dir.path().join("none"));
+        let array = nowhere.validation_prediction_array("run", 1, "crop").unwrap();
+        assert_eq!(nowhere.remove(&array).unwrap(), Removed::Missing);
+    }
+
+    #[test]
+    fn a_kill_between_rename_and_deletion_leaves_only_trash() {
+        let (dir, _) = inhabited();
+        let run = dir.path().join("base/run");
+        fs::create_dir(run.join(TRASH)).unwrap();
+        fs::rename(
+            run.join("validation.zarr/10"),
+            run.join(TRASH).join("removed-1-2-3"),
+        )
+        .unwrap();
+        LocalStore::new(dir.path().join("base")).lease("run").unwrap();
+        assert!(tree(&run.join(TRASH)).is_empty());
     }
 }

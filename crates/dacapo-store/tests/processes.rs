@@ -1,5 +1,11 @@
 //! What several processes, and killed ones, may do to a run. This file starts itself again as the other process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests, which report to each other"
+)]
+
 use std::{
     env,
     error::Error as _,
@@ -9,7 +15,11 @@ use std::{
     time::Duration,
 };
 
-use dacapo_store::{Error, LocalStore, RunLease, StatsStore, TrainingStat, WeightsStore};
+use dacapo_array::{ArrayReadExt, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi};
+use dacapo_store::{
+    ArrayStore, Error, LocalStore, Provenance, RunLease, StatsStore, TrainingStat, WeightsStore,
+};
+use ndarray::ArrayD;
 
 const BASE: &str = "DACAPO_STORE_TEST_BASE";
 
@@ -50,6 +60,16 @@ fn stat(iteration: u64) -> TrainingStat {
     }
 }
 
+/// One chunk, so that what is read is all of it or nothing.
+fn spec() -> ArraySpec {
+    let voxel_size = Coordinate::new([4, 4, 4]);
+    ArraySpec::new(
+        Roi::from_voxels(&[1, 2, 3], &[16, 16, 16], &voxel_size),
+        voxel_size,
+        DType::U8,
+    )
+}
+
 #[test]
 #[ignore = "the other process of the tests below"]
 fn holder() {
@@ -70,6 +90,19 @@ fn writer() {
         store
             .weights
             .store("run", iteration % 3, &weights_of(iteration))
+            .unwrap();
+        let array = store
+            .arrays
+            .validation_prediction_array("run", iteration % 3, "crop")
+            .unwrap();
+        let _ = store.arrays.remove(&array).unwrap();
+        let options = CreateOptions {
+            attributes: Provenance::new("run").attributes(),
+            ..CreateOptions::default()
+        };
+        let spec = spec();
+        let made = store.arrays.create(&array, &spec, &options).unwrap();
+        made.write(&spec.roi, &NdData::U8(ArrayD::from_elem(spec.shape(), 1)))
             .unwrap();
         store.stats.append_training("run", &[stat(iteration)]).unwrap();
         report(iteration);
@@ -100,12 +133,12 @@ fn a_killed_holder_holds_nothing() {
 fn nothing_that_was_finished_is_lost_when_the_writer_is_killed() {
     let base = tempfile::tempdir().unwrap();
     let store = LocalStore::new(base.path());
-    for round in 0..150 {
+    for round in 0..60 {
         let mut child = start("writer", base.path());
         let mut done = reports(&mut child);
         let first = done.next().unwrap();
         // Killed at another point of its work each time.
-        std::thread::sleep(Duration::from_micros(100 * round));
+        std::thread::sleep(Duration::from_micros(250 * round));
         child.kill().unwrap();
         child.wait().unwrap();
         let last = done.last().unwrap_or(first);
@@ -122,6 +155,31 @@ fn nothing_that_was_finished_is_lost_when_the_writer_is_killed() {
                 .zip(0..)
                 .all(|(&read, iteration)| read == stat(iteration))
         );
+        for slot in 0..3 {
+            let array = store
+                .arrays
+                .validation_prediction_array("run", slot, "crop")
+                .unwrap();
+            if !store.arrays.exists(&array).unwrap() {
+                // Only the one that was just being replaced.
+                assert!(
+                    last < 3 || slot == (last + 1) % 3 || slot == (last + 2) % 3,
+                    "{slot} after {last}"
+                );
+                continue;
+            }
+            let opened = store.arrays.open(&array).unwrap();
+            assert!(
+                Provenance::from_attributes(opened.attributes())
+                    .unwrap()
+                    .is_some()
+            );
+            let voxels = opened.read_as::<u8>(&spec().roi).unwrap();
+            assert!(
+                voxels.iter().all(|&voxel| voxel == voxels[[0, 0, 0]]),
+                "whole or not yet"
+            );
+        }
         for slot in store.weights.iterations("run").unwrap() {
             let bytes = store.weights.load("run", slot).unwrap();
             let iteration = u64::from_le_bytes(bytes[..8].try_into().unwrap());
