@@ -9,6 +9,7 @@
 //! for each phase of the stride: of the taps, those that meet the phase, in reverse. All phases of a unit read the
 //! same packed input.
 
+use super::axis::{Axis, AxisPhase};
 use super::geometry::ConvGeometry;
 use super::kernel::{self, ROWS, SLACK};
 use super::pack::{Gated, finish_row, odd_lines, pack_row};
@@ -25,7 +26,6 @@ const PART_ELEMENTS: usize = 1 << 22;
 /// A direct convolution of one shape.
 pub(super) struct Direct {
     batch: usize,
-    set: InstructionSet,
     forward: Pass,
     adjoint: Pass,
 }
@@ -50,15 +50,13 @@ impl Direct {
         let adjoint = [0, 1, 2].map(|a| Axis::adjoint(g, output, a));
         Self {
             batch,
-            set,
-            forward: Pass::new(forward, [g.in_channels, g.out_channels], g.kernel, false),
-            adjoint: Pass::new(adjoint, [g.out_channels, g.in_channels], g.kernel, true),
+            forward: Pass::new(forward, [g.in_channels, g.out_channels], g.kernel, false, set),
+            adjoint: Pass::new(adjoint, [g.out_channels, g.in_channels], g.kernel, true, set),
         }
     }
 
     pub(super) fn forward(&self, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
         self.forward.run(
-            self.set,
             self.batch,
             Gated {
                 values: x,
@@ -72,7 +70,7 @@ impl Direct {
 
     /// The adjoint: from the output's gradient to the input's, or a transposed convolution.
     pub(super) fn adjoint(&self, gy: Gated, w: &[f32], finish: Finish, dx: &mut [f32]) {
-        self.adjoint.run(self.set, self.batch, gy, w, finish, dx);
+        self.adjoint.run(self.batch, gy, w, finish, dx);
     }
 
     /// The gradients of the weights and the bias. With weights and an output, also the forward: both need the same
@@ -85,99 +83,7 @@ impl Direct {
         db: Option<&mut [f32]>,
         forward: Option<(&[f32], &mut [f32])>,
     ) {
-        self.forward
-            .weight_gradient(self.set, self.batch, x, gy, dw, db, forward);
-    }
-}
-
-/// One axis of a pass. The output's elements of a phase are the steps m; step m reads the inputs
-/// `m · stride + start + t`, t in a range of the phase within `0..taps`.
-struct Axis {
-    input: usize,
-    stride: usize,
-    start: isize,
-    /// Inputs that a step spans, over all phases.
-    taps: usize,
-    /// Steps of the first phase; later ones have as many or one less.
-    steps: usize,
-    /// Elements of the output.
-    len: usize,
-    phases: Vec<AxisPhase>,
-}
-
-/// The outputs `offset + step · m` of an axis.
-struct AxisPhase {
-    offset: usize,
-    step: usize,
-    /// Number of outputs.
-    steps: usize,
-    /// The taps t, each with its element of the kernel.
-    taps: Vec<(usize, usize)>,
-}
-
-impl Axis {
-    fn forward(g: &ConvGeometry, output: [usize; 3], axis: usize) -> Self {
-        let (taps, len) = (g.kernel[axis], output[axis]);
-        Self {
-            input: g.input[axis],
-            stride: g.stride[axis],
-            start: -(g.padding[axis] as isize),
-            taps,
-            steps: len,
-            len,
-            phases: vec![AxisPhase {
-                offset: 0,
-                step: 1,
-                steps: len,
-                taps: (0..taps).map(|t| (t, t)).collect(),
-            }],
-        }
-    }
-
-    /// The convolution's input i meets the kernel's element k at the output o = (i + padding − k) / stride; the
-    /// inputs of one phase, i = stride · m + r, all meet the k ≡ r + padding, at o = m + (r + padding − k) / stride.
-    fn adjoint(g: &ConvGeometry, output: [usize; 3], axis: usize) -> Self {
-        let (stride, kernel, len) = (g.stride[axis], g.kernel[axis], g.input[axis]);
-        let places = (0..stride.min(len)).map(|r| {
-            let position = r + g.padding[axis];
-            let elements = (position % stride..kernel).step_by(stride);
-            elements
-                .map(|k| (position as isize - k as isize).div_euclid(stride as isize))
-                .zip((position % stride..kernel).step_by(stride))
-                .collect::<Vec<_>>()
-        });
-        let places: Vec<_> = places.collect();
-        let outputs = || places.iter().flatten().map(|(o, _)| *o);
-        let start = outputs().min().unwrap_or(0);
-        let phases = places.iter().enumerate().map(|(r, taps)| AxisPhase {
-            offset: r,
-            step: stride,
-            steps: (len - r).div_ceil(stride),
-            taps: taps
-                .iter()
-                .rev()
-                .map(|&(o, k)| ((o - start) as usize, k))
-                .collect(),
-        });
-        Self {
-            input: output[axis],
-            stride: 1,
-            start,
-            taps: outputs().max().map_or(0, |last| (last - start) as usize + 1),
-            steps: len.div_ceil(stride),
-            len,
-            phases: phases.collect(),
-        }
-    }
-
-    /// Phases of the stride that any tap meets.
-    fn strides(&self) -> usize {
-        self.stride.min(self.taps)
-    }
-
-    /// Packed elements before those of an output's last tap.
-    fn reach(&self) -> usize {
-        self.taps.saturating_sub(1) / self.stride
+        self.forward.weight_gradient(self.batch, x, gy, dw, db, forward);
     }
 }
 
@@ -199,6 +105,7 @@ struct Pass {
     plane: usize,
     /// Output channels that the inner loop takes together.
     group: usize,
+    set: InstructionSet,
 }
 
 /// The outputs that meet the same elements of the kernel.
@@ -225,6 +132,7 @@ impl Pass {
         [in_channels, out_channels]: [usize; 2],
         kernel: [usize; 3],
         transposed: bool,
+        set: InstructionSet,
     ) -> Self {
         let [z, y, x] = &axes;
         let pitch = x.steps + x.reach();
@@ -267,6 +175,7 @@ impl Pass {
             pitch,
             plane,
             group,
+            set,
         }
     }
 
@@ -333,7 +242,7 @@ impl Pass {
     }
 
     /// Packs what a unit needs of the input.
-    fn pack(&self, set: InstructionSet, unit: &Unit, input: Gated, packed: &mut [f32]) {
+    fn pack(&self, unit: &Unit, input: Gated, packed: &mut [f32]) {
         let [z, y, x] = &self.axes;
         let rows = unit.rows + y.reach();
         let mut planes = packed.chunks_exact_mut(self.plane);
@@ -354,7 +263,7 @@ impl Pass {
                             let from = row * x.input..(row + 1) * x.input;
                             let gate = input.gate.map(|gate| &gate[from.clone()]);
                             pack_row(
-                                set,
+                                self.set,
                                 &input.values[from],
                                 gate,
                                 x.start + phase_x as isize,
@@ -370,27 +279,19 @@ impl Pass {
         }
     }
 
-    fn run(&self, set: InstructionSet, batch: usize, input: Gated, w: &[f32], finish: Finish, y: &mut [f32]) {
+    fn run(&self, batch: usize, input: Gated, w: &[f32], finish: Finish, y: &mut [f32]) {
         let (weights, y) = (self.pack_weights(w), Shared::new(y));
         let weights: &[f32] = &weights;
         (0..self.units(batch)).into_par_iter().for_each(|index| {
             let unit = self.unit(index);
             let mut packed = Scratch::take(self.packed_len());
-            self.pack(set, &unit, input, &mut packed);
-            self.compute(set, &unit, &packed, weights, finish, y);
+            self.pack(&unit, input, &mut packed);
+            self.compute(&unit, &packed, weights, finish, y);
         });
     }
 
     /// All phases of a unit out of its packed input.
-    fn compute(
-        &self,
-        set: InstructionSet,
-        unit: &Unit,
-        packed: &[f32],
-        weights: &[f32],
-        finish: Finish,
-        y: Shared,
-    ) {
+    fn compute(&self, unit: &Unit, packed: &[f32], weights: &[f32], finish: Finish, y: Shared) {
         let rows = self.out_channels.next_multiple_of(self.group);
         let pitch = self.output_pitch();
         let mut sums = Scratch::take(self.sums_len());
@@ -405,14 +306,22 @@ impl Pass {
             }
             let columns = (rows - 1) * self.pitch + x.steps;
             let channels = (self.out_channels, self.group);
-            kernel::correlate(set, packed, &phase.taps, own, channels, columns, &mut sums, pitch);
-            self.store(set, unit, [z, y_axis, x], rows, &sums, finish, y);
+            kernel::correlate(
+                self.set,
+                packed,
+                &phase.taps,
+                own,
+                channels,
+                columns,
+                &mut sums,
+                pitch,
+            );
+            self.store(unit, [z, y_axis, x], rows, &sums, finish, y);
         }
     }
 
     fn store(
         &self,
-        set: InstructionSet,
         unit: &Unit,
         phase: [&AxisPhase; 3],
         rows: usize,
@@ -432,7 +341,7 @@ impl Pass {
                 // SAFETY: the rows of a unit are its own, and it does its phases one after another.
                 let to = unsafe { y.part(row * len_x..(row + 1) * len_x) };
                 if px.step == 1 {
-                    finish_row(set, from, bias, floor, to);
+                    finish_row(self.set, from, bias, floor, to);
                 } else {
                     for (to, &v) in to[px.offset..].iter_mut().step_by(px.step).zip(from) {
                         *to = if v + bias < floor { floor } else { v + bias };
@@ -446,7 +355,6 @@ impl Pass {
     #[allow(clippy::too_many_arguments, reason = "the tensors of a convolution")]
     fn weight_gradient(
         &self,
-        set: InstructionSet,
         batch: usize,
         x: Gated,
         gy: Gated,
@@ -474,14 +382,14 @@ impl Pass {
                 let mut gradient = Scratch::take(self.out_channels * pitch);
                 for index in part * units / parts..(part + 1) * units / parts {
                     let unit = self.unit(index);
-                    self.pack(set, &unit, x, &mut packed);
+                    self.pack(&unit, x, &mut packed);
                     if let Some((weights, y)) = forward {
-                        self.compute(set, &unit, &packed, weights, Finish::default(), y);
+                        self.compute(&unit, &packed, weights, Finish::default(), y);
                     }
                     let columns = (unit.rows - 1) * self.pitch + self.axes[2].steps;
-                    self.pack_gradient(set, &unit, gy, columns, &mut gradient, db);
+                    self.pack_gradient(&unit, gy, columns, &mut gradient, db);
                     kernel::accumulate(
-                        set,
+                        self.set,
                         &packed,
                         &phase.taps,
                         &gradient,
@@ -506,16 +414,7 @@ impl Pass {
     }
 
     /// The unit's rows of the output's gradient, at the pitch of the packed input, zero between the rows.
-    #[allow(clippy::too_many_arguments, reason = "two tensors and where they are")]
-    fn pack_gradient(
-        &self,
-        set: InstructionSet,
-        unit: &Unit,
-        gy: Gated,
-        columns: usize,
-        packed: &mut [f32],
-        db: &mut [f32],
-    ) {
+    fn pack_gradient(&self, unit: &Unit, gy: Gated, columns: usize, packed: &mut [f32], db: &mut [f32]) {
         let [z, y, x] = &self.axes;
         for (co, packed) in packed.chunks_exact_mut(self.output_pitch()).enumerate() {
             let plane = (unit.sample * self.out_channels + co) * z.len + unit.z;
@@ -524,7 +423,7 @@ impl Pass {
                 let row = start..start + x.len;
                 let to = &mut packed[r * self.pitch..][..self.pitch];
                 let gate = gy.gate.map(|gate| &gate[row.clone()]);
-                db[co] += pack_row(set, &gy.values[row], gate, 0, 1, to);
+                db[co] += pack_row(self.set, &gy.values[row], gate, 0, 1, to);
             }
             packed[columns..columns + SLACK].fill(0.0);
         }

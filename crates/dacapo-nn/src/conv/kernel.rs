@@ -7,6 +7,10 @@
 //!
 //! Both check their slices and then run on pointers. Columns lie along x, so no lane is ever shuffled; a tile of
 //! 4 rows × 3 vectors keeps 12 sums in registers, which is what 16 registers hold.
+#![allow(
+    clippy::needless_range_loop,
+    reason = "indices are positions and taps; closures would not be inlined"
+)]
 
 use crate::simd::{InstructionSet, Job, Vector};
 

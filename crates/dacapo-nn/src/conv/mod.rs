@@ -11,6 +11,7 @@
 //! Work is split by the shape alone and partial sums are added in a fixed order: the same bits come out at any
 //! number of threads. Threads are those of the current rayon pool.
 
+mod axis;
 mod direct;
 mod geometry;
 mod kernel;

@@ -4,6 +4,10 @@
 //! Addresses are computed from the [`Layout`], which the buffers were sized by; rows and planes of the tensors are
 //! tested against the geometry before an address is made.
 #![allow(
+    clippy::needless_range_loop,
+    reason = "indices are positions and taps; closures would not be inlined"
+)]
+#![allow(
     clippy::undocumented_unsafe_blocks,
     reason = "each stage is one block under one contract: tensors have the geometry's sizes, buffers the layout's, \
               the block lies inside the layout, and no other task touches the stage's channels of its outputs"

@@ -218,6 +218,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::needless_range_loop, reason = "a product of matrices")]
     fn a_tile_is_a_convolution_and_the_adjoints_are_transposed() {
         let input = matrix(F4::input::<Plain>);
         let output = matrix(F4::output::<Plain>);

@@ -1,6 +1,10 @@
 //! The transform of the weights, `U = G w Gᵀ`, and its adjoint, which ends the weights' gradient. Lanes hold four
 //! output channels side by side, as the inner loops want them, for as many input channels as there is room.
 #![allow(
+    clippy::needless_range_loop,
+    reason = "indices are positions and taps; closures would not be inlined"
+)]
+#![allow(
     clippy::undocumented_unsafe_blocks,
     reason = "vectors are loaded from and stored to arrays that are as long as the longest of them"
 )]
