@@ -54,7 +54,10 @@ impl FromStr for ArrayAddress {
 
     /// Splits a path behind its last component that ends in `.zarr`.
     fn from_str(text: &str) -> Result<Self> {
-        let fail = |reason: &str| Error::Address { text: text.to_owned(), reason: reason.to_owned() };
+        let fail = |reason: &str| Error::Address {
+            text: text.to_owned(),
+            reason: reason.to_owned(),
+        };
         if let Some((scheme, _)) = text.split_once("://")
             && scheme != "file"
         {
@@ -65,13 +68,23 @@ impl FromStr for ArrayAddress {
         }
         let path = text.strip_prefix("file://").unwrap_or(text).trim_end_matches('/');
         let parts: Vec<&str> = path.split('/').collect();
-        let Some(last) = parts.iter().rposition(|part| part.ends_with(".zarr") && *part != ".zarr") else {
-            return Err(fail("no part of it ends in `.zarr`; write container.zarr/dataset"));
+        let Some(last) = parts
+            .iter()
+            .rposition(|part| part.ends_with(".zarr") && *part != ".zarr")
+        else {
+            return Err(fail(
+                "no part of it ends in `.zarr`; write container.zarr/dataset",
+            ));
         };
         if last + 1 == parts.len() {
-            return Err(fail("it is a container; name an array in it, as container.zarr/dataset"));
+            return Err(fail(
+                "it is a container; name an array in it, as container.zarr/dataset",
+            ));
         }
-        let address = Self { container: parts[..=last].join("/").into(), dataset: parts[last + 1..].join("/") };
+        let address = Self {
+            container: parts[..=last].join("/").into(),
+            dataset: parts[last + 1..].join("/"),
+        };
         address.check()?;
         Ok(address)
     }
@@ -83,18 +96,38 @@ mod tests {
 
     #[test]
     fn texts_go_round() {
-        for text in ["a.zarr/b", "/x/y.zarr/c/d e/f(1, 2)", "../a.zarr/b", "base/run.zarr/x.zarr/10/raw"] {
+        for text in [
+            "a.zarr/b",
+            "/x/y.zarr/c/d e/f(1, 2)",
+            "../a.zarr/b",
+            "base/run.zarr/x.zarr/10/raw",
+        ] {
             assert_eq!(text.parse::<ArrayAddress>().unwrap().to_string(), text);
         }
         let nested: ArrayAddress = "run.zarr/x.zarr/10/raw/".parse().unwrap();
         assert_eq!(nested.dataset, "10/raw");
-        assert_eq!("file:///d/a.zarr/b".parse::<ArrayAddress>().unwrap().to_string(), "/d/a.zarr/b");
+        assert_eq!(
+            "file:///d/a.zarr/b".parse::<ArrayAddress>().unwrap().to_string(),
+            "/d/a.zarr/b"
+        );
     }
 
     #[test]
     fn what_names_no_array_is_refused() {
-        for text in ["", "raw", "a.zarr", "a.zarr/", "a.zarr//b", "a.zarr/../b", "a.zarr/./b", ".zarr/b"] {
-            assert!(matches!(text.parse::<ArrayAddress>(), Err(Error::Address { .. })), "{text}");
+        for text in [
+            "",
+            "raw",
+            "a.zarr",
+            "a.zarr/",
+            "a.zarr//b",
+            "a.zarr/../b",
+            "a.zarr/./b",
+            ".zarr/b",
+        ] {
+            assert!(
+                matches!(text.parse::<ArrayAddress>(), Err(Error::Address { .. })),
+                "{text}"
+            );
         }
         let error = "s3://bucket/a.zarr/b".parse::<ArrayAddress>().unwrap_err();
         assert!(error.to_string().contains("s3://"), "{error}");

@@ -34,7 +34,13 @@ impl Coordinate {
 
     /// `voxels` along each axis, times the voxel size.
     pub fn from_voxels(voxels: &[i64], voxel_size: &Coordinate) -> Self {
-        Self(voxels.iter().zip(&voxel_size.0).map(|(&n, &size)| Decimal::from(n) * size).collect())
+        Self(
+            voxels
+                .iter()
+                .zip(&voxel_size.0)
+                .map(|(&n, &size)| Decimal::from(n) * size)
+                .collect(),
+        )
     }
 
     /// Number of axes.

@@ -21,9 +21,15 @@ impl Crop {
         let inside = array.spec().roi.intersect(roi);
         if inside.is_empty() {
             let reason = format!("is apart from the array's, {}", array.spec().roi);
-            return Err(Error::Region { roi: roi.clone(), reason });
+            return Err(Error::Region {
+                roi: roi.clone(),
+                reason,
+            });
         }
-        let spec = ArraySpec { roi: inside, ..array.spec().clone() };
+        let spec = ArraySpec {
+            roi: inside,
+            ..array.spec().clone()
+        };
         Ok(Self { array, spec })
     }
 }
@@ -39,7 +45,10 @@ impl ArrayRead for Crop {
         if shared == *roi {
             return self.array.read(roi);
         }
-        let around = crate::MemoryArray::zeros(ArraySpec { roi: shared.clone(), ..self.spec.clone() })?;
+        let around = crate::MemoryArray::zeros(ArraySpec {
+            roi: shared.clone(),
+            ..self.spec.clone()
+        })?;
         if !shared.is_empty() {
             crate::ArrayWrite::write(&around, &shared, &self.array.read(&shared)?)?;
         }
@@ -57,7 +66,11 @@ mod tests {
     #[test]
     fn ends_where_it_is_cut() {
         let voxel_size = Coordinate::new([4]);
-        let spec = ArraySpec::new(Roi::from_voxels(&[0], &[10], &voxel_size), voxel_size.clone(), DType::U16);
+        let spec = ArraySpec::new(
+            Roi::from_voxels(&[0], &[10], &voxel_size),
+            voxel_size.clone(),
+            DType::U16,
+        );
         let data = ArrayD::from_shape_fn(vec![10], |i| i[0] as u16 + 1);
         let array = Arc::new(MemoryArray::new(spec, NdData::U16(data)).unwrap());
         let crop = Crop::new(array.clone(), &Roi::from_voxels(&[3], &[20], &voxel_size)).unwrap();

@@ -52,22 +52,36 @@ impl Decimal {
 
     /// The integer that this is, if it is one.
     pub fn to_integer(self) -> Option<i64> {
-        (self.0 % ONE == 0).then(|| i64::try_from(self.0 / ONE).ok()).flatten()
+        (self.0 % ONE == 0)
+            .then(|| i64::try_from(self.0 / ONE).ok())
+            .flatten()
     }
 
     /// Whether it is `other` times an integer; of 0 only 0 is.
     pub fn is_multiple_of(self, other: Self) -> bool {
-        if other.0 == 0 { self.0 == 0 } else { self.0 % other.0 == 0 }
+        if other.0 == 0 {
+            self.0 == 0
+        } else {
+            self.0 % other.0 == 0
+        }
     }
 
     /// The largest integer that times `divisor` is not above this, for a positive divisor; 0 for others.
     pub fn floor_div(self, divisor: Self) -> i64 {
-        if divisor.0 <= 0 { 0 } else { saturate(self.0.div_euclid(divisor.0)) }
+        if divisor.0 <= 0 {
+            0
+        } else {
+            saturate(self.0.div_euclid(divisor.0))
+        }
     }
 
     /// The smallest integer that times `divisor` is not below this, for a positive divisor; 0 for others.
     pub fn ceil_div(self, divisor: Self) -> i64 {
-        if divisor.0 <= 0 { 0 } else { saturate(-(-self.0).div_euclid(divisor.0)) }
+        if divisor.0 <= 0 {
+            0
+        } else {
+            saturate(-(-self.0).div_euclid(divisor.0))
+        }
     }
 
     /// The integer that times `divisor` is nearest to this (of two, the larger), for a positive divisor.
@@ -91,7 +105,11 @@ fn saturate(n: i128) -> i64 {
 /// `n / d` rounded to the nearest integer, half away from zero.
 fn divide(n: i128, d: i128) -> i128 {
     let (quotient, rest) = (n / d, n % d);
-    if 2 * rest.abs() >= d.abs() { quotient + n.signum() * d.signum() } else { quotient }
+    if 2 * rest.abs() >= d.abs() {
+        quotient + n.signum() * d.signum()
+    } else {
+        quotient
+    }
 }
 
 impl From<i64> for Decimal {
@@ -133,11 +151,15 @@ impl FromStr for Decimal {
     /// Digits with a sign, a point and an exponent as floats have them. Decimals past the ninth are rounded
     /// off, unless that would change the number by more than a millionth of it.
     fn from_str(text: &str) -> Result<Self> {
-        let refuse = |reason| Error::Number { text: text.to_owned(), reason };
+        let refuse = |reason| Error::Number {
+            text: text.to_owned(),
+            reason,
+        };
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => {
-                (mantissa, exponent.parse::<i32>().map_err(|_| refuse("it is no number"))?)
-            }
+            Some((mantissa, exponent)) => (
+                mantissa,
+                exponent.parse::<i32>().map_err(|_| refuse("it is no number"))?,
+            ),
             None => (text, 0),
         };
         let (negative, digits) = match mantissa.strip_prefix('-') {
@@ -161,7 +183,10 @@ impl FromStr for Decimal {
         }
         let kept = point + PLACES as i64;
         let digit = |place: i64| {
-            usize::try_from(place).ok().and_then(|place| significant.get(place)).map_or(0, |d| i128::from(d - b'0'))
+            usize::try_from(place)
+                .ok()
+                .and_then(|place| significant.get(place))
+                .map_or(0, |d| i128::from(d - b'0'))
         };
         let mut units = (0..kept).fold(0, |units, place| units * 10 + digit(place));
         units += i128::from(digit(kept) >= 5);
@@ -219,7 +244,10 @@ impl Mul for Decimal {
     fn mul(self, other: Self) -> Self {
         // Whole parts and fractions apart: their products fit where that of the units would not.
         let (whole, rest) = (other.0 / ONE, other.0 % ONE);
-        let product = self.0.saturating_mul(whole).saturating_add(divide(self.0.saturating_mul(rest), ONE));
+        let product = self
+            .0
+            .saturating_mul(whole)
+            .saturating_add(divide(self.0.saturating_mul(rest), ONE));
         Self(product.clamp(-LIMIT, LIMIT))
     }
 }
@@ -301,7 +329,14 @@ mod tests {
 
     #[test]
     fn text_goes_round() {
-        for text in ["0", "4.6", "-0.000000001", "123456789.987654321", "-17", "100000000000000000"] {
+        for text in [
+            "0",
+            "4.6",
+            "-0.000000001",
+            "123456789.987654321",
+            "-17",
+            "100000000000000000",
+        ] {
             assert_eq!(decimal(text).to_string(), text);
         }
         assert_eq!(decimal("4.60e1").to_string(), "46");

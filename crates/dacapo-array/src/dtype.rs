@@ -136,17 +136,50 @@ pub enum NdData {
 macro_rules! with_dtype {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
-            $crate::DType::Bool => { type $T = bool; $body }
-            $crate::DType::U8 => { type $T = u8; $body }
-            $crate::DType::U16 => { type $T = u16; $body }
-            $crate::DType::U32 => { type $T = u32; $body }
-            $crate::DType::U64 => { type $T = u64; $body }
-            $crate::DType::I8 => { type $T = i8; $body }
-            $crate::DType::I16 => { type $T = i16; $body }
-            $crate::DType::I32 => { type $T = i32; $body }
-            $crate::DType::I64 => { type $T = i64; $body }
-            $crate::DType::F32 => { type $T = f32; $body }
-            $crate::DType::F64 => { type $T = f64; $body }
+            $crate::DType::Bool => {
+                type $T = bool;
+                $body
+            }
+            $crate::DType::U8 => {
+                type $T = u8;
+                $body
+            }
+            $crate::DType::U16 => {
+                type $T = u16;
+                $body
+            }
+            $crate::DType::U32 => {
+                type $T = u32;
+                $body
+            }
+            $crate::DType::U64 => {
+                type $T = u64;
+                $body
+            }
+            $crate::DType::I8 => {
+                type $T = i8;
+                $body
+            }
+            $crate::DType::I16 => {
+                type $T = i16;
+                $body
+            }
+            $crate::DType::I32 => {
+                type $T = i32;
+                $body
+            }
+            $crate::DType::I64 => {
+                type $T = i64;
+                $body
+            }
+            $crate::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::DType::F64 => {
+                type $T = f64;
+                $body
+            }
         }
     };
 }
@@ -235,7 +268,9 @@ impl Element for bool {
         Wide::Integer(i128::from(self))
     }
     fn narrow(wide: Wide) -> Option<Self> {
-        u8::narrow(wide).filter(|&value| value < 2).map(|value| value == 1)
+        u8::narrow(wide)
+            .filter(|&value| value < 2)
+            .map(|value| value == 1)
     }
     fn wrap(data: ArrayD<Self>) -> NdData {
         NdData::Bool(data)
@@ -276,7 +311,11 @@ impl NdData {
     /// # Errors
     /// [`Error::Cast`] if the values are of another type.
     pub fn into_typed<T: Element>(self) -> Result<ArrayD<T>> {
-        T::unwrap(self).map_err(|data| Error::Cast { value: None, from: data.dtype(), to: T::DTYPE })
+        T::unwrap(self).map_err(|data| Error::Cast {
+            value: None,
+            from: data.dtype(),
+            to: T::DTYPE,
+        })
     }
 
     /// The values as another type. Integers and booleans keep their value; floats may lose digits where the
@@ -315,13 +354,20 @@ mod tests {
         let data = NdData::I64(array![3i64, 255].into_dyn());
         assert_eq!(data.clone().cast::<u8>().unwrap(), array![3u8, 255].into_dyn());
         assert_eq!(data.cast::<f32>().unwrap(), array![3f32, 255.0].into_dyn());
-        let error = NdData::I64(array![3i64, 256].into_dyn()).cast::<u8>().unwrap_err();
+        let error = NdData::I64(array![3i64, 256].into_dyn())
+            .cast::<u8>()
+            .unwrap_err();
         assert_eq!(error.to_string(), "256 (int64) is no uint8");
         assert!(NdData::F64(array![0.5].into_dyn()).cast::<u64>().is_err());
         assert!(NdData::F64(array![f64::NAN].into_dyn()).cast::<u64>().is_err());
         assert!(NdData::U64(array![u64::MAX].into_dyn()).cast::<f64>().is_err());
         assert!(NdData::F64(array![1e300].into_dyn()).cast::<f32>().is_err());
-        assert!(NdData::F64(array![f64::INFINITY].into_dyn()).cast::<f32>().unwrap()[0].is_infinite());
+        assert!(
+            NdData::F64(array![f64::INFINITY].into_dyn())
+                .cast::<f32>()
+                .unwrap()[0]
+                .is_infinite()
+        );
     }
 
     #[test]

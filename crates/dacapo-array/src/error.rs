@@ -139,6 +139,10 @@ fn alternatives(there: &[String]) -> String {
     if there.is_empty() {
         return "; nothing is there".into();
     }
-    let more = if there.len() > MOST { format!(" and {} more", there.len() - MOST) } else { String::new() };
+    let more = if there.len() > MOST {
+        format!(" and {} more", there.len() - MOST)
+    } else {
+        String::new()
+    };
     format!("; there are: {}{more}", there[..there.len().min(MOST)].join(", "))
 }

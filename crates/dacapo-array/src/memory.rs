@@ -23,7 +23,10 @@ impl MemoryArray {
     pub fn new(spec: ArraySpec, data: NdData) -> Result<Self> {
         spec.check()?;
         check_values(&spec, &spec.shape(), &data)?;
-        Ok(Self { spec, data: RwLock::new(data) })
+        Ok(Self {
+            spec,
+            data: RwLock::new(data),
+        })
     }
 
     /// An array of zeros.
@@ -40,10 +43,15 @@ impl MemoryArray {
 /// Refuses values of another type or shape.
 pub(crate) fn check_values(spec: &ArraySpec, shape: &[usize], data: &NdData) -> Result<()> {
     if data.dtype() != spec.dtype {
-        return Err(Error::Type { found: data.dtype(), expected: spec.dtype });
+        return Err(Error::Type {
+            found: data.dtype(),
+            expected: spec.dtype,
+        });
     }
     if data.shape() != shape {
-        return Err(Error::Shape { reason: format!("the values are {:?}, expected {shape:?}", data.shape()) });
+        return Err(Error::Shape {
+            reason: format!("the values are {:?}, expected {shape:?}", data.shape()),
+        });
     }
     Ok(())
 }
@@ -53,9 +61,29 @@ pub(crate) fn window_inside(spec: &ArraySpec, roi: &Roi) -> Result<(Vec<usize>, 
     let (begin, shape) = spec.window(roi)?;
     if !spec.roi.contains(roi) {
         let reason = format!("is not in the array's, {}", spec.roi);
-        return Err(Error::Region { roi: roi.clone(), reason });
+        return Err(Error::Region {
+            roi: roi.clone(),
+            reason,
+        });
     }
     Ok((begin.into_iter().map(|n| n.max(0) as usize).collect(), shape))
+}
+
+/// An array of one value; an error where a window asks for more than there is memory.
+pub(crate) fn filled<T: Clone>(shape: &[usize], value: T) -> Result<ArrayD<T>> {
+    let too_large = || Error::Shape {
+        reason: format!("{shape:?} values do not fit into memory"),
+    };
+    let count = shape
+        .iter()
+        .try_fold(1, |count: usize, &n| count.checked_mul(n))
+        .ok_or_else(too_large)?;
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| too_large())?;
+    values.resize(count, value);
+    ArrayD::from_shape_vec(shape, values).map_err(|error| Error::Shape {
+        reason: error.to_string(),
+    })
 }
 
 /// Copies what a window (from `begin`, which may lie outside) shares with an array into the window.
@@ -82,7 +110,7 @@ impl ArrayRead for MemoryArray {
         let shape = [self.spec.channels.as_slice(), &shape].concat();
         let data = self.data.read().unwrap_or_else(PoisonError::into_inner);
         Ok(with_data!(&*data, array => {
-            let mut window = ArrayD::from_elem(shape, Default::default());
+            let mut window = filled(&shape, Default::default())?;
             copy_shared(array.view(), &begin, window.view_mut());
             Element::wrap(window)
         }))
@@ -92,7 +120,11 @@ impl ArrayRead for MemoryArray {
 impl ArrayWrite for MemoryArray {
     fn write(&self, roi: &Roi, data: &NdData) -> Result<()> {
         let (begin, shape) = window_inside(&self.spec, roi)?;
-        check_values(&self.spec, &[self.spec.channels.as_slice(), &shape].concat(), data)?;
+        check_values(
+            &self.spec,
+            &[self.spec.channels.as_slice(), &shape].concat(),
+            data,
+        )?;
         let mut whole = self.data.write().unwrap_or_else(PoisonError::into_inner);
         with_dtype!(self.spec.dtype, T => {
             let whole = <T as Typed>::of_mut(&mut whole);
@@ -140,7 +172,11 @@ mod tests {
 
     fn counted() -> MemoryArray {
         let voxel_size = Coordinate::new([10, 10]);
-        let spec = ArraySpec::new(Roi::from_voxels(&[1, 2], &[3, 4], &voxel_size), voxel_size, DType::U8);
+        let spec = ArraySpec::new(
+            Roi::from_voxels(&[1, 2], &[3, 4], &voxel_size),
+            voxel_size,
+            DType::U8,
+        );
         let data = ArrayD::from_shape_fn(vec![3, 4], |i| (10 * i[0] + i[1]) as u8);
         MemoryArray::new(spec, NdData::U8(data)).unwrap()
     }
@@ -159,17 +195,33 @@ mod tests {
     fn writes_that_do_not_fit_change_nothing() {
         let array = counted();
         let before = array.read_all().unwrap();
-        let roi = |offset: [i64; 2], shape: [i64; 2]| Roi::new(Coordinate::new(offset), Coordinate::new(shape));
+        let roi =
+            |offset: [i64; 2], shape: [i64; 2]| Roi::new(Coordinate::new(offset), Coordinate::new(shape));
         let values = |shape: [usize; 2]| NdData::U8(ArrayD::from_elem(shape.to_vec(), 7));
-        let off_grid = array.write(&roi([15, 20], [10, 10]), &values([1, 1])).unwrap_err();
+        let off_grid = array
+            .write(&roi([15, 20], [10, 10]), &values([1, 1]))
+            .unwrap_err();
         assert!(off_grid.to_string().contains("grid"), "{off_grid}");
         let outside = array.write(&roi([0, 20], [20, 10]), &values([2, 1])).unwrap_err();
         assert!(outside.to_string().contains("not in the array"), "{outside}");
-        assert!(matches!(array.write(&roi([10, 20], [10, 10]), &values([1, 2])), Err(Error::Shape { .. })));
+        assert!(matches!(
+            array.write(&roi([10, 20], [10, 10]), &values([1, 2])),
+            Err(Error::Shape { .. })
+        ));
         let floats = NdData::F32(ArrayD::from_elem(vec![1, 1], 1.0));
-        assert!(matches!(array.write(&roi([10, 20], [10, 10]), &floats), Err(Error::Type { .. })));
+        assert!(matches!(
+            array.write(&roi([10, 20], [10, 10]), &floats),
+            Err(Error::Type { .. })
+        ));
         assert_eq!(array.read_all().unwrap(), before);
         array.write(&roi([20, 30], [10, 20]), &values([1, 2])).unwrap();
-        assert_eq!(array.read_as::<u8>(&roi([20, 20], [10, 40])).unwrap().into_raw_vec_and_offset().0, [10, 7, 7, 13]);
+        assert_eq!(
+            array
+                .read_as::<u8>(&roi([20, 20], [10, 40]))
+                .unwrap()
+                .into_raw_vec_and_offset()
+                .0,
+            [10, 7, 7, 13]
+        );
     }
 }

@@ -51,8 +51,14 @@ impl Roi {
 
     /// A box of whole voxels.
     pub fn from_voxels(offset: &[i64], shape: &[usize], voxel_size: &Coordinate) -> Self {
-        let shape: Vec<i64> = shape.iter().map(|&n| i64::try_from(n).unwrap_or(i64::MAX)).collect();
-        Self::new(Coordinate::from_voxels(offset, voxel_size), Coordinate::from_voxels(&shape, voxel_size))
+        let shape: Vec<i64> = shape
+            .iter()
+            .map(|&n| i64::try_from(n).unwrap_or(i64::MAX))
+            .collect();
+        Self::new(
+            Coordinate::from_voxels(offset, voxel_size),
+            Coordinate::from_voxels(&shape, voxel_size),
+        )
     }
 
     /// Number of axes.
@@ -127,18 +133,29 @@ impl Roi {
             Coordinate::from_voxels(&lines(point, grid), grid)
         };
         let (begin, end) = match mode {
-            SnapMode::Grow => (snap(&self.offset, Coordinate::floor_div), snap(&self.end(), Coordinate::ceil_div)),
-            SnapMode::Shrink => (snap(&self.offset, Coordinate::ceil_div), snap(&self.end(), Coordinate::floor_div)),
-            SnapMode::Closest => {
-                (snap(&self.offset, Coordinate::round_div), snap(&self.end(), Coordinate::round_div))
-            }
+            SnapMode::Grow => (
+                snap(&self.offset, Coordinate::floor_div),
+                snap(&self.end(), Coordinate::ceil_div),
+            ),
+            SnapMode::Shrink => (
+                snap(&self.offset, Coordinate::ceil_div),
+                snap(&self.end(), Coordinate::floor_div),
+            ),
+            SnapMode::Closest => (
+                snap(&self.offset, Coordinate::round_div),
+                snap(&self.end(), Coordinate::round_div),
+            ),
         };
         Self::between(&begin, &end)
     }
 
     /// Its shape in voxels, if that is whole.
     pub fn voxels(&self, voxel_size: &Coordinate) -> Option<Vec<usize>> {
-        self.shape.exact_div(voxel_size)?.into_iter().map(|n| usize::try_from(n).ok()).collect()
+        self.shape
+            .exact_div(voxel_size)?
+            .into_iter()
+            .map(|n| usize::try_from(n).ok())
+            .collect()
     }
 }
 

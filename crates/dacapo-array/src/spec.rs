@@ -29,17 +29,33 @@ impl ArraySpec {
             None => format!("d{axis}"),
         };
         let axis_names = (0..dims).map(name).collect();
-        Self { roi, voxel_size, axis_names, units: vec!["nm".into(); dims], dtype, channels: Vec::new() }
+        Self {
+            roi,
+            voxel_size,
+            axis_names,
+            units: vec!["nm".into(); dims],
+            dtype,
+            channels: Vec::new(),
+        }
     }
 
     /// The same with leading axes of these lengths. The last of them is called `c^`, the others `b^`, `b2^` ….
     #[must_use]
     pub fn with_channels(mut self, channels: Vec<usize>) -> Self {
-        let spatial = self.axis_names.split_off(self.axis_names.len() - self.spatial_dims());
+        let spatial = self
+            .axis_names
+            .split_off(self.axis_names.len() - self.spatial_dims());
         let others = channels.len().saturating_sub(1);
-        let other = |i: usize| if i == 0 { "b^".to_owned() } else { format!("b{}^", i + 1) };
+        let other = |i: usize| {
+            if i == 0 {
+                "b^".to_owned()
+            } else {
+                format!("b{}^", i + 1)
+            }
+        };
         self.axis_names = (0..others).map(other).collect();
-        self.axis_names.extend((!channels.is_empty()).then(|| "c^".to_owned()));
+        self.axis_names
+            .extend((!channels.is_empty()).then(|| "c^".to_owned()));
         self.axis_names.extend(spatial);
         self.channels = channels;
         self
@@ -60,7 +76,10 @@ impl ArraySpec {
     /// Lengths of all axes: channels, then voxels (0 where the Roi is not whole voxels, which
     /// [`ArraySpec::check`] refuses).
     pub fn shape(&self) -> Vec<usize> {
-        let voxels = self.roi.voxels(&self.voxel_size).unwrap_or_else(|| vec![0; self.roi.dims()]);
+        let voxels = self
+            .roi
+            .voxels(&self.voxel_size)
+            .unwrap_or_else(|| vec![0; self.roi.dims()]);
         [self.channels.as_slice(), &voxels].concat()
     }
 
@@ -75,21 +94,34 @@ impl ArraySpec {
             return fail("it has no spatial axis".into());
         }
         if self.voxel_size.dims() != dims || self.units.len() != dims {
-            return fail(format!("voxel size {} and {} units for {dims} axes", self.voxel_size, self.units.len()));
+            return fail(format!(
+                "voxel size {} and {} units for {dims} axes",
+                self.voxel_size,
+                self.units.len()
+            ));
         }
         if self.voxel_size.iter().any(|size| !size.is_positive()) {
             return fail(format!("the voxel size {} is not positive", self.voxel_size));
         }
         if self.roi.voxels(&self.voxel_size).is_none() {
-            return fail(format!("its region {} is not whole voxels of {}", self.roi, self.voxel_size));
+            return fail(format!(
+                "its region {} is not whole voxels of {}",
+                self.roi, self.voxel_size
+            ));
         }
         let axes = dims + self.channels.len();
         if self.axis_names.len() != axes {
             return fail(format!("{} axis names for {axes} axes", self.axis_names.len()));
         }
-        let bytes = self.shape().iter().try_fold(self.dtype.size(), |bytes, &n| bytes.checked_mul(n));
+        let bytes = self
+            .shape()
+            .iter()
+            .try_fold(self.dtype.size(), |bytes, &n| bytes.checked_mul(n));
         if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
-            return fail(format!("a shape of {:?} is more than can be addressed", self.shape()));
+            return fail(format!(
+                "a shape of {:?} is more than can be addressed",
+                self.shape()
+            ));
         }
         Ok(())
     }
@@ -102,14 +134,32 @@ impl ArraySpec {
     pub fn window(&self, roi: &Roi) -> Result<(Vec<i64>, Vec<usize>)> {
         let off_grid = || Error::Region {
             roi: roi.clone(),
-            reason: format!("is not on the grid of voxels of {} from {}", self.voxel_size, self.roi.begin()),
+            reason: format!(
+                "is not on the grid of voxels of {} from {}",
+                self.voxel_size,
+                self.roi.begin()
+            ),
         };
         if roi.dims() != self.roi.dims() {
             let reason = format!("has {} axes, the array {}", roi.dims(), self.roi.dims());
-            return Err(Error::Region { roi: roi.clone(), reason });
+            return Err(Error::Region {
+                roi: roi.clone(),
+                reason,
+            });
         }
-        let begin = (roi.begin() - self.roi.begin()).exact_div(&self.voxel_size).ok_or_else(off_grid)?;
+        let begin = (roi.begin() - self.roi.begin())
+            .exact_div(&self.voxel_size)
+            .ok_or_else(off_grid)?;
         let shape = roi.voxels(&self.voxel_size).ok_or_else(off_grid)?;
+        // Sums of the two, and of either with lengths of arrays, stay within 64 bits.
+        let far = |n: i64| n.unsigned_abs() >= 1 << 62;
+        if begin.iter().any(|&n| far(n)) || shape.iter().any(|&n| n >= 1 << 62) {
+            let reason = format!("is too far from the array's, {}", self.roi);
+            return Err(Error::Region {
+                roi: roi.clone(),
+                reason,
+            });
+        }
         Ok((begin, shape))
     }
 }

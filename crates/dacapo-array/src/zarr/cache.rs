@@ -1,7 +1,7 @@
 //! Decoded chunks that were read lately: windows that do not fit the chunks ask for the same ones again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A chunk's values; `None` where it was never written.
 pub(super) type Decoded = Option<Arc<Vec<u8>>>;
@@ -14,9 +14,33 @@ pub(super) struct Cache {
 
 #[derive(Default)]
 struct Inner {
+    /// With the time of the last use.
     chunks: HashMap<Vec<u64>, (Decoded, u64)>,
+    /// The same by that time.
+    order: BTreeMap<u64, Vec<u64>>,
     bytes: usize,
     clock: u64,
+    /// Chunks forgotten so far.
+    forgotten: u64,
+}
+
+/// What is in the cache, or when it was not: see [`Cache::put`].
+pub(super) enum Lookup {
+    Found(Decoded),
+    Missing(Ticket),
+}
+
+/// A moment in the life of a cache.
+#[derive(Clone, Copy)]
+pub(super) struct Ticket(u64);
+
+impl Inner {
+    fn remove(&mut self, chunk: &[u64]) {
+        if let Some((gone, used)) = self.chunks.remove(chunk) {
+            self.order.remove(&used);
+            self.bytes -= size(&gone);
+        }
+    }
 }
 
 fn size(chunk: &Decoded) -> usize {
@@ -26,42 +50,56 @@ fn size(chunk: &Decoded) -> usize {
 
 impl Cache {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, inner: Mutex::default() }
+        Self {
+            capacity,
+            inner: Mutex::default(),
+        }
     }
 
-    pub(super) fn get(&self, chunk: &[u64]) -> Option<Decoded> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, chunk: &[u64]) -> Lookup {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
         inner.clock += 1;
-        let now = inner.clock;
-        let (decoded, used) = inner.chunks.get_mut(chunk)?;
-        *used = now;
-        Some(decoded.clone())
+        let Some((decoded, used)) = inner.chunks.get_mut(chunk) else {
+            return Lookup::Missing(Ticket(inner.forgotten));
+        };
+        if let Some(key) = inner.order.remove(used) {
+            inner.order.insert(inner.clock, key);
+        }
+        *used = inner.clock;
+        Lookup::Found(decoded.clone())
     }
 
-    pub(super) fn put(&self, chunk: &[u64], decoded: Decoded) {
+    /// Keeps a chunk that was read after it had been missing, unless one was written since: what was read may
+    /// be the values before.
+    pub(super) fn put(&self, chunk: &[u64], decoded: Decoded, missed: Ticket) {
         let bytes = size(&decoded);
-        if bytes > self.capacity {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        if bytes > self.capacity || inner.forgotten != missed.0 {
             return;
         }
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.clock += 1;
-        let now = inner.clock;
-        if let Some((old, _)) = inner.chunks.insert(chunk.to_vec(), (decoded, now)) {
-            inner.bytes -= size(&old);
-        }
+        inner.remove(chunk);
+        inner.chunks.insert(chunk.to_vec(), (decoded, inner.clock));
+        inner.order.insert(inner.clock, chunk.to_vec());
         inner.bytes += bytes;
-        while inner.bytes > self.capacity {
-            let oldest = inner.chunks.iter().min_by_key(|(_, (_, used))| *used).map(|(chunk, _)| chunk.clone());
-            let Some((gone, _)) = oldest.and_then(|oldest| inner.chunks.remove(&oldest)) else { break };
-            inner.bytes -= size(&gone);
+        while inner.bytes > self.capacity
+            && let Some((_, oldest)) = inner.order.pop_first()
+        {
+            inner.remove(&oldest);
         }
     }
 
+    /// Drops a chunk that is being written: what others are reading now will not be kept.
     pub(super) fn forget(&self, chunk: &[u64]) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((gone, _)) = inner.chunks.remove(chunk) {
-            inner.bytes -= size(&gone);
-        }
+        let mut inner = self.inner();
+        inner.forgotten += 1;
+        inner.remove(chunk);
     }
 }
 
@@ -69,18 +107,38 @@ impl Cache {
 mod tests {
     use super::*;
 
+    fn has(cache: &Cache, chunk: u64) -> bool {
+        matches!(cache.get(&[chunk]), Lookup::Found(_))
+    }
+
+    fn put(cache: &Cache, chunk: u64, bytes: usize) {
+        if let Lookup::Missing(ticket) = cache.get(&[chunk]) {
+            cache.put(&[chunk], Some(Arc::new(vec![0; bytes])), ticket);
+        }
+    }
+
     #[test]
     fn keeps_what_was_used_last_within_its_capacity() {
         let cache = Cache::new(3 * 1128);
-        let chunk = || Some(Arc::new(vec![0; 1000]));
-        (0..3).for_each(|i| cache.put(&[i], chunk()));
-        assert!(cache.get(&[0]).is_some());
-        cache.put(&[3], chunk());
-        assert!(cache.get(&[1]).is_none());
-        assert!(cache.get(&[0]).is_some() && cache.get(&[2]).is_some() && cache.get(&[3]).is_some());
+        (0..3).for_each(|chunk| put(&cache, chunk, 1000));
+        assert!(has(&cache, 0));
+        put(&cache, 3, 1000);
+        assert!(!has(&cache, 1));
+        assert!(has(&cache, 0) && has(&cache, 2) && has(&cache, 3));
         cache.forget(&[0]);
-        assert!(cache.get(&[0]).is_none());
-        cache.put(&[9], Some(Arc::new(vec![0; 10_000])));
-        assert!(cache.get(&[9]).is_none() && cache.get(&[3]).is_some());
+        assert!(!has(&cache, 0));
+        put(&cache, 9, 10_000);
+        assert!(!has(&cache, 9) && has(&cache, 3));
+    }
+
+    #[test]
+    fn what_was_read_before_a_write_is_not_kept_after_it() {
+        let cache = Cache::new(10_000);
+        let Lookup::Missing(ticket) = cache.get(&[0]) else {
+            panic!("an empty cache has something")
+        };
+        cache.forget(&[0]);
+        cache.put(&[0], Some(Arc::new(vec![1])), ticket);
+        assert!(!has(&cache, 0));
     }
 }

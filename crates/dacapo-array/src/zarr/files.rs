@@ -50,7 +50,14 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Reads a file; nothing if there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
         read => read.map(Some).map_err(Error::io("read", path)),
     }
 }
@@ -69,12 +76,16 @@ pub(super) fn read_json(path: &Path) -> std::result::Result<Option<serde_json::V
         _ => {}
     }
     let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| format!("{}: {error}", path.display()))
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Makes the entries of a directory survive a crash of the machine.
 pub(super) fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", dir))
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(Error::io("sync", dir))
 }
 
 /// Makes a directory with what is missing above it.
@@ -93,7 +104,10 @@ impl Unfinished {
     pub(super) fn new(path: &Path) -> Result<Self> {
         let dir = aside(path);
         fs::create_dir(&dir).map_err(Error::io("create", path))?;
-        Ok(Self { dir, path: path.to_owned() })
+        Ok(Self {
+            dir,
+            path: path.to_owned(),
+        })
     }
 
     /// Moves it to its place in one step, in place of what is there if `replace`.

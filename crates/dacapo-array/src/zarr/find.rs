@@ -23,7 +23,10 @@ pub fn open_array(address: &ArrayAddress) -> Result<Arc<dyn ArrayRead>> {
         _ => None,
     };
     let address = match level {
-        Some(level) => ArrayAddress { dataset: format!("{}/{level}", address.dataset), ..address.clone() },
+        Some(level) => ArrayAddress {
+            dataset: format!("{}/{level}", address.dataset),
+            ..address.clone()
+        },
         None => address.clone(),
     };
     Ok(Arc::new(ZarrArray::open(&address)?))
@@ -32,9 +35,18 @@ pub fn open_array(address: &ArrayAddress) -> Result<Arc<dyn ArrayRead>> {
 /// The first level of a group's multiscales, if it has just one image.
 fn first_level(group: &Path) -> Option<String> {
     let attributes = format::group_attributes(group);
-    let scales = attributes.get("multiscales").or_else(|| attributes.get("ome")?.get("multiscales"))?;
+    let scales = attributes
+        .get("multiscales")
+        .or_else(|| attributes.get("ome")?.get("multiscales"))?;
     match scales.as_array()?.as_slice() {
-        [image] => Some(image.get("datasets")?.get(0)?.get("path").and_then(Value::as_str)?.to_owned()),
+        [image] => Some(
+            image
+                .get("datasets")?
+                .get(0)?
+                .get("path")
+                .and_then(Value::as_str)?
+                .to_owned(),
+        ),
         _ => None,
     }
 }
@@ -56,7 +68,9 @@ pub fn list_arrays(container: &Path) -> Result<Vec<String>> {
 fn list(dir: &Path, prefix: &str, level: usize, found: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let entry = entry.map_err(Error::io("list", dir))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
         // Links are not followed: they could lead in circles.
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if !is_dir || files::is_unfinished(&name) {
@@ -79,14 +93,23 @@ pub(super) fn missing(address: &ArrayAddress) -> Error {
         return no_container(&address.container);
     }
     let there = list_arrays(&address.container).unwrap_or_default();
-    Error::NoArray { address: address.clone(), there }
+    Error::NoArray {
+        address: address.clone(),
+        there,
+    }
 }
 
 fn no_container(path: &Path) -> Error {
-    let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let parent = path
+        .parent()
+        .filter(|parent| *parent != Path::new(""))
+        .unwrap_or(Path::new("."));
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let mut there: Vec<String> = names.filter(|name| name.ends_with(".zarr")).collect();
     there.sort();
-    Error::NoContainer { path: path.to_owned(), there }
+    Error::NoContainer {
+        path: path.to_owned(),
+        there,
+    }
 }

@@ -10,8 +10,8 @@ use zarrs::array::{
     Array, ArrayBytes, ArrayMetadata, ArrayToBytesCodecTraits, CodecChain, CodecOptions, DataType, FillValue,
 };
 
-use super::files;
-use crate::DType;
+use super::{CreateOptions, files};
+use crate::{ArraySpec, DType};
 
 /// Versions of the Zarr format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,27 +128,45 @@ impl Format {
             None | Some(Value::Null) => Map::new(),
             Some(_) => return Err("its attributes are no JSON object".into()),
         };
-        let dimension_names = object.get("dimension_names").and_then(Value::as_array).map_or_else(Vec::new, |names| {
-            names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
-        });
+        let dimension_names = object
+            .get("dimension_names")
+            .and_then(Value::as_array)
+            .map_or_else(Vec::new, |names| {
+                names
+                    .iter()
+                    .map(|name| name.as_str().map(str::to_owned))
+                    .collect()
+            });
         let metadata: ArrayMetadata = match version {
             ZarrFormat::V2 => serde_json::from_value(metadata).map(ArrayMetadata::V2),
             ZarrFormat::V3 => serde_json::from_value(metadata).map(ArrayMetadata::V3),
         }
         .map_err(|error| error.to_string())?;
-        let array = Array::new_with_metadata(Arc::new(()), "/", metadata).map_err(|error| error.to_string())?;
+        let array =
+            Array::new_with_metadata(Arc::new(()), "/", metadata).map_err(|error| error.to_string())?;
         let axes = array.dimensionality();
         if axes == 0 || axes > MOST_AXES {
             return Err(format!("it has {axes} axes"));
         }
-        let name = array.data_type().name(zarrs::plugin::ZarrVersion::V3).map_or_else(String::new, |n| n.to_string());
-        let dtype = DType::from_name(&name).ok_or_else(|| format!("values of type `{name}` are not supported"))?;
-        let chunk = array.chunk_shape(&vec![0; axes]).map_err(|error| error.to_string())?;
+        let name = array
+            .data_type()
+            .name(zarrs::plugin::ZarrVersion::V3)
+            .map_or_else(String::new, |n| n.to_string());
+        let dtype =
+            DType::from_name(&name).ok_or_else(|| format!("values of type `{name}` are not supported"))?;
+        let chunk = array
+            .chunk_shape(&vec![0; axes])
+            .map_err(|error| error.to_string())?;
         let regular = array.chunk_grid_shape().iter().zip(array.shape()).zip(&chunk);
-        if !regular.clone().all(|((&count, &length), chunk)| count == length.div_ceil(chunk.get())) {
+        if !regular
+            .clone()
+            .all(|((&count, &length), chunk)| count == length.div_ceil(chunk.get()))
+        {
             return Err("its chunks are not all of one shape".into());
         }
-        let bytes = chunk.iter().try_fold(dtype.size() as u64, |bytes, n| bytes.checked_mul(n.get()));
+        let bytes = chunk
+            .iter()
+            .try_fold(dtype.size() as u64, |bytes, n| bytes.checked_mul(n.get()));
         if bytes.is_none_or(|bytes| bytes > MOST_CHUNK_BYTES) {
             return Err(format!("a chunk of {chunk:?} is too large"));
         }
@@ -185,11 +203,21 @@ impl Format {
         let options = CodecOptions::default().with_concurrent_target(1);
         let decoded = self
             .codecs
-            .decode(bytes.into(), &self.chunk, &self.data_type, &self.fill_value, &options)
+            .decode(
+                bytes.into(),
+                &self.chunk,
+                &self.data_type,
+                &self.fill_value,
+                &options,
+            )
             .and_then(|decoded| Ok(decoded.into_fixed()?))
             .map_err(|error| error.to_string())?;
         if decoded.len() != self.chunk_bytes() {
-            return Err(format!("it decodes to {} bytes, not {}", decoded.len(), self.chunk_bytes()));
+            return Err(format!(
+                "it decodes to {} bytes, not {}",
+                decoded.len(),
+                self.chunk_bytes()
+            ));
         }
         Ok(decoded.into_owned())
     }
@@ -201,7 +229,13 @@ impl Format {
     pub(super) fn encode(&self, values: &[u8]) -> Result<Vec<u8>, String> {
         let options = CodecOptions::default().with_concurrent_target(1);
         self.codecs
-            .encode(ArrayBytes::new_flen(values), &self.chunk, &self.data_type, &self.fill_value, &options)
+            .encode(
+                ArrayBytes::new_flen(values),
+                &self.chunk,
+                &self.data_type,
+                &self.fill_value,
+                &options,
+            )
             .map(|encoded| encoded.into_owned())
             .map_err(|error| error.to_string())
     }
@@ -214,22 +248,20 @@ impl Format {
 
 /// The files that an array with these properties has in its directory: name and content.
 pub(super) fn describe(
-    version: ZarrFormat,
-    shape: &[usize],
+    spec: &ArraySpec,
     chunk_shape: &[usize],
-    dtype: DType,
     codec: Codec,
-    fill: f64,
-    dimension_names: &[String],
+    options: &CreateOptions,
     attributes: Map<String, Value>,
 ) -> Vec<(&'static str, Value)> {
+    let (shape, dtype, fill) = (spec.shape(), spec.dtype, options.fill);
     let fill = match dtype {
         DType::Bool => json!(fill != 0.0),
         DType::F32 | DType::F64 => number(fill),
         DType::U64 => json!(fill as u64),
         _ => json!(fill as i64),
     };
-    match version {
+    match options.format {
         ZarrFormat::V2 => {
             let compressor = match codec {
                 Codec::None => Value::Null,
@@ -260,13 +292,16 @@ pub(super) fn describe(
             match codec {
                 Codec::None => {}
                 Codec::Zstd { level } => {
-                    codecs.push(json!({"name": "zstd", "configuration": {"level": level, "checksum": false}}));
+                    codecs
+                        .push(json!({"name": "zstd", "configuration": {"level": level, "checksum": false}}));
                 }
                 Codec::Blosc { level } => codecs.push(json!({"name": "blosc", "configuration": {
                     "cname": "zstd", "clevel": level, "shuffle": "bitshuffle",
                     "typesize": dtype.size(), "blocksize": 0,
                 }})),
-                Codec::Gzip { level } => codecs.push(json!({"name": "gzip", "configuration": {"level": level}})),
+                Codec::Gzip { level } => {
+                    codecs.push(json!({"name": "gzip", "configuration": {"level": level}}))
+                }
             }
             codecs.push(json!({"name": "crc32c"}));
             vec![(
@@ -280,7 +315,7 @@ pub(super) fn describe(
                     "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
                     "fill_value": fill,
                     "codecs": codecs,
-                    "dimension_names": dimension_names,
+                    "dimension_names": spec.axis_names,
                     "attributes": attributes,
                 }),
             )]

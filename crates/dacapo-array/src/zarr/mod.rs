@@ -17,9 +17,9 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::dtype::{with_data, with_dtype};
-use crate::memory::{check_values, window_inside};
+use crate::memory::{check_values, filled, window_inside};
 use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Element, Error, NdData, Result, Roi};
-use cache::{Cache, Decoded};
+use cache::{Cache, Decoded, Lookup};
 use format::{Format, Node};
 use windows::Window;
 
@@ -92,7 +92,10 @@ impl ZarrArray {
     pub fn open(address: &ArrayAddress) -> Result<Self> {
         address.check()?;
         let dir = address.path();
-        let broken = |reason| Error::Metadata { address: address.clone(), reason };
+        let broken = |reason| Error::Metadata {
+            address: address.clone(),
+            reason,
+        };
         match format::node(&dir).map_err(broken)? {
             Node::Array(version, metadata) => {
                 let format = Format::parse(&dir, version, metadata).map_err(broken)?;
@@ -106,8 +109,10 @@ impl ZarrArray {
         let dir = address.path();
         let group = dir.parent().map(format::group_attributes).unwrap_or_default();
         let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let spec = placement::read(&format, Some((&group, name)))
-            .map_err(|reason| Error::Metadata { address: address.clone(), reason })?;
+        let spec = placement::read(&format, Some((&group, name))).map_err(|reason| Error::Metadata {
+            address: address.clone(),
+            reason,
+        })?;
         Ok(Self {
             address: address.clone(),
             dir,
@@ -134,7 +139,11 @@ impl ZarrArray {
                 return Err(Error::Spec { reason });
             }
             // A chunk larger than the array only wastes memory.
-            Some(chunk) => chunk.iter().zip(&shape).map(|(&chunk, &length)| chunk.min(length.max(1))).collect(),
+            Some(chunk) => chunk
+                .iter()
+                .zip(&shape)
+                .map(|(&chunk, &length)| chunk.min(length.max(1)))
+                .collect(),
             None => default_chunk(spec),
         };
         let codec = options.codec.unwrap_or(if spec.dtype.is_float() {
@@ -144,19 +153,12 @@ impl ZarrArray {
         });
         let mut attributes = options.attributes.clone();
         attributes.extend(placement::funlib(spec));
-        let metadata = format::describe(
-            options.format,
-            &shape,
-            &chunk_shape,
-            spec.dtype,
-            codec,
-            options.fill,
-            &spec.axis_names,
-            attributes,
-        );
+        let metadata = format::describe(spec, &chunk_shape, codec, options, attributes);
         let dir = address.path();
         if !options.overwrite && dir.exists() {
-            return Err(Error::Exists { address: address.clone() });
+            return Err(Error::Exists {
+                address: address.clone(),
+            });
         }
         create_groups(address, options.format)?;
         let unfinished = files::Unfinished::new(&dir)?;
@@ -164,14 +166,19 @@ impl ZarrArray {
             files::write(&unfinished.dir.join(name), &pretty(content))?;
         }
         // What was made is what a reader will find: a spec that does not come back is refused here.
-        let broken = |reason| Error::Metadata { address: address.clone(), reason };
+        let broken = |reason| Error::Metadata {
+            address: address.clone(),
+            reason,
+        };
         let Node::Array(version, content) = format::node(&unfinished.dir).map_err(broken)? else {
             return Err(broken("it was not written".into()));
         };
         let format = Format::parse(&unfinished.dir, version, content).map_err(broken)?;
         match unfinished.finish(options.overwrite) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::Exists { address: address.clone() });
+                return Err(Error::Exists {
+                    address: address.clone(),
+                });
             }
             finished => finished?,
         }
@@ -207,7 +214,11 @@ impl ZarrArray {
     }
 
     fn broken(&self, chunk: &[u64]) -> impl Fn(String) -> Error {
-        move |reason| Error::Chunk { address: self.address.clone(), chunk: chunk.to_vec(), reason }
+        move |reason| Error::Chunk {
+            address: self.address.clone(),
+            chunk: chunk.to_vec(),
+            reason,
+        }
     }
 
     fn chunk_path(&self, chunk: &[u64]) -> PathBuf {
@@ -216,7 +227,9 @@ impl ZarrArray {
 
     fn decode(&self, chunk: &[u64]) -> Result<Decoded> {
         match files::read(&self.chunk_path(chunk))? {
-            Some(bytes) => Ok(Some(Arc::new(self.format.decode(bytes).map_err(self.broken(chunk))?))),
+            Some(bytes) => Ok(Some(Arc::new(
+                self.format.decode(bytes).map_err(self.broken(chunk))?,
+            ))),
             None => Ok(None),
         }
     }
@@ -231,44 +244,63 @@ impl ZarrArray {
     }
 
     fn read_window<T: Element + Bytes>(&self, window: &Window) -> Result<ArrayD<T>> {
-        let Format { shape, chunk_shape, fill, .. } = &self.format;
-        let count: usize = window.shape.iter().product();
-        let values = Mutex::new(vec![T::from_bytes(fill); count]);
-        window.chunks(shape, chunk_shape).into_par_iter().try_for_each(|chunk| {
-            let shared = window.shared(&chunk, shape, chunk_shape);
-            let decoded = match self.cache.get(&chunk) {
-                Some(decoded) => decoded,
-                None => {
-                    let decoded = self.decode(&chunk)?;
-                    if !shared.is_whole(&chunk, shape, chunk_shape) {
-                        self.cache.put(&chunk, decoded.clone());
+        let Format {
+            shape,
+            chunk_shape,
+            fill,
+            ..
+        } = &self.format;
+        let values = Mutex::new(
+            filled(&window.shape, T::from_bytes(fill))?
+                .into_raw_vec_and_offset()
+                .0,
+        );
+        window
+            .chunks(shape, chunk_shape)
+            .into_par_iter()
+            .try_for_each(|chunk| {
+                let shared = window.shared(&chunk, shape, chunk_shape);
+                let decoded = match self.cache.get(&chunk) {
+                    Lookup::Found(decoded) => decoded,
+                    Lookup::Missing(ticket) => {
+                        let decoded = self.decode(&chunk)?;
+                        if !shared.is_whole(&chunk, shape, chunk_shape) {
+                            self.cache.put(&chunk, decoded.clone(), ticket);
+                        }
+                        decoded
                     }
-                    decoded
+                };
+                if let Some(decoded) = decoded {
+                    let mut values = values.lock().unwrap_or_else(PoisonError::into_inner);
+                    shared.rows(&window.shape, chunk_shape, |to, from, length| {
+                        T::copy_from_bytes(
+                            &decoded[from * size_of::<T>()..(from + length) * size_of::<T>()],
+                            &mut values[to..to + length],
+                        );
+                    });
                 }
-            };
-            if let Some(decoded) = decoded {
-                let mut values = values.lock().unwrap_or_else(PoisonError::into_inner);
-                shared.rows(&window.shape, chunk_shape, |to, from, length| {
-                    T::copy_from_bytes(
-                        &decoded[from * size_of::<T>()..(from + length) * size_of::<T>()],
-                        &mut values[to..to + length],
-                    );
-                });
-            }
-            Ok(())
-        })?;
+                Ok(())
+            })?;
         let values = values.into_inner().unwrap_or_else(PoisonError::into_inner);
-        ArrayD::from_shape_vec(window.shape.clone(), values)
-            .map_err(|error| Error::Shape { reason: error.to_string() })
+        ArrayD::from_shape_vec(window.shape.clone(), values).map_err(|error| Error::Shape {
+            reason: error.to_string(),
+        })
     }
 
     fn write_window<T: Element + Bytes>(&self, window: &Window, data: &ArrayD<T>) -> Result<()> {
-        let Format { shape, chunk_shape, fill, .. } = &self.format;
+        let Format {
+            shape,
+            chunk_shape,
+            fill,
+            ..
+        } = &self.format;
         let data = data.as_standard_layout();
         let values = data.as_slice().unwrap_or_default();
         let chunks = window.chunks(shape, chunk_shape);
-        let dirs: std::collections::BTreeSet<PathBuf> =
-            chunks.iter().filter_map(|chunk| self.chunk_path(chunk).parent().map(Path::to_owned)).collect();
+        let dirs: std::collections::BTreeSet<PathBuf> = chunks
+            .iter()
+            .filter_map(|chunk| self.chunk_path(chunk).parent().map(Path::to_owned))
+            .collect();
         dirs.iter().try_for_each(|dir| files::create_dirs(dir))?;
         chunks.par_iter().try_for_each(|chunk| {
             let shared = window.shared(chunk, shape, chunk_shape);
@@ -276,8 +308,11 @@ impl ZarrArray {
             chunk.hash(&mut hasher);
             let lock = &self.locks[hasher.finish() as usize % LOCKS];
             let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
-            let before =
-                if shared.is_whole(chunk, shape, chunk_shape) { None } else { self.decode(chunk)? };
+            let before = if shared.is_whole(chunk, shape, chunk_shape) {
+                None
+            } else {
+                self.decode(chunk)?
+            };
             let mut bytes = match before {
                 Some(before) => Arc::unwrap_or_clone(before),
                 None => fill.repeat(self.format.chunk_bytes() / fill.len()),
@@ -356,7 +391,9 @@ impl Bytes for bool {
         to.iter_mut().zip(bytes).for_each(|(to, &byte)| *to = byte != 0);
     }
     fn copy_to_bytes(values: &[Self], to: &mut [u8]) {
-        to.iter_mut().zip(values).for_each(|(to, &value)| *to = u8::from(value));
+        to.iter_mut()
+            .zip(values)
+            .for_each(|(to, &value)| *to = u8::from(value));
     }
 }
 
@@ -393,9 +430,10 @@ fn pretty(value: &Value) -> Vec<u8> {
 fn group_file(version: ZarrFormat) -> (&'static str, Value) {
     match version {
         ZarrFormat::V2 => (".zgroup", serde_json::json!({"zarr_format": 2})),
-        ZarrFormat::V3 => {
-            ("zarr.json", serde_json::json!({"zarr_format": 3, "node_type": "group", "attributes": {}}))
-        }
+        ZarrFormat::V3 => (
+            "zarr.json",
+            serde_json::json!({"zarr_format": 3, "node_type": "group", "attributes": {}}),
+        ),
     }
 }
 
@@ -410,7 +448,10 @@ fn create_groups(address: &ArrayAddress, version: ZarrFormat) -> Result<()> {
         }
         if let Ok(Node::Array(..)) = format::node(&dir) {
             let reason = format!("{} is an array, which holds no others", dir.display());
-            return Err(Error::Address { text: address.to_string(), reason });
+            return Err(Error::Address {
+                text: address.to_string(),
+                reason,
+            });
         }
         files::create_dirs(&dir)?;
         if !dir.join(name).exists() {
@@ -428,11 +469,7 @@ fn place_in_group(dir: &Path, version: ZarrFormat, spec: &ArraySpec) -> Result<(
     };
     files::locked(group, || {
         let mut attributes = format::group_attributes(group);
-        let entries = attributes.entry("multiscales").or_insert_with(|| Value::Array(Vec::new()));
-        if let Value::Array(entries) = entries {
-            entries.retain(|entry| entry.get("name").and_then(Value::as_str) != Some(name));
-            entries.push(placement::multiscale(name, spec));
-        }
+        placement::enter(&mut attributes, version, name, spec);
         match version {
             ZarrFormat::V2 => files::write(&group.join(".zattrs"), &pretty(&Value::Object(attributes))),
             ZarrFormat::V3 => {

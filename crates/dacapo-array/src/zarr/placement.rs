@@ -5,13 +5,16 @@ use serde_json::{Map, Value, json};
 
 use crate::{ArraySpec, Coordinate, Decimal, Roi};
 
-use super::format::Format;
+use super::format::{Format, ZarrFormat};
 
 /// The attributes that funlib.persistence reads and writes. Numbers are integers where they are whole;
 /// programs that expect integers only will truncate others.
 pub(super) fn funlib(spec: &ArraySpec) -> Map<String, Value> {
-    let types: Vec<&str> =
-        spec.axis_names.iter().map(|name| if name.ends_with('^') { "channel" } else { "space" }).collect();
+    let types: Vec<&str> = spec
+        .axis_names
+        .iter()
+        .map(|name| if name.ends_with('^') { "channel" } else { "space" })
+        .collect();
     let Value::Object(attributes) = json!({
         "offset": spec.roi.begin(),
         "voxel_size": spec.voxel_size,
@@ -24,9 +27,32 @@ pub(super) fn funlib(spec: &ArraySpec) -> Map<String, Value> {
     attributes
 }
 
-/// The entry of an array (`name` in its group) in its group's `multiscales`, OME-NGFF 0.4. The translation is
-/// the first voxel's corner in world units, as the offset is.
-pub(super) fn multiscale(name: &str, spec: &ArraySpec) -> Value {
+/// Enters an array (`name` in its group) into its group's `multiscales`, in place of an older entry: OME-NGFF
+/// 0.4 in version 2, 0.5 (under `ome`) in version 3.
+pub(super) fn enter(attributes: &mut Map<String, Value>, version: ZarrFormat, name: &str, spec: &ArraySpec) {
+    let mut entry = multiscale(name, spec);
+    let owner = match version {
+        ZarrFormat::V2 => {
+            entry["version"] = json!("0.4");
+            attributes
+        }
+        ZarrFormat::V3 => {
+            let ome = attributes
+                .entry("ome")
+                .or_insert_with(|| json!({"version": "0.5"}));
+            // Something else of that name is somebody else's.
+            let Value::Object(ome) = ome else { return };
+            ome
+        }
+    };
+    if let Value::Array(entries) = owner.entry("multiscales").or_insert_with(|| json!([])) {
+        entries.retain(|entry| entry.get("name").and_then(Value::as_str) != Some(name));
+        entries.push(entry);
+    }
+}
+
+/// One level. The translation is the first voxel's corner in world units, as the offset is.
+fn multiscale(name: &str, spec: &ArraySpec) -> Value {
     let leading = spec.channels.len();
     let axes: Vec<Value> = spec
         .axis_names
@@ -40,10 +66,11 @@ pub(super) fn multiscale(name: &str, spec: &ArraySpec) -> Value {
         })
         .collect();
     let padded = |values: &Coordinate, front: f64| -> Vec<f64> {
-        std::iter::repeat_n(front, leading).chain(values.to_f64()).collect()
+        std::iter::repeat_n(front, leading)
+            .chain(values.to_f64())
+            .collect()
     };
     json!({
-        "version": "0.4",
         "name": name,
         "axes": axes,
         "datasets": [{
@@ -68,11 +95,17 @@ const UNITS: [(&str, &str); 7] = [
 ];
 
 fn long_unit(unit: &str) -> &str {
-    UNITS.iter().find(|(short, _)| *short == unit).map_or(unit, |(_, long)| long)
+    UNITS
+        .iter()
+        .find(|(short, _)| *short == unit)
+        .map_or(unit, |(_, long)| long)
 }
 
 fn short_unit(unit: &str) -> &str {
-    UNITS.iter().find(|(_, long)| *long == unit).map_or(unit, |(short, _)| short)
+    UNITS
+        .iter()
+        .find(|(_, long)| *long == unit)
+        .map_or(unit, |(short, _)| short)
 }
 
 /// What is found in metadata, before anything is assumed.
@@ -92,35 +125,65 @@ struct Found {
 pub(super) fn read(format: &Format, group: Option<(&Map<String, Value>, &str)>) -> Result<ArraySpec, String> {
     let axes = format.shape.len();
     let own = from_attributes(&format.attributes)?;
-    let ngff = group.map(|(attributes, path)| from_multiscales(attributes, path)).unwrap_or_default();
-    let names = own.axis_names.or(ngff.axis_names).filter(|names| names.len() == axes).or_else(|| {
-        let names: Option<Vec<String>> = format.dimension_names.iter().cloned().collect();
-        names.filter(|names| names.len() == axes)
-    });
+    let ngff = group
+        .map(|(attributes, path)| from_multiscales(attributes, path))
+        .unwrap_or_default();
+    let names = own
+        .axis_names
+        .or(ngff.axis_names)
+        .filter(|names| names.len() == axes)
+        .or_else(|| {
+            let names: Option<Vec<String>> = format.dimension_names.iter().cloned().collect();
+            names.filter(|names| names.len() == axes)
+        });
 
     // How many axes are spatial: as many as there are voxel sizes, else those without a `^`, else three.
-    let sizes = own.voxel_size.as_ref().or(own.offset.as_ref()).map(Coordinate::dims);
-    let by_name = names.as_ref().map(|names| names.iter().filter(|name| is_spatial(name)).count());
+    let sizes = own
+        .voxel_size
+        .as_ref()
+        .or(own.offset.as_ref())
+        .map(Coordinate::dims);
+    let by_name = names
+        .as_ref()
+        .map(|names| names.iter().filter(|name| is_spatial(name)).count());
     let dims = sizes.or(by_name.filter(|&n| n > 0)).unwrap_or(axes.min(3));
     if dims == 0 || dims > axes {
         return Err(format!("there are {dims} voxel sizes for {axes} axes"));
     }
-    let last = |coordinate: Coordinate| (coordinate.dims() >= dims).then(|| {
-        Coordinate::new(coordinate.iter().skip(coordinate.dims() - dims))
-    });
+    let last = |coordinate: Coordinate| {
+        (coordinate.dims() >= dims).then(|| Coordinate::new(coordinate.iter().skip(coordinate.dims() - dims)))
+    };
     let voxel_size = own.voxel_size.or(ngff.voxel_size).and_then(last);
     let voxel_size = voxel_size.unwrap_or_else(|| Coordinate::splat(dims, 1));
-    let offset = own.offset.or(ngff.offset).and_then(last).unwrap_or_else(|| Coordinate::splat(dims, 0));
+    let offset = own
+        .offset
+        .or(ngff.offset)
+        .and_then(last)
+        .unwrap_or_else(|| Coordinate::splat(dims, 0));
     let units = own.units.or(ngff.units).filter(|units| units.len() >= dims);
-    let units = units.map_or_else(|| vec![String::new(); dims], |units| units[units.len() - dims..].to_vec());
+    let units = units.map_or_else(
+        || vec![String::new(); dims],
+        |units| units[units.len() - dims..].to_vec(),
+    );
 
     let (channels, voxels) = format.shape.split_at(axes - dims);
-    let shape: Vec<i64> = voxels.iter().map(|&n| i64::try_from(n).unwrap_or(i64::MAX)).collect();
+    let shape: Vec<i64> = voxels
+        .iter()
+        .map(|&n| i64::try_from(n).unwrap_or(i64::MAX))
+        .collect();
     let roi = Roi::new(offset, Coordinate::from_voxels(&shape, &voxel_size));
-    let mut spec = ArraySpec::new(roi, voxel_size, format.dtype).with_channels(channels.to_vec()).with_units(units);
+    let mut spec = ArraySpec::new(roi, voxel_size, format.dtype)
+        .with_channels(channels.to_vec())
+        .with_units(units);
     if let Some(names) = names {
         let leading = names.len() - dims;
-        let mark = |(i, name): (usize, String)| if i < leading && !name.ends_with('^') { name + "^" } else { name };
+        let mark = |(i, name): (usize, String)| {
+            if i < leading && !name.ends_with('^') {
+                name + "^"
+            } else {
+                name
+            }
+        };
         spec.axis_names = names.into_iter().enumerate().map(mark).collect();
     }
     spec.check().map_err(|error| error.to_string())?;
@@ -133,13 +196,16 @@ fn is_spatial(name: &str) -> bool {
 
 fn from_attributes(attributes: &Map<String, Value>) -> Result<Found, String> {
     let coordinate = |names: &[&str]| {
-        names.iter().find_map(|name| attributes.get(*name).map(|value| (name, value))).map_or(Ok(None), |(name, value)| {
-            match serde_json::from_value::<Coordinate>(value.clone()) {
-                Ok(values) if values.dims() > 0 => Ok(Some(values)),
-                Ok(_) => Ok(None),
-                Err(error) => Err(format!("attribute `{name}` is {value}: {error}")),
-            }
-        })
+        names
+            .iter()
+            .find_map(|name| attributes.get(*name).map(|value| (name, value)))
+            .map_or(Ok(None), |(name, value)| {
+                match serde_json::from_value::<Coordinate>(value.clone()) {
+                    Ok(values) if values.dims() > 0 => Ok(Some(values)),
+                    Ok(_) => Ok(None),
+                    Err(error) => Err(format!("attribute `{name}` is {value}: {error}")),
+                }
+            })
     };
     let names = |key: &str| serde_json::from_value(attributes.get(key)?.clone()).ok();
     Ok(Found {
@@ -154,22 +220,44 @@ fn from_attributes(attributes: &Map<String, Value>) -> Result<Found, String> {
 /// What the group's multiscales say of the array at `path`. Metadata that does not make sense says nothing.
 fn from_multiscales(attributes: &Map<String, Value>, path: &str) -> Found {
     // Version 0.5 keeps it under `ome`.
-    let scales = attributes.get("multiscales").or_else(|| attributes.get("ome")?.get("multiscales"));
+    let scales = attributes
+        .get("multiscales")
+        .or_else(|| attributes.get("ome")?.get("multiscales"));
     let entries = scales.and_then(Value::as_array).into_iter().flatten();
     for entry in entries {
-        let datasets = entry.get("datasets").and_then(Value::as_array).into_iter().flatten();
-        let Some(dataset) = datasets.into_iter().find(|d| d.get("path").and_then(Value::as_str) == Some(path)) else {
+        let datasets = entry
+            .get("datasets")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let Some(dataset) = datasets
+            .into_iter()
+            .find(|d| d.get("path").and_then(Value::as_str) == Some(path))
+        else {
             continue;
         };
-        let axes: Vec<&Value> = entry.get("axes").and_then(Value::as_array).into_iter().flatten().collect();
+        let axes: Vec<&Value> = entry
+            .get("axes")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .collect();
         let spatial = |axis: &&Value| axis.get("type").and_then(Value::as_str) == Some("space");
-        let text = |axis: &Value, key: &str| axis.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |axis: &Value, key: &str| {
+            axis.get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let dims = axes.iter().filter(|axis| spatial(axis)).count();
         let name = |axis: &&Value| text(axis, "name") + if spatial(axis) { "" } else { "^" };
         let mut found = Found {
             axis_names: (dims > 0).then(|| axes.iter().map(name).collect()),
             units: (dims > 0).then(|| {
-                axes.iter().filter(|axis| spatial(axis)).map(|axis| short_unit(&text(axis, "unit")).to_owned()).collect()
+                axes.iter()
+                    .filter(|axis| spatial(axis))
+                    .map(|axis| short_unit(&text(axis, "unit")).to_owned())
+                    .collect()
             }),
             ..Found::default()
         };

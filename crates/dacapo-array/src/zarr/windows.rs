@@ -28,13 +28,19 @@ impl Window {
                 let first = self.begin[axis].clamp(0, length) as u64;
                 let end = (self.begin[axis] + self.shape[axis] as i64).clamp(0, length) as u64;
                 let chunk = chunk_shape[axis] as u64;
-                if first >= end { 0..0 } else { first / chunk..end.div_ceil(chunk) }
+                if first >= end {
+                    0..0
+                } else {
+                    first / chunk..end.div_ceil(chunk)
+                }
             })
             .collect();
         let mut chunks = vec![Vec::with_capacity(ranges.len())];
         for range in &ranges {
             let longer = chunks.iter().flat_map(|chunk: &Vec<u64>| {
-                range.clone().map(move |index| [chunk.as_slice(), &[index]].concat())
+                range
+                    .clone()
+                    .map(move |index| [chunk.as_slice(), &[index]].concat())
             });
             chunks = longer.collect();
         }
@@ -43,7 +49,10 @@ impl Window {
 
     /// What it shares with a chunk, of which only the part inside the array counts.
     pub(super) fn shared(&self, chunk: &[u64], array_shape: &[usize], chunk_shape: &[usize]) -> Shared {
-        let mut shared = Shared { window: Vec::new(), chunk: Vec::new() };
+        let mut shared = Shared {
+            window: Vec::new(),
+            chunk: Vec::new(),
+        };
         for axis in 0..self.shape.len() {
             let start = chunk[axis] as i64 * chunk_shape[axis] as i64;
             let end = (start + chunk_shape[axis] as i64).min(array_shape[axis] as i64);
@@ -67,21 +76,35 @@ impl Shared {
     }
 
     /// Calls `f(first value in the window, first value in the chunk, values)` for each shared row.
-    pub(super) fn rows(&self, window_shape: &[usize], chunk_shape: &[usize], mut f: impl FnMut(usize, usize, usize)) {
+    pub(super) fn rows(
+        &self,
+        window_shape: &[usize],
+        chunk_shape: &[usize],
+        mut f: impl FnMut(usize, usize, usize),
+    ) {
         let axes = window_shape.len();
         if self.window.iter().any(Range::is_empty) {
             return;
         }
         let strides = |shape: &[usize]| -> Vec<usize> {
             let mut strides = vec![1; axes];
-            (1..axes).rev().for_each(|axis| strides[axis - 1] = strides[axis] * shape[axis]);
+            (1..axes)
+                .rev()
+                .for_each(|axis| strides[axis - 1] = strides[axis] * shape[axis]);
             strides
         };
         let (window_strides, chunk_strides) = (strides(window_shape), strides(chunk_shape));
         let start = |ranges: &[Range<usize>], strides: &[usize]| -> usize {
-            ranges.iter().zip(strides).map(|(range, stride)| range.start * stride).sum()
+            ranges
+                .iter()
+                .zip(strides)
+                .map(|(range, stride)| range.start * stride)
+                .sum()
         };
-        let mut at = (start(&self.window, &window_strides), start(&self.chunk, &chunk_strides));
+        let mut at = (
+            start(&self.window, &window_strides),
+            start(&self.chunk, &chunk_strides),
+        );
         let length = self.window[axes - 1].len();
         let mut index = vec![0; axes - 1];
         loop {
@@ -115,7 +138,10 @@ mod tests {
     fn chunks_of_a_window_cover_what_of_it_is_in_the_array_once() {
         let (array, chunk) = ([7, 5, 9], [3, 5, 4]);
         for begin in [[-2, 0, 3], [0, 0, 0], [6, 4, 8], [7, 0, 0], [2, -9, 1]] {
-            let window = Window { begin: begin.to_vec(), shape: vec![5, 6, 7] };
+            let window = Window {
+                begin: begin.to_vec(),
+                shape: vec![5, 6, 7],
+            };
             let mut hits = vec![0; 5 * 6 * 7];
             for index in window.chunks(&array, &chunk) {
                 let shared = window.shared(&index, &array, &chunk);
@@ -124,7 +150,11 @@ mod tests {
                         hits[w + i] += 1;
                         // Both ends of the row name the same voxel.
                         let at = |flat: usize, shape: &[usize]| {
-                            [flat / shape[2] / shape[1], flat / shape[2] % shape[1], flat % shape[2]]
+                            [
+                                flat / shape[2] / shape[1],
+                                flat / shape[2] % shape[1],
+                                flat % shape[2],
+                            ]
                         };
                         let (w, c) = (at(w + i, &window.shape), at(c + i, &chunk));
                         for axis in 0..3 {
