@@ -34,7 +34,13 @@ impl UnionFind {
     pub fn union(&mut self, a: u32, b: u32) -> u32 {
         let (a, b) = (self.find(a), self.find(b));
         let (low, high) = (a.min(b), a.max(b));
-        self.parent[high as usize] = low;
+        self.join(high, low);
         low
+    }
+
+    /// Puts the set named `under` below the one named `name`, which keeps its name whatever its members are.
+    #[inline]
+    pub(crate) fn join(&mut self, under: u32, name: u32) {
+        self.parent[under as usize] = name;
     }
 }

@@ -1,1 +1,26 @@
-//! Placeholder.
+//! What a task means: the targets and weights that a network learns from, how its predictions become segments,
+//! and how segments are scored. No engine, no files and no world units live here: volumes are (z, y, x) and
+//! channels stand in front; a 2D image is a volume of depth 1.
+//!
+//! ```
+//! use dacapo_tasks::{AffinitiesTaskConfig, TaskConfig};
+//!
+//! # fn main() -> Result<(), dacapo_tasks::Error> {
+//! let task = TaskConfig::Affinities(AffinitiesTaskConfig::default()).build(3)?;
+//! assert_eq!(task.head().channels, 9);
+//! assert_eq!(task.label_context(), ([9; 3], [0; 3]));
+//! assert_eq!(task.default_criterion().name, "voi");
+//! # Ok(())
+//! # }
+//! ```
+
+mod affinities;
+mod error;
+mod parameters;
+mod segmenter;
+mod task;
+
+pub use affinities::{AffinitiesTaskConfig, AffinityWeights};
+pub use error::{Error, Result};
+pub use parameters::{PostProcessingConfig, PostProcessorParameters};
+pub use task::{Activation, Criterion, Head, LossKind, PredictionType, Scores, Targets, Task, TaskConfig};

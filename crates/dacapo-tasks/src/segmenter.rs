@@ -1,0 +1,121 @@
+//! From affinities to segments, with the work that parameter sets share done once.
+
+use ndarray::{Array3, ArrayView3, ArrayView4, Axis};
+use rayon::prelude::*;
+
+use dacapo_kernels::{FragmentParameters, MergeHistory, MutexEdges, Offset, agglomerate, fragments};
+
+use crate::parameters::PostProcessorParameters;
+use crate::{Error, Result};
+
+/// Offsets of at most so many voxels along each axis are short: what they link is in contact.
+const SHORT: u64 = 3;
+
+/// Makes segments of the affinities of a neighbourhood.
+pub(crate) struct Segmenter {
+    offsets: Vec<Offset>,
+    /// Channels of the short offsets; where none is, those of the shortest.
+    short: Vec<usize>,
+}
+
+impl Segmenter {
+    /// For a neighbourhood that is not empty.
+    pub fn new(offsets: Vec<Offset>) -> Self {
+        let length = |offset: &Offset| offset.iter().map(|n| n.unsigned_abs()).max().unwrap_or(0);
+        let shortest = offsets.iter().map(length).min().unwrap_or(0);
+        let is_short = |&channel: &usize| length(&offsets[channel]) <= SHORT.max(shortest);
+        let short = (0..offsets.len()).filter(is_short).collect();
+        Self { offsets, short }
+    }
+
+    /// Hands over the segmentation of each parameter set, in their order.
+    pub fn sweep(
+        &self,
+        prediction: ArrayView4<f32>,
+        mask: Option<ArrayView3<bool>>,
+        parameters: &[PostProcessorParameters],
+        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
+    ) -> Result<()> {
+        self.check(prediction, mask)?;
+        let mut merging: Option<Merging> = None;
+        let mut edges: Option<MutexEdges> = None;
+        // Mutex watersheds are sequential: several run side by side, as many as there are threads.
+        let width = rayon::current_num_threads().max(1);
+        let methods = parameters.chunk_by(|a, b| a.biases().is_some() && b.biases().is_some());
+        for sets in methods.flat_map(|sets| sets.chunks(width)) {
+            let segmentations: Vec<Array3<u64>> =
+                if let [PostProcessorParameters::Agglomerate { threshold }] = sets {
+                    let merging = match &mut merging {
+                        Some(merging) => merging,
+                        none => none.insert(self.merging(prediction, mask)?),
+                    };
+                    vec![merging.segment(*threshold)]
+                } else {
+                    let edges = match &mut edges {
+                        Some(edges) => edges,
+                        none => none.insert(self.edges(prediction, mask)?),
+                    };
+                    let biases = sets.par_iter().filter_map(PostProcessorParameters::biases);
+                    biases
+                        .map(|biases| edges.segment(&biases))
+                        .collect::<Result<_, _>>()?
+                };
+            for (set, segmentation) in sets.iter().zip(segmentations) {
+                each(set, segmentation)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, prediction: ArrayView4<f32>, mask: Option<ArrayView3<bool>>) -> Result<()> {
+        let shape = |what, found: &[usize], expected| {
+            let found = found.to_vec();
+            Err(Error::Shape {
+                what,
+                found,
+                expected,
+            })
+        };
+        if prediction.shape()[0] != self.offsets.len() {
+            return shape(
+                "prediction",
+                prediction.shape(),
+                format!("{} channels", self.offsets.len()),
+            );
+        }
+        match mask {
+            Some(mask) if mask.shape() != &prediction.shape()[1..] => {
+                shape("mask", mask.shape(), format!("{:?}", &prediction.shape()[1..]))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn merging(&self, prediction: ArrayView4<f32>, mask: Option<ArrayView3<bool>>) -> Result<Merging> {
+        let short = prediction.select(Axis(0), &self.short);
+        let offsets: Vec<Offset> = self.short.iter().map(|&channel| self.offsets[channel]).collect();
+        let fragments = fragments(short.view(), mask, &FragmentParameters::default())?;
+        let history = agglomerate(fragments.view(), short.view(), &offsets)?;
+        tracing::debug!(merges = history.merges().len(), "merged fragments");
+        Ok(Merging { fragments, history })
+    }
+
+    fn edges(&self, prediction: ArrayView4<f32>, mask: Option<ArrayView3<bool>>) -> Result<MutexEdges> {
+        let groups: Vec<usize> = (0..self.offsets.len())
+            .map(|channel| usize::from(!self.short.contains(&channel)))
+            .collect();
+        Ok(MutexEdges::new(prediction, &self.offsets, &groups, mask)?)
+    }
+}
+
+/// Fragments, and how they merge.
+struct Merging {
+    fragments: Array3<u64>,
+    history: MergeHistory,
+}
+
+impl Merging {
+    fn segment(&self, threshold: f32) -> Array3<u64> {
+        self.history.segment(self.fragments.view(), f64::from(threshold))
+    }
+}
