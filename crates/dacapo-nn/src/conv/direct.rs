@@ -17,8 +17,10 @@ use super::scratch::{Scratch, Shared};
 use crate::simd::InstructionSet;
 use rayon::prelude::*;
 
-/// Columns that a unit of work aims at.
-const COLUMNS: usize = 384;
+/// Elements of working memory that a unit aims at, and its fewest and most columns: short rows of many channels are
+/// slow to fetch.
+const UNIT_ELEMENTS: usize = 1 << 16;
+const COLUMNS: [usize; 2] = [384, 1536];
 /// Most partial sums of a weight gradient, and the most elements that they may take together.
 const PARTS: usize = 16;
 const PART_ELEMENTS: usize = 1 << 22;
@@ -136,7 +138,9 @@ impl Pass {
     ) -> Self {
         let [z, y, x] = &axes;
         let pitch = x.steps + x.reach();
-        let rows = y.steps.div_ceil(y.steps.div_ceil((COLUMNS / pitch).max(1)));
+        let channels = in_channels * z.taps * y.strides() * x.strides() + out_channels;
+        let columns = (UNIT_ELEMENTS / channels).clamp(COLUMNS[0], COLUMNS[1]);
+        let rows = y.steps.div_ceil(y.steps.div_ceil((columns / pitch).max(1)));
         let plane = odd_lines((rows + y.reach()) * pitch + SLACK);
         let mut phases = Vec::new();
         for (iz, pz) in z.phases.iter().enumerate() {

@@ -44,6 +44,9 @@ pub(super) fn pack_row(
     sum
 }
 
+/// Elements to fetch ahead: the rows of a unit follow one another.
+const AHEAD: usize = 192;
+
 /// `to[i] = row[i · stride]` through the gate.
 struct Row<'a> {
     row: &'a [f32],
@@ -79,12 +82,14 @@ impl Job for Row<'_> {
                 };
                 if let Some(gate) = gate {
                     let gate = gate.as_ptr().add(at);
+                    V::prefetch(gate.wrapping_add(AHEAD));
                     v = v.gated(if stride == 1 {
                         V::load(gate)
                     } else {
                         V::load_even(gate)
                     });
                 }
+                V::prefetch(row.as_ptr().wrapping_add(at + AHEAD));
                 total = total.add(v);
                 v.store(to.as_mut_ptr().add(i));
             }
