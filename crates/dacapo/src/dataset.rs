@@ -133,7 +133,12 @@ impl Dataset {
             let roi_of = |array: &Arc<dyn ArrayRead>| Box::new(array.spec().roi.clone());
             let (raw, labels) = (roi_of(&raw), roi_of(&labels));
             let roi = config.roi.clone().map(Box::new);
-            return Err(Error::NoOverlap { dataset, raw, labels, roi });
+            return Err(Error::NoOverlap {
+                dataset,
+                raw,
+                labels,
+                roi,
+            });
         }
         let intensity = match intensity.or_else(|| default_range(raw.spec().dtype)) {
             Some(range) => range,

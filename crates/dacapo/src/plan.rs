@@ -118,7 +118,10 @@ pub fn check(config: &RunConfig) -> Result<Plan> {
     Plan::prepare(config)?;
     let volume = synthetic::generate(made);
     let array = |data: NdData| -> Result<Arc<dyn ArrayRead>> {
-        Ok(Arc::new(MemoryArray::new(synthetic::spec(made, data.dtype())?, data)?))
+        Ok(Arc::new(MemoryArray::new(
+            synthetic::spec(made, data.dtype())?,
+            data,
+        )?))
     };
     let raw = array(NdData::U8(volume.raw.into_dyn()))?;
     let labels = array(NdData::U64(volume.labels.into_dyn()))?;
@@ -154,9 +157,15 @@ impl Plan {
                 let dataset = Dataset::open(dataset, config.data.intensity, &shapes, open)?;
                 check(&dataset).map(|()| dataset)
             });
-            opened.filter_map(|dataset: Result<Dataset>| dataset.map_err(|error| errors.push(error)).ok()).collect()
+            opened
+                .filter_map(|dataset: Result<Dataset>| dataset.map_err(|error| errors.push(error)).ok())
+                .collect()
         };
-        let train = if to_train { opened(&config.data.train, Dataset::check_labelled) } else { Vec::new() };
+        let train = if to_train {
+            opened(&config.data.train, Dataset::check_labelled)
+        } else {
+            Vec::new()
+        };
         let validate = opened(&config.data.validate, |_| Ok(()));
         if let Some(first) = train.first() {
             let expected = first.raw.spec().voxel_size.clone();

@@ -150,7 +150,10 @@ pub(crate) fn spec(config: &SyntheticConfig, dtype: DType) -> Result<ArraySpec> 
 }
 
 fn address(container: &Path, dataset: &str) -> ArrayAddress {
-    ArrayAddress { container: container.to_owned(), dataset: dataset.to_owned() }
+    ArrayAddress {
+        container: container.to_owned(),
+        dataset: dataset.to_owned(),
+    }
 }
 
 fn without_container(mut recipe: serde_json::Value) -> serde_json::Value {

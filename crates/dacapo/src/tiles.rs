@@ -51,19 +51,17 @@ impl Tiling {
             .clone()
             .unwrap_or_else(|| unet.eval_input_shape());
         let shapes = Shapes::for_input(config, &block)?;
-        let halo = config.validation.halo.clone().unwrap_or_else(|| {
-            let part = if unet.padding == Padding::Same {
-                4
-            } else {
-                usize::MAX
-            };
+        let is_padded = unet.padding == Padding::Same;
+        let whole_voxels = |(n, f): (&usize, &usize)| if is_padded { n / 4 / f * f } else { 0 };
+        let default = || {
             shapes
                 .output
                 .iter()
                 .zip(&shapes.upsampling)
-                .map(|(n, f)| n / part / f * f)
+                .map(whole_voxels)
                 .collect()
-        });
+        };
+        let halo = config.validation.halo.clone().unwrap_or_else(default);
         Self::new(shapes, halo)
     }
 
@@ -232,8 +230,7 @@ impl Job<'_> {
             .iter()
             .enumerate()
             .map(|(a, context)| {
-                first[a] + (write_begin[a] - halo[a] as i64).div_euclid(shapes.upsampling[a] as i64)
-                    - context
+                first[a] + (write_begin[a] - halo[a] as i64).div_euclid(shapes.upsampling[a] as i64) - context
             })
             .collect();
         let input = read_input(self.raw, self.intensity, &begin, &shapes.input)?;
@@ -254,7 +251,10 @@ impl Job<'_> {
             for axis in 0..halo.len() {
                 // What was predicted begins a halo before the block, and ends behind the last blocks.
                 let start = halo[axis];
-                view.slice_axis_inplace(Axis(axis + 1), Slice::from(start..start + write_shape[axis] as usize));
+                view.slice_axis_inplace(
+                    Axis(axis + 1),
+                    Slice::from(start..start + write_shape[axis] as usize),
+                );
             }
             match target.dtype {
                 DType::U8 => NdData::U8(view.mapv(|p| (p * 255.0).round() as u8)),
@@ -280,5 +280,66 @@ impl BlockObserver for Watch<'_> {
 
     fn cancelled(&self) -> bool {
         self.failed.load(Ordering::Relaxed) || self.observer.cancelled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Format, parse_config};
+    use std::path::Path;
+
+    fn config(architecture: &str, validation: &str) -> RunConfig {
+        let text = format!(
+            "{{name: a, num_iterations: 1, data: {{train: [{{name: t, raw: a.zarr/r, labels: a.zarr/l}}]}},
+              task: {{kind: affinities}}, architecture: {{kind: unet, {architecture}}},
+              validation: {{{validation}}}}}"
+        );
+        parse_config(&text, Format::Yaml, Path::new("test")).unwrap()
+    }
+
+    const SAME: &str = "padding: same, input_shape: [80, 80, 80], eval_shape_increase: [16, 16, 16]";
+
+    #[test]
+    fn padded_networks_lose_a_quarter_and_valid_ones_nothing() {
+        let tiling = Tiling::of(&config(SAME, "")).unwrap();
+        assert_eq!(
+            (tiling.input_shape(), &tiling.write_shape()[..]),
+            (&[96; 3][..], &[48; 3][..])
+        );
+        let tiling = Tiling::of(&config("input_shape: [92, 92, 92]", "")).unwrap();
+        assert_eq!(
+            (tiling.input_shape(), &tiling.write_shape()[..]),
+            (&[92; 3][..], &[52; 3][..])
+        );
+    }
+
+    #[test]
+    fn blocks_are_fitted_to_the_volume_unless_they_are_given() {
+        // 50 voxels are one block, not two; 250 are five, not six.
+        let tiling = Tiling::fitted(&config(SAME, ""), &[50, 250, 20]).unwrap();
+        let pieces: Vec<usize> = [50, 250, 20]
+            .iter()
+            .zip(tiling.write_shape())
+            .map(|(n, w)| usize::div_ceil(*n, w))
+            .collect();
+        assert_eq!(pieces, [1, 5, 1]);
+        assert!(
+            tiling.input_shape().iter().all(|&n| (80..=112).contains(&n)),
+            "{tiling:?}"
+        );
+        let given = config(SAME, "block_shape: [96, 96, 96], halo: [8, 8, 8]");
+        assert_eq!(
+            Tiling::fitted(&given, &[50, 250, 20]).unwrap().write_shape(),
+            [80; 3]
+        );
+    }
+
+    #[test]
+    fn what_leaves_nothing_is_refused() {
+        let refused = |validation| Tiling::of(&config(SAME, validation)).unwrap_err().to_string();
+        assert!(refused("halo: [48, 48, 48]").contains("leaves nothing"));
+        assert!(refused("halo: [8, 8]").contains("has not 3 lengths"));
+        assert!(refused("block_shape: [97, 96, 96]").contains("[96, 96, 96]"));
     }
 }

@@ -1,6 +1,10 @@
 //! What can be wrong with a run is told in one sentence, before anything is written.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
 
 mod common;
 
@@ -9,9 +13,12 @@ use std::path::Path;
 use common::{config, engine, run};
 use dacapo::config::{ArchitectureConfig, DatasetConfig};
 use dacapo::{
-    Error, IterationChoice, LocalStore, PredictRequest, RunConfig, TrainOptions, load_run, predict, synthetic, train,
+    Error, IterationChoice, LocalStore, PredictRequest, RunConfig, TrainOptions, load_run, predict,
+    synthetic, train,
 };
-use dacapo_array::{ArrayAddress, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi, ZarrArray};
+use dacapo_array::{
+    ArrayAddress, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi, ZarrArray,
+};
 use ndarray::ArrayD;
 
 /// A config whose volume is there, as datasets of their own.
@@ -32,7 +39,10 @@ fn array(dir: &Path, name: &str, offset: i64, voxel_size: &str, data: NdData) ->
     let roi = Roi::new(offset, Coordinate::from_voxels(&voxels, &voxel_size));
     let spec = ArraySpec::new(roi.clone(), voxel_size, data.dtype());
     let address: ArrayAddress = format!("{}/other.zarr/{name}", dir.display()).parse().unwrap();
-    ZarrArray::create(&address, &spec, &CreateOptions::default()).unwrap().write(&roi, &data).unwrap();
+    ZarrArray::create(&address, &spec, &CreateOptions::default())
+        .unwrap()
+        .write(&roi, &data)
+        .unwrap();
     address.to_string()
 }
 
@@ -58,7 +68,10 @@ fn a_missing_container_or_dataset_is_named_with_what_is_there() {
     let error = refused(dir.path(), &config);
     let text = error.to_string();
     assert!(matches!(error, Error::Dataset { role: "labels", .. }), "{text}");
-    assert!(text.contains("front") && text.contains("labels") && text.contains("raw"), "{text}");
+    assert!(
+        text.contains("front") && text.contains("labels") && text.contains("raw"),
+        "{text}"
+    );
     dataset(&mut config).labels = labels.replace("made.zarr", "mad.zarr");
     assert!(refused(dir.path(), &config).to_string().contains("mad.zarr"));
     assert!(refused(dir.path(), &config).hint().is_some());
@@ -73,7 +86,10 @@ fn raw_and_labels_apart_are_told_with_both_rois() {
     let error = refused(dir.path(), &config);
     assert!(matches!(error, Error::NoOverlap { .. }), "{error}");
     assert!(error.to_string().contains("[0:192, 0:320, 0:320]"), "{error}");
-    assert!(error.to_string().contains("[8000:8064, 8000:8064, 8000:8064]"), "{error}");
+    assert!(
+        error.to_string().contains("[8000:8064, 8000:8064, 8000:8064]"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -87,7 +103,16 @@ fn voxel_sizes_have_to_divide_and_labels_to_be_integers() {
     let data = NdData::F32(ArrayD::ones(vec![24, 24, 24]));
     dataset(&mut config).labels = array(dir.path(), "floats", 0, "8", data);
     let error = refused(dir.path(), &config);
-    assert!(matches!(error, Error::LabelType { dtype: DType::F32, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::LabelType {
+                dtype: DType::F32,
+                ..
+            }
+        ),
+        "{error}"
+    );
     // Twice as fine is fine.
     let data = NdData::U64(ArrayD::ones(vec![48, 64, 64]));
     dataset(&mut config).labels = array(dir.path(), "fine", 0, "4", data);
@@ -101,7 +126,10 @@ fn a_shape_that_the_network_cannot_take_is_told_with_the_nearest() {
     let ArchitectureConfig::Unet(unet) = &mut config.architecture;
     unet.input_shape = vec![17, 16, 16];
     let error = refused(dir.path(), &config);
-    assert!(matches!(error, Error::Network(dacapo_nn::Error::InputShape { .. })), "{error}");
+    assert!(
+        matches!(error, Error::Network(dacapo_nn::Error::InputShape { .. })),
+        "{error}"
+    );
     assert!(error.to_string().contains("[16, 16, 16]"), "{error}");
 }
 
@@ -120,7 +148,10 @@ fn nothing_labelled_or_too_little_is_told_with_the_place() {
     dataset(&mut config).labels = array(dir.path(), "one", 0, "8", NdData::U64(one));
     config.trainer.min_labelled = 0.5;
     let error = run(&LocalStore::new(dir.path().join("runs")), &config, &()).unwrap_err();
-    assert!(matches!(error, Error::TooFewLabelled { fraction: 0.5, .. }), "{error}");
+    assert!(
+        matches!(error, Error::TooFewLabelled { fraction: 0.5, .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -129,7 +160,9 @@ fn several_things_are_told_together() {
     let mut config = ready(dir.path());
     dataset(&mut config).raw.push('x');
     config.data.validate[0].labels.push('x');
-    let Error::Several { errors } = refused(dir.path(), &config) else { panic!("one error") };
+    let Error::Several { errors } = refused(dir.path(), &config) else {
+        panic!("one error")
+    };
     assert_eq!(errors.len(), 2);
 }
 
@@ -140,7 +173,10 @@ fn names_that_are_none_are_refused() {
     for name in ["", "..", "a/b", ".hidden"] {
         config.name = name.to_owned();
         let error = refused(dir.path(), &config);
-        assert!(matches!(error, Error::Store(dacapo_store::Error::Name { .. })), "{name}: {error}");
+        assert!(
+            matches!(error, Error::Store(dacapo_store::Error::Name { .. })),
+            "{name}: {error}"
+        );
     }
     config.name = "small".to_owned();
     config.validation.criterion = Some("vio".to_owned());
@@ -158,11 +194,18 @@ fn a_changed_config_is_refused_key_by_key_unless_as_new() {
     config.trainer.batch_size = 2;
     config.num_iterations = 2;
     let error = run(&store, &config, &()).unwrap_err();
-    let Error::ConfigChanged { differences, .. } = &error else { panic!("{error}") };
+    let Error::ConfigChanged { differences, .. } = &error else {
+        panic!("{error}")
+    };
     assert_eq!(differences.len(), 1);
-    assert!(error.to_string().ends_with("trainer.batch_size: 1 became 2"), "{error}");
+    assert!(
+        error.to_string().ends_with("trainer.batch_size: 1 became 2"),
+        "{error}"
+    );
     assert_eq!(load_run(&store, "small").unwrap().num_iterations, 1);
-    let as_new = TrainOptions { as_new: Some("second".to_owned()) };
+    let as_new = TrainOptions {
+        as_new: Some("second".to_owned()),
+    };
     train(&store, &config, &engine(), &(), &as_new).unwrap();
     assert_eq!(load_run(&store, "second").unwrap().trainer.batch_size, 2);
 }
@@ -177,8 +220,18 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch() {
     let store = LocalStore::new(dir.path().join("runs"));
     let error = run(&store, &config, &()).unwrap_err();
     let text = error.to_string();
-    let Error::NotFinite { iteration: 1, snapshot: Some(snapshot), .. } = &error else { panic!("{text}") };
-    assert!(text.contains("iteration 1") && text.contains("dataset front at ["), "{text}");
+    let Error::NotFinite {
+        iteration: 1,
+        snapshot: Some(snapshot),
+        ..
+    } = &error
+    else {
+        panic!("{text}")
+    };
+    assert!(
+        text.contains("iteration 1") && text.contains("dataset front at ["),
+        "{text}"
+    );
     assert!(snapshot.join("raw").exists());
     assert!(error.hint().unwrap().contains("snapshot.zarr"));
 }

@@ -1,6 +1,10 @@
 //! Runs from end to end: what they keep, and that stopping them changes nothing.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
 
 mod common;
 
@@ -9,11 +13,15 @@ use std::fs;
 use common::{Watch, config, engine, losses, run};
 use dacapo::config::KeepOutputs;
 use dacapo::{
-    Error, Event, IterationChoice, LocalStore, PredictRequest, RunState, TrainOptions, TrainOutcome, best, predict,
-    runs, summary, train, validate,
+    Error, Event, IterationChoice, LocalStore, PredictRequest, RunState, TrainOptions, TrainOutcome, best,
+    predict, runs, summary, train, validate,
 };
-use dacapo_array::{ArrayAddress, ArrayRead, ArrayReadExt, Coordinate, DType, Roi, open_array};
+use dacapo_array::{
+    ArrayAddress, ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData,
+    Roi, ZarrArray, open_array,
+};
 use dacapo_store::{ArrayStore, StatsStore, WeightsStore};
+use ndarray::Axis;
 
 #[test]
 fn a_run_keeps_everything_that_it_made() {
@@ -21,25 +29,43 @@ fn a_run_keeps_everything_that_it_made() {
     let store = LocalStore::new(dir.path().join("runs"));
     let config = config(dir.path());
     let watch = Watch::default();
-    assert_eq!(run(&store, &config, &watch).unwrap(), TrainOutcome::Finished { iteration: 12 });
+    assert_eq!(
+        run(&store, &config, &watch).unwrap(),
+        TrainOutcome::Finished { iteration: 12 }
+    );
     assert!(watch.warnings().is_empty());
 
-    assert_eq!(losses(&store, "small").iter().map(|(i, _)| *i).collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>());
+    assert_eq!(
+        losses(&store, "small")
+            .iter()
+            .map(|(i, _)| *i)
+            .collect::<Vec<_>>(),
+        (1..=12).collect::<Vec<_>>()
+    );
     assert_eq!(store.weights.iterations("small").unwrap(), [3, 6, 9, 12]);
     let scores = store.stats.scores("small").unwrap();
     let mut iterations: Vec<u64> = scores.iter().map(|score| score.iteration).collect();
     iterations.dedup();
     assert_eq!(iterations, [6, 12]);
-    assert!(scores.iter().all(|score| score.dataset == "back" && score.scores["voi"].is_some()));
+    assert!(
+        scores
+            .iter()
+            .all(|score| score.dataset == "back" && score.scores["voi"].is_some())
+    );
 
     // The best is the smallest of all stored scores.
     let best = best(&store, "small").unwrap();
     let voi = best.iter().find(|best| best.criterion == "voi").unwrap();
-    let smallest = scores.iter().filter_map(|score| score.scores["voi"]).fold(f64::INFINITY, f64::min);
+    let smallest = scores
+        .iter()
+        .filter_map(|score| score.scores["voi"])
+        .fold(f64::INFINITY, f64::min);
     assert_eq!(voi.score, smallest);
 
     let arrays = &store.arrays;
-    let prediction = arrays.open(&arrays.validation_prediction_array("small", 12, "back").unwrap()).unwrap();
+    let prediction = arrays
+        .open(&arrays.validation_prediction_array("small", 12, "back").unwrap())
+        .unwrap();
     assert_eq!(prediction.spec().shape(), [6, 24, 40, 15]);
     assert_eq!(prediction.spec().dtype, DType::U8);
     assert_eq!(prediction.spec().roi.to_string(), "[0:192, 0:320, 200:320]");
@@ -53,8 +79,12 @@ fn a_run_keeps_everything_that_it_made() {
     assert_eq!(arrays.open(&raw).unwrap().spec().roi, gt.spec().roi);
 
     // The best segmentation stands in its own place too.
-    let output = arrays.validation_output_array("small", voi.iteration, &voi.parameters, "back").unwrap();
-    let of_best = arrays.best_validation_array("small", "voi", Some("back")).unwrap();
+    let output = arrays
+        .validation_output_array("small", voi.iteration, &voi.parameters, "back")
+        .unwrap();
+    let of_best = arrays
+        .best_validation_array("small", "voi", Some("back"))
+        .unwrap();
     let output = arrays.open(&output).unwrap().read_all().unwrap();
     assert_eq!(arrays.open(&of_best).unwrap().read_all().unwrap(), output);
 
@@ -67,19 +97,27 @@ fn a_run_keeps_everything_that_it_made() {
             ("weight", &[6, 16, 16, 16]),
             ("prediction", &[6, 16, 16, 16]),
         ] {
-            let array = container.array_identifier(&format!("{iteration}/volumes/{name}")).unwrap();
+            let array = container
+                .array_identifier(&format!("{iteration}/volumes/{name}"))
+                .unwrap();
             assert_eq!(arrays.open(&array).unwrap().spec().shape(), shape, "{name}");
         }
     }
 
     let found = runs(&store).unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].iterations, found[0].total, &found[0].state), (12, 12, &RunState::Finished));
+    assert_eq!(
+        (found[0].iterations, found[0].total, &found[0].state),
+        (12, 12, &RunState::Finished)
+    );
     assert!(found[0].bytes > 10_000 && found[0].problem.is_none());
 
     // Again: nothing to do, and nothing is done twice.
     let before = losses(&store, "small");
-    assert_eq!(run(&store, &config, &()).unwrap(), TrainOutcome::Finished { iteration: 12 });
+    assert_eq!(
+        run(&store, &config, &()).unwrap(),
+        TrainOutcome::Finished { iteration: 12 }
+    );
     assert_eq!(losses(&store, "small"), before);
     assert_eq!(store.stats.scores("small").unwrap().len(), scores.len());
 }
@@ -92,14 +130,30 @@ fn stopping_anywhere_changes_no_loss() {
     run(&whole, &config, &()).unwrap();
     for stop in [1, 3, 5, 6, 11] {
         let store = LocalStore::new(dir.path().join(format!("stopped{stop}")));
-        let watch = Watch { stop_after_step: Some(stop), ..Watch::default() };
-        assert_eq!(run(&store, &config, &watch).unwrap(), TrainOutcome::Interrupted { iteration: stop });
+        let watch = Watch {
+            stop_after_step: Some(stop),
+            ..Watch::default()
+        };
+        assert_eq!(
+            run(&store, &config, &watch).unwrap(),
+            TrainOutcome::Interrupted { iteration: stop }
+        );
         assert_eq!(summary(&store, "small").unwrap().state, RunState::Interrupted);
-        assert_eq!(run(&store, &config, &()).unwrap(), TrainOutcome::Finished { iteration: 12 });
-        assert_eq!(losses(&store, "small"), losses(&whole, "small"), "stopped after {stop}");
+        assert_eq!(
+            run(&store, &config, &()).unwrap(),
+            TrainOutcome::Finished { iteration: 12 }
+        );
+        assert_eq!(
+            losses(&store, "small"),
+            losses(&whole, "small"),
+            "stopped after {stop}"
+        );
         let values = |store: &LocalStore| -> Vec<_> {
             let scores = store.stats.scores("small").unwrap();
-            scores.into_iter().map(|s| (s.iteration, s.parameters, s.scores)).collect()
+            scores
+                .into_iter()
+                .map(|s| (s.iteration, s.parameters, s.scores))
+                .collect()
         };
         assert_eq!(values(&store), values(&whole), "stopped after {stop}");
         let weights = |store: &LocalStore| store.weights.load("small", 12).unwrap();
@@ -112,11 +166,23 @@ fn a_validation_that_was_interrupted_is_made_up_for() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let store = LocalStore::new(dir.path().join("runs"));
-    let watch = Watch { stop_in_validation: true, ..Watch::default() };
-    assert_eq!(run(&store, &config, &watch).unwrap(), TrainOutcome::Interrupted { iteration: 6 });
+    let watch = Watch {
+        stop_in_validation: true,
+        ..Watch::default()
+    };
+    assert_eq!(
+        run(&store, &config, &watch).unwrap(),
+        TrainOutcome::Interrupted { iteration: 6 }
+    );
     assert!(store.stats.scores("small").unwrap().is_empty());
     run(&store, &config, &()).unwrap();
-    let mut iterations: Vec<u64> = store.stats.scores("small").unwrap().iter().map(|s| s.iteration).collect();
+    let mut iterations: Vec<u64> = store
+        .stats
+        .scores("small")
+        .unwrap()
+        .iter()
+        .map(|s| s.iteration)
+        .collect();
     iterations.dedup();
     assert_eq!(iterations, [6, 12]);
 }
@@ -135,8 +201,17 @@ fn a_truncated_checkpoint_is_passed_over_and_told() {
     run(&store, &config, &watch).unwrap();
     let warnings = watch.warnings();
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].contains("iteration 12") && warnings[0].contains("the one before"), "{warnings:?}");
-    let steps = watch.events.lock().unwrap().iter().filter(|e| matches!(e, Event::Step { .. })).count();
+    assert!(
+        warnings[0].contains("iteration 12") && warnings[0].contains("the one before"),
+        "{warnings:?}"
+    );
+    let steps = watch
+        .events
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|e| matches!(e, Event::Step { .. }))
+        .count();
     assert_eq!(steps, 3, "from 9 on");
     assert_eq!(losses(&store, "small"), before);
     assert!(fs::read(&path).unwrap() == bytes);
@@ -150,8 +225,18 @@ fn more_iterations_continue_a_run() {
     run(&store, &config, &()).unwrap();
     config.num_iterations = 15;
     let watch = Watch::default();
-    assert_eq!(run(&store, &config, &watch).unwrap(), TrainOutcome::Finished { iteration: 15 });
-    assert!(watch.events.lock().unwrap().iter().any(|e| matches!(e, Event::TrainingStarted { iteration: 12, .. })));
+    assert_eq!(
+        run(&store, &config, &watch).unwrap(),
+        TrainOutcome::Finished { iteration: 15 }
+    );
+    assert!(
+        watch
+            .events
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|e| matches!(e, Event::TrainingStarted { iteration: 12, .. }))
+    );
     assert_eq!(losses(&store, "small").len(), 15);
     assert_eq!(summary(&store, "small").unwrap().total, 15);
 }
@@ -162,7 +247,10 @@ fn inputs_are_kept_anew_when_their_source_changed() {
     let config = config(dir.path());
     let store = LocalStore::new(dir.path().join("runs"));
     run(&store, &config, &()).unwrap();
-    let (raw, _) = store.arrays.validation_input_arrays("small", Some("back")).unwrap();
+    let (raw, _) = store
+        .arrays
+        .validation_input_arrays("small", Some("back"))
+        .unwrap();
     let kept = store.arrays.open(&raw).unwrap().read_all().unwrap();
 
     let made = dir.path().join("made.zarr");
@@ -191,10 +279,17 @@ fn all_outputs_are_kept_if_asked_or_only_the_best_of_all() {
         let best = best(&store, "small").unwrap();
         let best = best.iter().find(|best| best.criterion == "voi").unwrap();
         for score in store.stats.scores("small").unwrap() {
-            let array = store.arrays.validation_output_array("small", score.iteration, &score.parameters, "back");
+            let array =
+                store
+                    .arrays
+                    .validation_output_array("small", score.iteration, &score.parameters, "back");
             let is_best = (score.iteration, &score.parameters) == (best.iteration, &best.parameters);
             let expected = keep == KeepOutputs::All || is_best;
-            assert_eq!(store.arrays.exists(&array.unwrap()).unwrap(), expected, "{keep:?} {score:?}");
+            assert_eq!(
+                store.arrays.exists(&array.unwrap()).unwrap(),
+                expected,
+                "{keep:?} {score:?}"
+            );
         }
     }
 }
@@ -215,7 +310,9 @@ fn prediction_of_a_part_equals_that_of_the_whole_away_from_its_border() {
     let input: ArrayAddress = config.data.train[0].raw.parse().unwrap();
     let request = |name: &str, roi: Option<Roi>| PredictRequest {
         input: input.clone(),
-        output: format!("{}/{name}.zarr/affinities", dir.path().display()).parse().unwrap(),
+        output: format!("{}/{name}.zarr/affinities", dir.path().display())
+            .parse()
+            .unwrap(),
         iteration: IterationChoice::Latest,
         roi,
         overwrite: false,
@@ -228,17 +325,100 @@ fn prediction_of_a_part_equals_that_of_the_whole_away_from_its_border() {
     let roi = Roi::new(Coordinate::new([16, 48, 16]), Coordinate::new([96, 200, 280]));
     let part = request("part", Some(roi.clone()));
     predict(&store, "small", &part, &engine(), &()).unwrap();
-    let (whole_array, part_array) = (open_array(&whole.output).unwrap(), open_array(&part.output).unwrap());
+    let (whole_array, part_array) = (
+        open_array(&whole.output).unwrap(),
+        open_array(&part.output).unwrap(),
+    );
     assert_eq!(part_array.spec().roi, roi);
-    let (expected, found) = (whole_array.read_as::<u8>(&roi).unwrap(), part_array.read_as::<u8>(&roi).unwrap());
-    let differ = expected.iter().zip(&found).filter(|(a, b)| a.abs_diff(**b) > 1).count();
+    let (expected, found) = (
+        whole_array.read_as::<u8>(&roi).unwrap(),
+        part_array.read_as::<u8>(&roi).unwrap(),
+    );
+    let differ = expected
+        .iter()
+        .zip(&found)
+        .filter(|(a, b)| a.abs_diff(**b) > 1)
+        .count();
     assert_eq!(differ, 0);
 
-    assert!(matches!(predict(&store, "small", &whole, &engine(), &()), Err(Error::Array(_))), "it is there already");
-    let apart = request("apart", Some(Roi::new(Coordinate::splat(3, 9000), Coordinate::splat(3, 80))));
-    assert!(matches!(predict(&store, "small", &apart, &engine(), &()), Err(Error::RoiApart { .. })));
-    let best = PredictRequest { iteration: IterationChoice::Best, ..request("best", None) };
-    assert!(matches!(predict(&store, "small", &best, &engine(), &()), Err(Error::NoCheckpoint { .. })));
+    assert!(
+        matches!(
+            predict(&store, "small", &whole, &engine(), &()),
+            Err(Error::Array(_))
+        ),
+        "it is there already"
+    );
+    let apart = request(
+        "apart",
+        Some(Roi::new(Coordinate::splat(3, 9000), Coordinate::splat(3, 80))),
+    );
+    assert!(matches!(
+        predict(&store, "small", &apart, &engine(), &()),
+        Err(Error::RoiApart { .. })
+    ));
+    let best = PredictRequest {
+        iteration: IterationChoice::Best,
+        ..request("best", None)
+    };
+    assert!(matches!(
+        predict(&store, "small", &best, &engine(), &()),
+        Err(Error::NoCheckpoint { .. })
+    ));
+}
+
+#[test]
+fn images_are_trained_on_like_volumes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    let made = dacapo::synthetic::generate(&config.data.synthetic.take().unwrap());
+    let size = Coordinate::splat(2, 8);
+    let write = |name: &str, data: NdData| {
+        let roi = Roi::from_voxels(&[3, 5], data.shape(), &size);
+        let spec = ArraySpec::new(roi.clone(), size.clone(), data.dtype());
+        let address: ArrayAddress = format!("{}/image.zarr/{name}", dir.path().display())
+            .parse()
+            .unwrap();
+        ZarrArray::create(&address, &spec, &CreateOptions::default())
+            .unwrap()
+            .write(&roi, &data)
+            .unwrap();
+        address.to_string()
+    };
+    let raw = write("raw", NdData::U8(made.raw.index_axis_move(Axis(0), 0).into_dyn()));
+    let labels = write(
+        "labels",
+        NdData::U64(made.labels.index_axis_move(Axis(0), 0).into_dyn()),
+    );
+    for dataset in config.data.train.iter_mut().chain(&mut config.data.validate) {
+        (dataset.raw, dataset.labels, dataset.roi) = (raw.clone(), labels.clone(), None);
+    }
+    config.task = serde_json::from_value(serde_json::json!({
+        "kind": "affinities", "neighborhood": [[-1, 0], [0, -1], [-3, 0], [0, -3]]
+    }))
+    .unwrap();
+    config.architecture = serde_json::from_value(serde_json::json!({
+        "kind": "unet", "input_shape": [16, 16], "num_fmaps": 4, "fmap_inc_factor": 2,
+        "downsample_factors": [[2, 2]], "padding": "same"
+    }))
+    .unwrap();
+    config.trainer.batch_size = 2;
+    let store = LocalStore::new(dir.path().join("runs"));
+    run(&store, &config, &()).unwrap();
+    let prediction = store
+        .arrays
+        .validation_prediction_array("small", 12, "back")
+        .unwrap();
+    let prediction = store.arrays.open(&prediction).unwrap();
+    assert_eq!(prediction.spec().shape(), [4, 40, 40]);
+    assert_eq!(prediction.spec().roi.to_string(), "[24:344, 40:360]");
+    let (_, gt) = store
+        .arrays
+        .validation_input_arrays("small", Some("back"))
+        .unwrap();
+    assert_eq!(store.arrays.open(&gt).unwrap().spec().shape(), [40, 40]);
+    let snapshot = store.arrays.snapshot_container("small").unwrap();
+    let target = snapshot.array_identifier("12/volumes/target").unwrap();
+    assert_eq!(store.arrays.open(&target).unwrap().spec().shape(), [2, 4, 16, 16]);
 }
 
 #[test]
@@ -248,9 +428,21 @@ fn a_run_has_one_trainer() {
     let store = LocalStore::new(dir.path().join("runs"));
     let lease = store.lease("small").unwrap();
     let error = run(&store, &config, &()).unwrap_err();
-    assert!(matches!(error, Error::Store(dacapo_store::Error::Held { .. })), "{error}");
+    assert!(
+        matches!(error, Error::Store(dacapo_store::Error::Held { .. })),
+        "{error}"
+    );
     drop(lease);
-    let options = TrainOptions { as_new: Some("other".to_owned()) };
+    let options = TrainOptions {
+        as_new: Some("other".to_owned()),
+    };
     train(&store, &config, &engine(), &(), &options).unwrap();
-    assert_eq!(runs(&store).unwrap().iter().map(|run| run.name.as_str()).collect::<Vec<_>>(), ["other"]);
+    assert_eq!(
+        runs(&store)
+            .unwrap()
+            .iter()
+            .map(|run| run.name.as_str())
+            .collect::<Vec<_>>(),
+        ["other"]
+    );
 }

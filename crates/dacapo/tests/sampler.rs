@@ -1,7 +1,11 @@
 //! What the sampler promises: batches are functions of their number, raw and labels stay together under every
 //! turn, and nothing is known outside of the annotated part.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
 
 mod common;
 
@@ -17,7 +21,10 @@ fn plan(config: &RunConfig) -> Plan {
 }
 
 fn in_order(plan: &Plan, start: u64, end: u64, workers: usize) -> Vec<TrainingBatch> {
-    with_batches(&Sampler::new(plan), start, end, workers, |batches| batches.collect()).unwrap()
+    with_batches(&Sampler::new(plan), start, end, workers, |batches| {
+        batches.collect()
+    })
+    .unwrap()
 }
 
 #[test]
@@ -37,7 +44,10 @@ fn a_batch_is_a_function_of_its_number() {
     config.seed += 1;
     assert_ne!(Sampler::new(&plan(&config)).batch(5).unwrap(), batches[5]);
     // Stopping early ends the threads.
-    let first = with_batches(&Sampler::new(&here), 0, 1000, 2, |batches| batches.next().unwrap()).unwrap();
+    let first = with_batches(&Sampler::new(&here), 0, 1000, 2, |batches| {
+        batches.next().unwrap()
+    })
+    .unwrap();
     assert_eq!(first, batches[0]);
 }
 
@@ -52,13 +62,19 @@ fn numbered(dir: &Path, finer: bool) -> RunConfig {
         let roi = Roi::from_voxels(&[0; 3], &shape, &voxel_size);
         let address: ArrayAddress = format!("{}/numbered.zarr/{name}", dir.display()).parse().unwrap();
         let spec = ArraySpec::new(roi.clone(), voxel_size, data.dtype());
-        ZarrArray::create(&address, &spec, &CreateOptions::default()).unwrap().write(&roi, &data).unwrap();
+        ZarrArray::create(&address, &spec, &CreateOptions::default())
+            .unwrap()
+            .write(&roi, &data)
+            .unwrap();
         address.to_string()
     };
     let factor = if finer { 2 } else { 1 };
-    let number = |i: &[usize], factor: usize| (1 + i[0] / factor * 900 + i[1] / factor * 30 + i[2] / factor) as u64;
+    let number =
+        |i: &[usize], factor: usize| (1 + i[0] / factor * 900 + i[1] / factor * 30 + i[2] / factor) as u64;
     let raw = ArrayD::from_shape_fn(vec![24, 26, 28], |i| number(i.slice(), 1) as u16);
-    let labels = ArrayD::from_shape_fn(vec![24 * factor, 26 * factor, 28 * factor], |i| number(i.slice(), factor));
+    let labels = ArrayD::from_shape_fn(vec![24 * factor, 26 * factor, 28 * factor], |i| {
+        number(i.slice(), factor)
+    });
     let dataset = &mut config.data.train[0];
     dataset.raw = write("raw", 8, NdData::U16(raw));
     dataset.labels = write("labels", 8 / factor as i64, NdData::U64(labels));
@@ -89,7 +105,12 @@ fn raw_and_labels_are_cut_out_and_turned_together() {
         let mut turned = 0;
         for iteration in 0..20 {
             let batch = sampler.batch(iteration).unwrap();
-            let raw = batch.tensors.input.data.iter().map(|&v| ((f64::from(v) + 0.5) * 65535.0).round() as u64);
+            let raw = batch
+                .tensors
+                .input
+                .data
+                .iter()
+                .map(|&v| ((f64::from(v) + 0.5) * 65535.0).round() as u64);
             assert!(raw.eq(batch.labels[0].iter().copied()));
             let labels = &batch.labels[0];
             turned += usize::from(labels[[0, 0, 1]] != labels[[0, 0, 0]] + 1);
@@ -106,20 +127,36 @@ fn outside_of_the_roi_nothing_has_a_weight() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = numbered(dir.path(), false);
     // Smaller than a crop along x: at most 6 voxels of it can be known.
-    config.data.train[0].roi = Some(Roi::new(Coordinate::new([0, 0, 80]), Coordinate::new([192, 208, 48])));
+    config.data.train[0].roi = Some(Roi::new(
+        Coordinate::new([0, 0, 80]),
+        Coordinate::new([192, 208, 48]),
+    ));
     config.trainer.augment.flips = false;
     config.trainer.augment.transposes = false;
     let plan = plan(&config);
     let sampler = Sampler::new(&plan);
     for iteration in 0..10 {
         let batch = sampler.batch(iteration).unwrap();
-        let x = batch.crops[0].roi.begin().iter().last().unwrap().to_string().parse::<i64>().unwrap() / 8;
+        let x = batch.crops[0]
+            .roi
+            .begin()
+            .iter()
+            .last()
+            .unwrap()
+            .to_string()
+            .parse::<i64>()
+            .unwrap()
+            / 8;
         let known = |i: usize| (10..16).contains(&(x + i as i64));
         for (at, &weight) in batch.tensors.weight.data.iter().enumerate() {
             assert!(weight == 0.0 || known(at % 16), "{at} {weight}");
         }
         let labels = &batch.labels[0];
-        assert!(labels.indexed_iter().all(|((_, _, x), &label)| (label != 0) == known(x)));
+        assert!(
+            labels
+                .indexed_iter()
+                .all(|((_, _, x), &label)| (label != 0) == known(x))
+        );
         assert!(batch.tensors.weight.data.iter().any(|&weight| weight > 0.0));
     }
 }
@@ -135,5 +172,8 @@ fn where_raw_is_smaller_than_the_input_it_is_mirrored() {
     let plan = plan(&config);
     let batch = Sampler::new(&plan).batch(0).unwrap();
     assert_eq!(batch.tensors.input.shape, [1, 1, 36, 36, 36]);
-    assert!(batch.tensors.input.data.iter().all(|&v| v > -0.5), "every voxel is one of raw, none is made up");
+    assert!(
+        batch.tensors.input.data.iter().all(|&v| v > -0.5),
+        "every voxel is one of raw, none is made up"
+    );
 }

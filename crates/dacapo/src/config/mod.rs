@@ -84,8 +84,10 @@ impl RunConfig {
         })
     }
 
-    /// A short name for everything that determines the run's losses: equal for equal configs, whatever
-    /// their `num_iterations`… and the run's name.
+    /// A short hash of everything but the run's name and length: what the arrays that it makes are labelled with.
+    ///
+    /// # Errors
+    /// As [`RunConfig::to_yaml`].
     pub fn hash(&self) -> Result<String> {
         let mut value = serde_json::to_value(self).map_err(|e| Error::Yaml {
             message: e.to_string(),

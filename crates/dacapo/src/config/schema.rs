@@ -117,13 +117,7 @@ impl<'a> Checker<'a> {
     ) {
         let mut object = Object::default();
         self.collect(schema, &mut object);
-        let path = |name: &str| {
-            if key.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{key}.{name}")
-            }
-        };
+        let path = |name: &str| join(key, name);
         for (name, value) in map {
             match object.properties.iter().find(|(known, _)| known == name) {
                 Some((_, schema)) => self.value(schema, value, &path(name), problems),
@@ -175,29 +169,19 @@ impl<'a> Checker<'a> {
         }
         let named: Vec<&str> = variants.iter().filter_map(|variant| self.name(variant)).collect();
         if !named.is_empty() {
-            let path = |name: &str| {
-                if key.is_empty() {
-                    name.to_owned()
-                } else {
-                    format!("{key}.{name}")
-                }
-            };
-            let has_tag = variants.iter().any(|variant| self.tag(variant).is_some());
-            return problems.push(
-                match (
-                    value.get("kind"),
-                    value.as_object().and_then(|map| map.keys().next()),
-                ) {
-                    (Some(kind), _) if has_tag => unknown_choice(&path("kind"), kind, &named),
-                    (None, _) if has_tag && value.is_object() => {
-                        Problem::new(path("kind"), format!("missing; it can be {}", named.join(", ")))
-                    }
-                    (_, Some(first)) => {
-                        Problem::new(path(first), format!("unknown key{}", suggestion(first, &named)))
-                    }
-                    _ => unknown_choice(key, value, &named),
+            let path = |name: &str| join(key, name);
+            let tag = variants.iter().find_map(|variant| Some(self.tag(variant)?.0));
+            let first_key = value.as_object().and_then(|map| map.keys().next());
+            return problems.push(match (tag, first_key) {
+                (Some(tag), _) if value.is_object() => match value.get(tag) {
+                    Some(chosen) => unknown_choice(&path(tag), chosen, &named),
+                    None => Problem::new(path(tag), format!("missing; it can be {}", named.join(", "))),
                 },
-            );
+                (_, Some(first)) => {
+                    Problem::new(path(first), format!("unknown key{}", suggestion(first, &named)))
+                }
+                _ => unknown_choice(key, value, &named),
+            });
         }
         // Otherwise a value or null: say what is wrong with the value.
         if let Some((_, found)) = tries
@@ -210,7 +194,7 @@ impl<'a> Checker<'a> {
 
     fn is_meant(&self, variant: &'a Value, value: &Value) -> bool {
         match self.tag(variant) {
-            Some(tag) => value.get("kind") == Some(tag),
+            Some((key, choice)) => value.get(key) == Some(choice),
             None => {
                 let mut object = Object::default();
                 self.collect(variant, &mut object);
@@ -219,24 +203,24 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What a person writes to choose this variant: its tag, its text, or its only key.
+    /// What a person writes to choose this variant: its text, its tag's value, or its only key.
     fn name(&self, variant: &'a Value) -> Option<&'a str> {
         let constant = variant
             .get("const")
-            .or_else(|| self.tag(variant))
+            .or_else(|| Some(self.tag(variant)?.1))
             .and_then(Value::as_str);
-        constant.or_else(|| {
-            let required = variant.get("required")?.as_array()?;
-            if required.len() == 1 {
-                required[0].as_str()
-            } else {
-                None
-            }
+        constant.or_else(|| match variant.get("required")?.as_array()?.as_slice() {
+            [only] => only.as_str(),
+            _ => None,
         })
     }
 
-    fn tag(&self, variant: &'a Value) -> Option<&'a Value> {
-        variant.get("properties")?.get("kind")?.get("const")
+    /// The key that tells this variant from the others, with the value that chooses it.
+    fn tag(&self, variant: &'a Value) -> Option<(&'a str, &'a Value)> {
+        let properties = variant.get("properties")?.as_object()?;
+        properties
+            .iter()
+            .find_map(|(key, schema)| Some((key.as_str(), schema.get("const")?)))
     }
 
     fn target(&self, schema: &'a Value) -> Option<&'a Value> {
@@ -261,6 +245,14 @@ impl<'a> Checker<'a> {
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(is),
             _ => true,
         }
+    }
+}
+
+fn join(key: &str, name: &str) -> String {
+    if key.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{key}.{name}")
     }
 }
 

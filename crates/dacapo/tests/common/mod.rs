@@ -87,5 +87,8 @@ pub fn run(store: &LocalStore, config: &RunConfig, watch: &dyn Observer) -> daca
 /// Iterations and the losses' bits.
 pub fn losses(store: &LocalStore, run: &str) -> Vec<(u64, u64)> {
     let stats: Vec<TrainingStat> = store.stats.training(run).unwrap();
-    stats.iter().map(|stat| (stat.iteration, stat.loss.to_bits())).collect()
+    stats
+        .iter()
+        .map(|stat| (stat.iteration, stat.loss.to_bits()))
+        .collect()
 }
