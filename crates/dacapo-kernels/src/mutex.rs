@@ -10,7 +10,8 @@ use crate::watershed::sortable;
 use crate::{Error, Result};
 
 /// Segments by affinities less a bias for each offset: what is above 0 joins two voxels, what is below keeps
-/// their segments apart, the largest magnitude first. A voxel that nothing joins, or outside the mask, is 0.
+/// their segments apart, the largest magnitude first. A voxel all of whose affinities are at or below their
+/// biases is background, 0, and so is what lies outside the mask.
 ///
 /// # Errors
 /// If offsets, biases, channels and shapes do not fit each other, or a bias is not finite.
@@ -235,8 +236,8 @@ struct Segments {
     /// `apart`. Most voxels never need one. A slot moves with the segment that has the longer list.
     slot: Vec<u32>,
     apart: Vec<Vec<u32>>,
-    /// Whether anything was joined to the voxel.
-    joined: Vec<bool>,
+    /// Whether a voxel has an edge that would join it, be it in vain.
+    foreground: Vec<bool>,
 }
 
 const NO_SLOT: u32 = u32::MAX;
@@ -247,18 +248,20 @@ impl Segments {
             sets: UnionFind::new(voxels as u32),
             slot: vec![NO_SLOT; voxels],
             apart: Vec::new(),
-            joined: vec![false; voxels],
+            foreground: vec![false; voxels],
         }
     }
 
     fn add(&mut self, p: u32, q: u32, joins: bool) {
+        if joins {
+            self.foreground[p as usize] = true;
+            self.foreground[q as usize] = true;
+        }
         let (a, b) = (self.sets.find(p), self.sets.find(q));
         if a == b || self.are_apart(a, b) {
             return;
         }
         if joins {
-            self.joined[p as usize] = true;
-            self.joined[q as usize] = true;
             self.join(a, b);
         } else {
             self.part(a, b);
@@ -323,13 +326,13 @@ impl Segments {
     }
 
     fn labels(mut self, [depth, height, width]: [usize; 3]) -> Array3<u64> {
-        let mut numbers = vec![0; self.joined.len()];
+        let mut numbers = vec![0; self.foreground.len()];
         let mut count = 0;
         let mut voxel = 0;
         Array3::from_shape_simple_fn((depth, height, width), || {
             let this = voxel;
             voxel += 1;
-            if !self.joined[this] {
+            if !self.foreground[this] {
                 return 0;
             }
             let number = &mut numbers[self.sets.find(this as u32) as usize];
