@@ -34,14 +34,7 @@ fn default_thresholds() -> Vec<f32> {
 }
 
 fn default_biases() -> Vec<[f32; 2]> {
-    vec![
-        [0.5, 0.5],
-        [0.3, 0.7],
-        [0.4, 0.6],
-        [0.5, 0.7],
-        [0.3, 0.5],
-        [0.4, 0.4],
-    ]
+    vec![[0.5, 0.5], [0.4, 0.6], [0.3, 0.7]]
 }
 
 impl PostProcessingConfig {
