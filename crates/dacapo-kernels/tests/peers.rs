@@ -1,4 +1,5 @@
 //! Kernels beside SciPy, scikit-image, and DaCapo's mutex watershed and VOI (see `data/make.py`).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! What holds for any input: beside naive references, at any number of threads, with any names of labels; and
 //! input that means nothing.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod common;
 

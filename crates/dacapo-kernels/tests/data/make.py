@@ -1,7 +1,7 @@
 """Makes the fixtures beside this file: python make.py GOLDEN
 
 GOLDEN holds inputs and outputs of DaCapo f3dc388f (mwatershed 0.5.2, funlib.evaluate): labels_24, ws_*.
-peers.npz is made here, with scipy 1.18 and scikit-image 0.26.
+peers.npz is made here, with scipy 1.17 and scikit-image 0.26.
 """
 
 import sys
