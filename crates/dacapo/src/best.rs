@@ -62,7 +62,7 @@ pub(crate) fn best_by<'a>(
     scores: impl IntoIterator<Item = &'a ValidationScore>,
 ) -> Option<(&'a ValidationScore, f64)> {
     let defined = scores.into_iter().filter_map(|score| {
-        let value = (*score.scores.get(&*criterion.name)?)?;
+        let value = (*score.scores.get(criterion.name)?)?;
         value.is_finite().then_some((score, value))
     });
     defined.reduce(|best, next| {
@@ -85,7 +85,7 @@ pub(crate) fn is_better(criterion: &Criterion, score: f64, than: f64) -> bool {
 /// The criterion that decides which iteration is best: the config's, else the task's own.
 pub(crate) fn deciding<'a>(config: &RunConfig, task: &'a dyn Task) -> &'a Criterion {
     let asked = config.validation.criterion.as_deref();
-    let named = |name: &str| task.criteria().iter().find(|criterion| &*criterion.name == name);
+    let named = |name: &str| task.criteria().iter().find(|criterion| criterion.name == name);
     asked.and_then(named).unwrap_or_else(|| task.default_criterion())
 }
 

@@ -276,6 +276,11 @@ impl Error {
 
     /// What a person can do about it, where something can be said.
     pub fn hint(&self) -> Option<String> {
+        if self.is_full_disk() {
+            return Some(
+                "make room; what was written before is whole, and training goes on from it".to_owned(),
+            );
+        }
         let text = match self {
             Self::Config { .. } => "`dacapo config schema` lists every key with its meaning",
             Self::SyntheticDiffers { .. } => "remove it, or name another container in data.synthetic",
@@ -303,12 +308,31 @@ impl Error {
                 ));
             }
             Self::NotFinite { .. } => "look at the raw and labels there, or lower the learning rate",
+            Self::Store(dacapo_store::Error::Held { .. }) => "wait until it is done, or end that process",
             Self::NoCheckpoint { .. } => "`dacapo runs` shows what each run has",
             Self::Blocks { first, .. } => return first.hint(),
             Self::Several { errors } => return errors.iter().find_map(Self::hint),
             _ => return None,
         };
         Some(text.to_owned())
+    }
+}
+
+impl Error {
+    /// Whether a full disk or quota is at the bottom of it.
+    fn is_full_disk(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded))
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        matches!(self, Self::Blocks { first, .. } if first.is_full_disk())
     }
 }
 
@@ -325,4 +349,28 @@ fn list<T: std::fmt::Display>(items: &[T]) -> String {
 fn within(roi: &Option<Box<Roi>>) -> String {
     roi.as_ref()
         .map_or(String::new(), |roi| format!(" within the roi {roi}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_recognised_wherever_it_stands() {
+        let full = || Error::io("write", "a", io::ErrorKind::StorageFull.into());
+        let nested = Error::Blocks {
+            failed: 1,
+            total: 2,
+            first: Box::new(full()),
+        };
+        assert!(
+            [full(), nested]
+                .iter()
+                .all(|error| error.hint().is_some_and(|hint| hint.contains("make room")))
+        );
+        assert_eq!(
+            Error::io("write", "a", io::ErrorKind::PermissionDenied.into()).hint(),
+            None
+        );
+    }
 }

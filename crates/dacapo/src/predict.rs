@@ -148,6 +148,7 @@ pub fn predict(
         &store.weights.load(run, iteration)?,
     ));
     let mut attributes = provenance.attributes();
+    attributes.insert("source".to_owned(), request.input.to_string().into());
     attributes.insert("channel_names".to_owned(), head.channel_names.into());
     let chunk = std::iter::once(head.channels)
         .chain(tiling.write_shape())

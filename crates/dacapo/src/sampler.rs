@@ -16,8 +16,9 @@ use crate::plan::Plan;
 use crate::random::{Purpose, Random};
 use crate::{Error, Result};
 
-/// Crops that are looked at for one sample before giving up.
-const TRIES: u32 = 500;
+/// Crops that are looked at for one sample before giving up: where one in a hundred is good enough, a run of a
+/// million steps never gets here.
+const TRIES: u32 = 2000;
 
 /// Where a sample was cut out, before it was turned.
 #[derive(Debug, Clone, PartialEq)]

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SyntheticConfig {
-    /// The Zarr container, made where it is missing.
+    /// The Zarr container, made beside the config where it is missing.
     pub container: String,
     /// Voxels along z, y, x.
     pub shape: [usize; 3],

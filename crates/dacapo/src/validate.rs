@@ -280,7 +280,7 @@ impl Validator<'_> {
                 self.write_output(scene, &parameters, &segmentation)?;
             }
             let score = values
-                .get(&*criterion.name)
+                .get(criterion.name)
                 .copied()
                 .flatten()
                 .filter(|score| score.is_finite());
@@ -341,7 +341,7 @@ impl Validator<'_> {
         let array = self
             .store
             .arrays
-            .best_validation_array(run, &criterion.name, Some(name))?;
+            .best_validation_array(run, criterion.name, Some(name))?;
         self.write(&array, scene, &best.parameters, &best.segmentation)?;
         if let Some(rival) = rival.filter(|_| keep == KeepOutputs::BestOverall) {
             let arrays = &self.store.arrays;

@@ -136,7 +136,7 @@ impl RunConfig {
         found
     }
 
-    /// Makes relative array paths absolute: in the first of `folders` that has the container, else in the last.
+    /// Makes relative array paths absolute: in the first of `folders` that has the container, else in the first.
     fn resolve_paths(&mut self, folders: &[PathBuf]) {
         for DatasetConfig {
             raw, labels, mask, ..
@@ -163,7 +163,8 @@ fn resolve(text: &str, folders: &[PathBuf]) -> String {
     let there = folders
         .iter()
         .find(|folder| folder.join(container).exists())
-        .or(folders.last());
+        // What is not there yet will be made beside the config.
+        .or(folders.first());
     there.map_or_else(
         || text.to_owned(),
         |folder| normal(&folder.join(text)).to_string_lossy().into_owned(),
@@ -284,16 +285,15 @@ architecture: {kind: unet}
             config.data.train[0].raw,
             beside.join("a.zarr/raw").to_string_lossy()
         );
+        // Else in the working directory; what is not there yet will be made beside the config.
         std::fs::remove_dir(beside.join("a.zarr")).unwrap();
-        let config = load_config(Path::new("../beside/a.yaml"), &working);
-        assert!(
-            matches!(config, Err(Error::Io { .. })),
-            "read from the process's folder"
-        );
-        let config = load_config(&beside.join("a.yaml"), &working).unwrap();
-        assert_eq!(
-            config.data.train[0].labels,
-            working.join("a.zarr/labels").to_string_lossy()
-        );
+        let labels = || {
+            load_config(&beside.join("a.yaml"), &working).unwrap().data.train[0]
+                .labels
+                .clone()
+        };
+        assert_eq!(labels(), beside.join("a.zarr/labels").to_string_lossy());
+        std::fs::create_dir(working.join("a.zarr")).unwrap();
+        assert_eq!(labels(), working.join("a.zarr/labels").to_string_lossy());
     }
 }
