@@ -15,7 +15,14 @@ const MAY_DEPEND: [(&str, &[&str]); 8] = [
     ("dacapo-blockwise", &["dacapo-array"]),
     (
         "dacapo",
-        &["dacapo-array", "dacapo-blockwise", "dacapo-kernels", "dacapo-nn", "dacapo-store", "dacapo-tasks"],
+        &[
+            "dacapo-array",
+            "dacapo-blockwise",
+            "dacapo-kernels",
+            "dacapo-nn",
+            "dacapo-store",
+            "dacapo-tasks",
+        ],
     ),
     ("dacapo-cli", &["dacapo"]),
 ];
@@ -43,7 +50,9 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
 
 fn crates() -> Vec<String> {
     let names = fs::read_dir(root().join("crates")).unwrap();
-    let mut names: Vec<String> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = names
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -54,11 +63,19 @@ fn crates_depend_in_one_direction() {
     for name in crates() {
         let manifest = fs::read_to_string(root().join("crates").join(&name).join("Cargo.toml")).unwrap();
         let manifest: toml::Table = manifest.parse().unwrap();
-        let may = allowed.get(name.as_str()).unwrap_or_else(|| panic!("{name} is not in the list"));
+        let may = allowed
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("{name} is not in the list"));
         let none = toml::Table::new();
-        let dependencies = manifest.get("dependencies").and_then(toml::Value::as_table).unwrap_or(&none);
+        let dependencies = manifest
+            .get("dependencies")
+            .and_then(toml::Value::as_table)
+            .unwrap_or(&none);
         for dependency in dependencies.keys().filter(|d| allowed.contains_key(d.as_str())) {
-            assert!(may.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+            assert!(
+                may.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
         }
     }
 }
@@ -70,15 +87,31 @@ fn without_tests(text: &str) -> &str {
 
 #[test]
 fn every_module_says_what_lives_there() {
-    for file in files(&root().join("crates"), "rs").iter().filter(|f| f.components().any(|c| c.as_os_str() == "src")) {
+    for file in files(&root().join("crates"), "rs")
+        .iter()
+        .filter(|f| f.components().any(|c| c.as_os_str() == "src"))
+    {
         let text = fs::read_to_string(file).unwrap();
-        assert!(text.starts_with("//! "), "{} does not begin with a //! sentence", file.display());
+        assert!(
+            text.starts_with("//! "),
+            "{} does not begin with a //! sentence",
+            file.display()
+        );
     }
 }
 
 #[test]
 fn libraries_neither_print_nor_exit_nor_read_the_environment() {
-    let forbidden = ["println!(", "print!(", "eprintln!(", "eprint!(", "dbg!(", "process::exit", "env::var", "env::args"];
+    let forbidden = [
+        "println!(",
+        "print!(",
+        "eprintln!(",
+        "eprint!(",
+        "dbg!(",
+        "process::exit",
+        "env::var",
+        "env::args",
+    ];
     for name in crates().iter().filter(|name| *name != "dacapo-cli") {
         for file in files(&root().join("crates").join(name).join("src"), "rs") {
             let text = fs::read_to_string(&file).unwrap();
@@ -94,7 +127,12 @@ fn libraries_neither_print_nor_exit_nor_read_the_environment() {
 
 #[test]
 fn nothing_is_left_to_do() {
-    let words = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["to", "do!("].concat(), ["unimple", "mented!("].concat()];
+    let words = [
+        ["TO", "DO"].concat(),
+        ["FIX", "ME"].concat(),
+        ["to", "do!("].concat(),
+        ["unimple", "mented!("].concat(),
+    ];
     for folder in ["crates", "bench", "xtask"] {
         for file in files(&root().join(folder), "rs") {
             let text = fs::read_to_string(&file).unwrap();
@@ -109,7 +147,14 @@ fn nothing_is_left_to_do() {
 
 #[test]
 fn what_a_project_has() {
-    for file in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+    for file in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+    ] {
         assert!(root().join(file).is_file(), "{file} is missing");
     }
 }

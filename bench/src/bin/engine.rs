@@ -27,7 +27,11 @@ fn main() {
     let mut weight = target.clone();
     target.data.iter_mut().for_each(|t| *t = f32::from(*t > 0.0));
     weight.data.fill(1.0);
-    let data = Batch { input: tensor(1, &input), target, weight };
+    let data = Batch {
+        input: tensor(1, &input),
+        target,
+        weight,
+    };
     let mut predicted = Tensor::default();
 
     let before = memory("VmRSS");

@@ -30,7 +30,11 @@ impl Context {
         let variable = env::var_os("DACAPO_OPTIONS_FILE").map(PathBuf::from);
         let home = env::var_os("HOME").map(PathBuf::from);
         let (options, _) = find_options(variable.as_deref(), &env::current_dir()?, home.as_deref())?;
-        let base = global.base.clone().or(options.runs_base_dir).unwrap_or_else(|| PathBuf::from("runs"));
+        let base = global
+            .base
+            .clone()
+            .or(options.runs_base_dir)
+            .unwrap_or_else(|| PathBuf::from("runs"));
         Ok(Self {
             printer,
             store: LocalStore::new(base),
@@ -41,7 +45,10 @@ impl Context {
 
     /// The same with another base directory.
     pub fn with_base(self, base: &Path) -> Self {
-        Self { store: LocalStore::new(base), ..self }
+        Self {
+            store: LocalStore::new(base),
+            ..self
+        }
     }
 
     /// The engine that networks run on.
@@ -51,17 +58,29 @@ impl Context {
 
     /// Bars for a long job, and Ctrl-C to stop it.
     pub fn progress(&self) -> anyhow::Result<Arc<Progress>> {
-        Ok(Arc::new(Progress::new(self.printer.clone(), Interrupt::listen(&self.printer)?)))
+        Ok(Arc::new(Progress::new(
+            self.printer.clone(),
+            Interrupt::listen(&self.printer)?,
+        )))
     }
 
     /// A command line that goes on where this one stopped.
     pub fn command(&self, rest: &str) -> String {
         if self.base_given {
-            format!("dacapo --base {} {rest}", quoted(&self.store.base().to_string_lossy()))
+            format!(
+                "{} --base {} {rest}",
+                program(),
+                quoted(&self.store.base().to_string_lossy())
+            )
         } else {
-            format!("dacapo {rest}")
+            format!("{} {rest}", program())
         }
     }
+}
+
+/// This program, as it was typed.
+pub fn program() -> String {
+    quoted(&env::args().next().unwrap_or_else(|| "dacapo".to_owned()))
 }
 
 /// A word as a shell takes it.

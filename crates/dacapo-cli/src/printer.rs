@@ -24,12 +24,17 @@ impl Printer {
         } else {
             ProgressDrawTarget::stderr()
         };
-        Self { json, quiet, bars: MultiProgress::with_draw_target(target) }
+        Self {
+            json,
+            quiet,
+            bars: MultiProgress::with_draw_target(target),
+        }
     }
 
     /// A line of the result.
     pub fn line(&self, text: impl AsRef<str>) -> anyhow::Result<()> {
-        self.bars.suspend(|| writeln!(io::stdout().lock(), "{}", text.as_ref()))?;
+        self.bars
+            .suspend(|| writeln!(io::stdout().lock(), "{}", text.as_ref()))?;
         Ok(())
     }
 
@@ -41,13 +46,15 @@ impl Printer {
     /// A remark about what is going on. That it cannot be shown stops nothing.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            self.bars.suspend(|| drop(writeln!(io::stderr().lock(), "{}", text.as_ref())));
+            self.bars
+                .suspend(|| drop(writeln!(io::stderr().lock(), "{}", text.as_ref())));
         }
     }
 
     /// A remark that is shown even when only errors are.
     pub fn warn(&self, text: impl AsRef<str>) {
-        self.bars.suspend(|| drop(writeln!(io::stderr().lock(), "warning: {}", text.as_ref())));
+        self.bars
+            .suspend(|| drop(writeln!(io::stderr().lock(), "warning: {}", text.as_ref())));
     }
 
     /// Whether bars are visible; where they are not, a line now and then says how far things are.
@@ -56,10 +63,10 @@ impl Printer {
     }
 }
 
-/// A table without lines but under its head.
+/// A table as Markdown has it: it can be pasted anywhere.
 pub fn table<'a>(head: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::TXT_NO_BORDERS_HORIZONTAL);
+    table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(head.into_iter().map(str::to_owned).collect::<Vec<_>>());
     table
 }
@@ -75,7 +82,11 @@ pub fn bytes(n: u64) -> String {
         value /= 1000.0;
         unit = larger;
     }
-    if unit == "B" { format!("{n} B") } else { format!("{value:.1} {unit}") }
+    if unit == "B" {
+        format!("{n} B")
+    } else {
+        format!("{value:.1} {unit}")
+    }
 }
 
 #[cfg(test)]

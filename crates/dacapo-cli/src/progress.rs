@@ -34,13 +34,19 @@ struct State {
 
 fn style(template: &str) -> ProgressStyle {
     // A template that does not parse shows a plain bar instead.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
 }
 
 impl Progress {
     /// Bars on the printer's terminal.
     pub fn new(printer: Printer, interrupt: Interrupt) -> Self {
-        Self { printer, interrupt, state: Mutex::default() }
+        Self {
+            printer,
+            interrupt,
+            state: Mutex::default(),
+        }
     }
 
     /// Takes the bars away.
@@ -65,10 +71,20 @@ impl Observer for Progress {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::SyntheticWritten { container } => {
-                self.printer.note(format!("made a labelled volume in {}", container.display()));
+                self.printer
+                    .note(format!("made a labelled volume in {}", container.display()));
             }
-            Event::TrainingStarted { run, iteration, total, parameters } => {
-                let from = if *iteration > 0 { format!(" from iteration {iteration}") } else { String::new() };
+            Event::TrainingStarted {
+                run,
+                iteration,
+                total,
+                parameters,
+            } => {
+                let from = if *iteration > 0 {
+                    format!(" from iteration {iteration}")
+                } else {
+                    String::new()
+                };
                 self.printer.note(format!(
                     "training {run}{from}: {total} iterations, {} weights",
                     thousands(*parameters as u64)
@@ -80,7 +96,13 @@ impl Observer for Progress {
                 bar.reset_eta();
                 state.training = Some(bar);
             }
-            Event::Step { iteration, total, loss, seconds, .. } => {
+            Event::Step {
+                iteration,
+                total,
+                loss,
+                seconds,
+                ..
+            } => {
                 let smooth = state.loss.map_or(*loss, |old| old + SMOOTHING * (loss - old));
                 state.loss = Some(smooth);
                 if let Some(bar) = &state.training {
@@ -115,7 +137,14 @@ impl Observer for Progress {
                     }
                 }
             }
-            Event::ValidationFinished { iteration, dataset, criterion, best, is_best, seconds } => {
+            Event::ValidationFinished {
+                iteration,
+                dataset,
+                criterion,
+                best,
+                is_best,
+                seconds,
+            } => {
                 if let Some(bar) = state.blocks.take() {
                     bar.finish_and_clear();
                 }
@@ -124,7 +153,9 @@ impl Observer for Progress {
                     None => format!("no {criterion}"),
                 };
                 let mark = if *is_best { ", the best so far" } else { "" };
-                self.printer.note(format!("iteration {iteration}, {dataset}: {result}{mark} ({seconds:.1} s)"));
+                self.printer.note(format!(
+                    "iteration {iteration}, {dataset}: {result}{mark} ({seconds:.1} s)"
+                ));
                 state.doing.clear();
                 if let Some(bar) = &state.training {
                     bar.reset_eta();
@@ -159,6 +190,9 @@ mod tests {
 
     #[test]
     fn thousands_are_apart() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(thousands),
+            ["0", "999", "1,000", "1,234,567"]
+        );
     }
 }

@@ -94,7 +94,7 @@ impl Segmenter {
     fn merging(&self, prediction: ArrayView4<f32>, mask: Option<ArrayView3<bool>>) -> Result<Merging> {
         let short = prediction.select(Axis(0), &self.short);
         let offsets: Vec<Offset> = self.short.iter().map(|&channel| self.offsets[channel]).collect();
-        let fragments = fragments(short.view(), mask, &FragmentParameters::default())?;
+        let fragments = fragments(short.view(), &offsets, mask, &FragmentParameters::default())?;
         let history = agglomerate(fragments.view(), short.view(), &offsets)?;
         tracing::debug!(merges = history.merges().len(), "merged fragments");
         Ok(Merging { fragments, history })

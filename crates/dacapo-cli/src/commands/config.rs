@@ -69,11 +69,17 @@ fn print(plan: &Plan, context: &Context) -> anyhow::Result<()> {
     let printer = &context.printer;
     let head = plan.task.head();
     printer.line(format!("{}: fine", plan.config.name))?;
-    printer.line(format!("  network     {:?} voxels in, {:?} out, {} channels", plan.shapes.input, plan.shapes.output, head.channels))?;
+    printer.line(format!(
+        "  network     {:?} voxels in, {:?} out, {} channels",
+        plan.shapes.input, plan.shapes.output, head.channels
+    ))?;
     for (role, datasets) in [("train on", &plan.train), ("validate on", &plan.validate)] {
         for dataset in datasets {
             let size = &dataset.raw.spec().voxel_size;
-            printer.line(format!("  {role:<11} {} {} in voxels of {size}", dataset.name, dataset.roi))?;
+            printer.line(format!(
+                "  {role:<11} {} {} in voxels of {size}",
+                dataset.name, dataset.roi
+            ))?;
         }
     }
     printer.line(format!(

@@ -8,7 +8,7 @@ use clap::Args;
 use dacapo::{TrainOptions, load_config};
 
 use crate::commands::{show, train};
-use crate::context::{Context, quoted};
+use crate::context::{Context, program, quoted};
 
 /// Make a labelled volume of cells, train a small 3D U-Net for affinities on it, validate, keep everything,
 /// and show the result.
@@ -21,7 +21,7 @@ pub struct Demo {
     #[arg(long, default_value = "dacapo-demo")]
     dir: PathBuf,
     /// Training steps.
-    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(2..))]
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(2..))]
     iterations: u64,
     /// Edge of the volume, in voxels.
     #[arg(long, default_value_t = 96, value_parser = clap::value_parser!(u64).range(64..=1024))]
@@ -34,10 +34,16 @@ const RUN: &str = "demo";
 impl Demo {
     /// Runs the command.
     pub fn run(self, context: Context) -> anyhow::Result<ExitCode> {
-        let context = if context.base_given { context } else { context.with_base(&self.dir.join("runs")) };
+        let context = if context.base_given {
+            context
+        } else {
+            context.with_base(&self.dir.join("runs"))
+        };
         let config = self.dir.join("demo.yaml");
         if config.exists() {
-            context.printer.note(format!("going on with {}", config.display()));
+            context
+                .printer
+                .note(format!("going on with {}", config.display()));
         } else if self.dir.exists() && fs::read_dir(&self.dir)?.next().is_some() {
             anyhow::bail!(
                 "{} is there and is no demo; name another directory with --dir",
@@ -85,10 +91,14 @@ impl Demo {
             printer.line(format!("  {}", file.display()))?;
         }
         let dir = quoted(&self.dir.to_string_lossy());
-        let base = quoted(&context.store.base().to_string_lossy());
+        let dacapo = format!(
+            "{} --base {}",
+            program(),
+            quoted(&context.store.base().to_string_lossy())
+        );
         printer.line(format!(
-            "\nnext, try:\n  dacapo --base {base} runs\n  dacapo --base {base} predict {RUN} \
-             --input {dir}/cells.zarr/raw --output {dir}/predicted.zarr/affinities\n  dacapo config check {}",
+            "\nnext, try:\n  {dacapo} show {RUN}\n  {dacapo} predict {RUN} --input {dir}/cells.zarr/raw \
+             --output {dir}/predicted.zarr/affinities\n  {dacapo} train {} --as-new mine   (after changing it)",
             quoted(&config.to_string_lossy())
         ))
     }
@@ -97,9 +107,9 @@ impl Demo {
     fn config(&self) -> String {
         let Self { iterations, size, .. } = self;
         let interval = (iterations / 4).max(1);
-        // The volume is cut along x: three quarters to train on, the rest to validate.
+        // The volume is cut along z: two thirds to train on, the rest to validate.
         let extent = size * 8;
-        let cut = size * 3 / 4 * 8;
+        let cut = size * 2 / 3 * 8;
         format!(
             "\
 # Written by `dacapo demo`; an ordinary run config to look at and to change.
@@ -115,15 +125,15 @@ data:
     cell_diameter: 180
     seed: 1
   train:
-    - name: left
+    - name: front
       raw: cells.zarr/raw
       labels: cells.zarr/labels
-      roi: {{offset: [0, 0, 0], shape: [{extent}, {extent}, {cut}]}} # world units
+      roi: {{offset: [0, 0, 0], shape: [{cut}, {extent}, {extent}]}} # world units: nm
   validate:
-    - name: right
+    - name: back
       raw: cells.zarr/raw
       labels: cells.zarr/labels
-      roi: {{offset: [0, 0, {cut}], shape: [{extent}, {extent}, {rest}]}}
+      roi: {{offset: [{cut}, 0, 0], shape: [{rest}, {extent}, {extent}]}}
 
 task:
   kind: affinities # does a voxel belong to the same cell as the one at this offset?

@@ -37,14 +37,23 @@ pub struct Predict {
 fn roi(text: &str) -> Result<Roi, String> {
     let text = text.trim_start_matches('[').trim_end_matches(']');
     let corner = |axis: &str| -> Result<(Decimal, Decimal), String> {
-        let (begin, end) = axis.split_once(':').ok_or_else(|| format!("`{axis}` is not begin:end"))?;
+        let (begin, end) = axis
+            .split_once(':')
+            .ok_or_else(|| format!("`{axis}` is not begin:end"))?;
         let number = |text: &str| text.trim().parse::<Decimal>().map_err(|error| error.to_string());
         let (begin, end) = (number(begin)?, number(end)?);
-        if begin < end { Ok((begin, end)) } else { Err(format!("`{axis}` is empty")) }
+        if begin < end {
+            Ok((begin, end))
+        } else {
+            Err(format!("`{axis}` is empty"))
+        }
     };
     let corners: Vec<(Decimal, Decimal)> = text.split(',').map(corner).collect::<Result<_, _>>()?;
     let begin = Coordinate::new(corners.iter().map(|corner| corner.0));
-    Ok(Roi::between(&begin, &Coordinate::new(corners.iter().map(|corner| corner.1))))
+    Ok(Roi::between(
+        &begin,
+        &Coordinate::new(corners.iter().map(|corner| corner.1)),
+    ))
 }
 
 impl Predict {
@@ -58,7 +67,13 @@ impl Predict {
             overwrite: self.overwrite,
         };
         let progress = context.progress()?;
-        let done = predict(&context.store, &self.run, &request, &context.engine()?, progress.as_ref());
+        let done = predict(
+            &context.store,
+            &self.run,
+            &request,
+            &context.engine()?,
+            progress.as_ref(),
+        );
         progress.finish();
         let done = done?;
         let output = request.output.to_string();

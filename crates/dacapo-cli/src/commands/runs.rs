@@ -21,7 +21,9 @@ impl Runs {
             return Ok(ExitCode::SUCCESS);
         }
         if found.is_empty() {
-            context.printer.note(format!("no runs in {}", context.store.base().display()));
+            context
+                .printer
+                .note(format!("no runs in {}", context.store.base().display()));
             return Ok(ExitCode::SUCCESS);
         }
         let mut rows = table(["run", "state", "iterations", "best", "size"]);
@@ -29,11 +31,22 @@ impl Runs {
             let best: Vec<String> = run
                 .best
                 .iter()
-                .map(|best| format!("{} {} {:.4} at {}", best.dataset, best.criterion, best.score, best.iteration))
+                .map(|best| {
+                    format!(
+                        "{} {} {:.4} at {}",
+                        best.dataset, best.criterion, best.score, best.iteration
+                    )
+                })
                 .collect();
             let best = run.problem.clone().unwrap_or_else(|| best.join("\n"));
             let iterations = format!("{}/{}", run.iterations, run.total);
-            rows.add_row([run.name.clone(), run.state.to_string(), iterations, best, bytes(run.bytes)]);
+            rows.add_row([
+                run.name.clone(),
+                run.state.to_string(),
+                iterations,
+                best,
+                bytes(run.bytes),
+            ]);
         }
         context.printer.line(rows.to_string())?;
         Ok(ExitCode::SUCCESS)

@@ -46,7 +46,14 @@ impl Show {
             }))?;
             return Ok(ExitCode::SUCCESS);
         }
-        context.printer.line(format!("{}: {}, {}/{} iterations, {}", run.name, run.state, run.iterations, run.total, bytes(run.bytes)))?;
+        context.printer.line(format!(
+            "{}: {}, {}/{} iterations, {}",
+            run.name,
+            run.state,
+            run.iterations,
+            run.total,
+            bytes(run.bytes)
+        ))?;
         scores(context, &self.run)?;
         for file in files {
             context.printer.line(file.display().to_string())?;
@@ -58,7 +65,10 @@ impl Show {
 /// The newest scores, by dataset, iteration and parameters.
 fn newest(context: &Context, run: &str) -> anyhow::Result<BTreeMap<(String, u64, String), ValidationScore>> {
     let scores = context.store.stats.scores(run)?;
-    Ok(scores.into_iter().map(|s| ((s.dataset.clone(), s.iteration, s.parameters.clone()), s)).collect())
+    Ok(scores
+        .into_iter()
+        .map(|s| ((s.dataset.clone(), s.iteration, s.parameters.clone()), s))
+        .collect())
 }
 
 /// Of each dataset and iteration, the score that is best by the criterion that decides.
@@ -66,7 +76,11 @@ fn best_scores(context: &Context, run: &str) -> anyhow::Result<Vec<ValidationSco
     let config = load_run(&context.store, run)?;
     let task = config.task.build(config.architecture.unet().dims())?;
     let criterion = match &config.validation.criterion {
-        Some(name) => task.criteria().iter().find(|c| c.name == name.as_str()).unwrap_or(task.default_criterion()),
+        Some(name) => task
+            .criteria()
+            .iter()
+            .find(|c| c.name == name.as_str())
+            .unwrap_or(task.default_criterion()),
         None => task.default_criterion(),
     };
     let value = |score: &ValidationScore| score.scores.get(criterion.name).copied().flatten();
@@ -74,7 +88,13 @@ fn best_scores(context: &Context, run: &str) -> anyhow::Result<Vec<ValidationSco
     for ((dataset, iteration, _), score) in newest(context, run)? {
         let Some(new) = value(&score) else { continue };
         let old = best.get(&(dataset.clone(), iteration)).and_then(value);
-        let is_better = |old| if criterion.higher_is_better { new > old } else { new < old };
+        let is_better = |old| {
+            if criterion.higher_is_better {
+                new > old
+            } else {
+                new < old
+            }
+        };
         if old.is_none_or(is_better) {
             best.insert((dataset, iteration), score);
         }
@@ -84,22 +104,44 @@ fn best_scores(context: &Context, run: &str) -> anyhow::Result<Vec<ValidationSco
 
 /// Prints the curve of the loss, and the best scores of each validation.
 pub fn scores(context: &Context, run: &str) -> anyhow::Result<()> {
-    let losses: Vec<f64> = context.store.stats.training(run)?.iter().map(|stat| stat.loss).collect();
+    let losses: Vec<f64> = context
+        .store
+        .stats
+        .training(run)?
+        .iter()
+        .map(|stat| stat.loss)
+        .collect();
     if let (Some(first), Some(last)) = (losses.first(), losses.last()) {
-        context.printer.line(format!("loss {first:.4} {} {last:.4}", sparkline(&losses, WIDTH)))?;
+        context
+            .printer
+            .line(format!("loss {first:.4} {} {last:.4}", sparkline(&losses, WIDTH)))?;
     }
     let best = best_scores(context, run)?;
     let Some(first) = best.first() else { return Ok(()) };
     let names: Vec<&str> = first.scores.keys().map(String::as_str).collect();
     let overall = dacapo::best(&context.store, run)?;
-    let mut rows = table(["dataset", "iteration", "best parameters"].into_iter().chain(names.iter().copied()));
+    let mut rows = table(
+        ["dataset", "iteration", "best parameters"]
+            .into_iter()
+            .chain(names.iter().copied()),
+    );
     for score in &best {
         let is_best = |b: &Best| {
             b.dataset == score.dataset && b.iteration == score.iteration && b.parameters == score.parameters
         };
         let mark = if overall.iter().any(is_best) { " *" } else { "" };
-        let head = [score.dataset.clone(), score.iteration.to_string(), format!("{}{mark}", score.parameters)];
-        rows.add_row(head.into_iter().chain(names.iter().map(|n| number(score.scores.get(*n).copied().flatten()))));
+        let head = [
+            score.dataset.clone(),
+            score.iteration.to_string(),
+            format!("{}{mark}", score.parameters),
+        ];
+        rows.add_row(
+            head.into_iter().chain(
+                names
+                    .iter()
+                    .map(|n| number(score.scores.get(*n).copied().flatten())),
+            ),
+        );
     }
     context.printer.line(rows.to_string())
 }
@@ -112,7 +154,16 @@ pub fn figures(context: &Context, run: &str, out: &Path) -> anyhow::Result<Vec<P
     let training = context.store.stats.training(run)?;
     if !training.is_empty() {
         let path = out.join("curves.svg");
-        draw(&path, &panels(&training.iter().map(|s| (s.iteration as f64, s.loss)).collect::<Vec<_>>(), &best))?;
+        draw(
+            &path,
+            &panels(
+                &training
+                    .iter()
+                    .map(|s| (s.iteration as f64, s.loss))
+                    .collect::<Vec<_>>(),
+                &best,
+            ),
+        )?;
         files.push(path);
     }
     let config = load_run(&context.store, run)?;
@@ -124,9 +175,14 @@ pub fn figures(context: &Context, run: &str, out: &Path) -> anyhow::Result<Vec<P
             b.dataset == dataset.name && b.criterion == criterion
         });
         let chosen = decided.and_then(|b| of_dataset.iter().find(|s| s.iteration == b.iteration));
-        let (Some(first), Some(last)) = (of_dataset.first(), chosen) else { continue };
-        let shown: Vec<&ValidationScore> =
-            if first.iteration == last.iteration { vec![last] } else { vec![first, last] };
+        let (Some(first), Some(last)) = (of_dataset.first(), chosen) else {
+            continue;
+        };
+        let shown: Vec<&ValidationScore> = if first.iteration == last.iteration {
+            vec![last]
+        } else {
+            vec![first, last]
+        };
         let path = out.join(format!("{}.png", file_name(&dataset.name)));
         if picture(context, run, &shown, &path)? {
             files.push(path);
@@ -137,7 +193,16 @@ pub fn figures(context: &Context, run: &str, out: &Path) -> anyhow::Result<Vec<P
 
 /// A dataset's name as that of a file.
 fn file_name(dataset: &str) -> String {
-    dataset.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
+    dataset
+        .chars()
+        .map(|c| {
+            if c.is_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
 }
 
 fn panels(losses: &[(f64, f64)], best: &[ValidationScore]) -> Vec<Panel> {
@@ -145,15 +210,27 @@ fn panels(losses: &[(f64, f64)], best: &[ValidationScore]) -> Vec<Panel> {
     let share = losses.len().div_ceil(400).max(1);
     let mean = |chunk: &[(f64, f64)]| {
         let n = chunk.len() as f64;
-        (chunk.iter().map(|p| p.0).sum::<f64>() / n, chunk.iter().map(|p| p.1).sum::<f64>() / n)
+        (
+            chunk.iter().map(|p| p.0).sum::<f64>() / n,
+            chunk.iter().map(|p| p.1).sum::<f64>() / n,
+        )
     };
     let points = losses.chunks(share).map(mean).collect();
-    let loss = Series { name: "loss".into(), points, marked: false };
-    let mut panels = vec![Panel { title: "training loss".into(), series: vec![loss] }];
+    let loss = Series {
+        name: "loss".into(),
+        points,
+        marked: false,
+    };
+    let mut panels = vec![Panel {
+        title: "training loss".into(),
+        series: vec![loss],
+    }];
     let datasets: std::collections::BTreeSet<&str> = best.iter().map(|s| s.dataset.as_str()).collect();
     for dataset in datasets {
         let of_dataset: Vec<&ValidationScore> = best.iter().filter(|s| s.dataset == dataset).collect();
-        let names: Vec<&String> = of_dataset.first().map_or_else(Vec::new, |s| s.scores.keys().collect());
+        let names: Vec<&String> = of_dataset
+            .first()
+            .map_or_else(Vec::new, |s| s.scores.keys().collect());
         let series = names.into_iter().map(|name| Series {
             name: name.clone(),
             points: of_dataset
@@ -162,7 +239,10 @@ fn panels(losses: &[(f64, f64)], best: &[ValidationScore]) -> Vec<Panel> {
                 .collect(),
             marked: true,
         });
-        panels.push(Panel { title: format!("validation on {dataset}, best parameters"), series: series.collect() });
+        panels.push(Panel {
+            title: format!("validation on {dataset}, best parameters"),
+            series: series.collect(),
+        });
     }
     panels
 }
@@ -171,11 +251,17 @@ fn panels(losses: &[(f64, f64)], best: &[ValidationScore]) -> Vec<Panel> {
 /// arrays were not kept.
 fn picture(context: &Context, run: &str, shown: &[&ValidationScore], path: &Path) -> anyhow::Result<bool> {
     let arrays = &context.store.arrays;
-    let Some(last) = shown.last() else { return Ok(false) };
+    let Some(last) = shown.last() else {
+        return Ok(false);
+    };
     let (raw, truth) = arrays.validation_input_arrays(run, Some(&last.dataset))?;
-    let Some(truth) = slice(arrays, &truth, None)? else { return Ok(false) };
+    let Some(truth) = slice(arrays, &truth, None)? else {
+        return Ok(false);
+    };
     // Raw may be larger than what is predicted: the slice is that of the truth.
-    let Some(raw) = slice(arrays, &raw, Some(&truth))? else { return Ok(false) };
+    let Some(raw) = slice(arrays, &raw, Some(&truth))? else {
+        return Ok(false);
+    };
     let mut rows = Vec::new();
     for score in shown {
         let prediction = arrays.validation_prediction_array(run, score.iteration, &score.dataset)?;
@@ -184,7 +270,11 @@ fn picture(context: &Context, run: &str, shown: &[&ValidationScore], path: &Path
         let prediction = slice(arrays, &prediction, Some(&truth))?;
         let output = slice(arrays, &output, Some(&truth))?;
         if let (Some(prediction), Some(output)) = (prediction, output) {
-            let name = if score.iteration == 0 { "untrained".to_owned() } else { format!("iteration {}", score.iteration) };
+            let name = if score.iteration == 0 {
+                "untrained".to_owned()
+            } else {
+                format!("iteration {}", score.iteration)
+            };
             let voi = score.scores.get("voi").copied().flatten();
             let caption = voi.map_or(name.clone(), |voi| format!("{name}: VOI {voi:.3} bits"));
             rows.push((caption, prediction.floats(), output.labels()?));
@@ -195,7 +285,9 @@ fn picture(context: &Context, run: &str, shown: &[&ValidationScore], path: &Path
     }
     let raw_values = raw.floats();
     let raw_values = raw_values.index_axis(Axis(0), 0);
-    let (black, white) = raw_values.iter().fold((f32::MAX, f32::MIN), |(a, b), &v| (a.min(v), b.max(v)));
+    let (black, white) = raw_values
+        .iter()
+        .fold((f32::MAX, f32::MIN), |(a, b), &v| (a.min(v), b.max(v)));
     let rows: Vec<Row<'_>> = rows
         .iter()
         .map(|(caption, prediction, labels)| Row {
@@ -217,8 +309,16 @@ struct Slice {
 impl Slice {
     /// Values as (channel, y, x); u8 as 0 to 1.
     fn floats(&self) -> Array3<f32> {
-        let scale = if matches!(self.data, NdData::U8(_)) { 255.0 } else { 1.0 };
-        let values: ArrayD<f32> = self.data.clone().cast().unwrap_or_else(|_| ArrayD::zeros(self.data.shape()));
+        let scale = if matches!(self.data, NdData::U8(_)) {
+            255.0
+        } else {
+            1.0
+        };
+        let values: ArrayD<f32> = self
+            .data
+            .clone()
+            .cast()
+            .unwrap_or_else(|_| ArrayD::zeros(self.data.shape()));
         let shape = values.shape().to_vec();
         let (height, width) = (shape[shape.len() - 2], shape[shape.len() - 1]);
         let values: Vec<f32> = values.iter().map(|value| value / scale).collect();
@@ -262,5 +362,8 @@ fn slice(
     if spec.window(&roi).is_err() {
         return Ok(None);
     }
-    Ok(Some(Slice { data: array.read(&roi)?, roi }))
+    Ok(Some(Slice {
+        data: array.read(&roi)?,
+        roi,
+    }))
 }

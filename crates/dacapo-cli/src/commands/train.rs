@@ -41,7 +41,10 @@ impl Train {
         let code = code?;
         if code == ExitCode::SUCCESS {
             show::scores(context, &run)?;
-            context.printer.note(format!("\nnext: {}", context.command(&format!("show {}", quoted(&run)))));
+            context.printer.note(format!(
+                "\nnext: {}",
+                context.command(&format!("show {}", quoted(&run)))
+            ));
         }
         Ok(code)
     }
@@ -59,7 +62,9 @@ pub fn train_run(
         TrainOutcome::Finished { .. } => Ok(ExitCode::SUCCESS),
         TrainOutcome::Interrupted { iteration } => {
             let next = context.command(&format!("train {}", quoted(run)));
-            context.printer.warn(format!("stopped after iteration {iteration}; to go on: {next}"));
+            context
+                .printer
+                .warn(format!("stopped after iteration {iteration}; to go on: {next}"));
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
@@ -68,8 +73,11 @@ pub fn train_run(
 /// The config in a file, or that of a run.
 fn find(text: &str, store: &LocalStore) -> anyhow::Result<RunConfig> {
     let path = Path::new(text);
-    let looks_like_file =
-        path.is_file() || text.contains('/') || path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "toml");
+    let looks_like_file = path.is_file()
+        || text.contains('/')
+        || path
+            .extension()
+            .is_some_and(|e| e == "yaml" || e == "yml" || e == "toml");
     if looks_like_file {
         Ok(load_config(path, &std::env::current_dir()?)?)
     } else {

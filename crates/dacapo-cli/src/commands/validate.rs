@@ -22,7 +22,13 @@ impl Validate {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let progress = context.progress()?;
-        let done = validate(&context.store, &self.run, self.iteration, &context.engine()?, progress.as_ref());
+        let done = validate(
+            &context.store,
+            &self.run,
+            self.iteration,
+            &context.engine()?,
+            progress.as_ref(),
+        );
         progress.finish();
         let done = done?;
         if context.printer.json {
@@ -38,18 +44,30 @@ impl Validate {
                     }).collect::<Vec<_>>(),
                 })
             };
-            context.printer.value(&done.iter().map(value).collect::<Vec<_>>())?;
+            context
+                .printer
+                .value(&done.iter().map(value).collect::<Vec<_>>())?;
             return Ok(ExitCode::SUCCESS);
         }
         for validation in &done {
-            context.printer.line(format!("{} at iteration {}", validation.dataset, validation.iteration))?;
-            let names: Vec<&str> =
-                validation.scores.first().map_or_else(Vec::new, |(_, s)| s.keys().map(String::as_str).collect());
+            context.printer.line(format!(
+                "{} at iteration {}",
+                validation.dataset, validation.iteration
+            ))?;
+            let names: Vec<&str> = validation
+                .scores
+                .first()
+                .map_or_else(Vec::new, |(_, s)| s.keys().map(String::as_str).collect());
             let mut rows = table(std::iter::once("parameters").chain(names.iter().copied()));
             for (parameters, scores) in &validation.scores {
-                let is_best = validation.best.as_ref().is_some_and(|(best, _)| best == parameters);
+                let is_best = validation
+                    .best
+                    .as_ref()
+                    .is_some_and(|(best, _)| best == parameters);
                 let mark = if is_best { " *" } else { "" };
-                let cells = names.iter().map(|name| number(scores.get(*name).copied().flatten()));
+                let cells = names
+                    .iter()
+                    .map(|name| number(scores.get(*name).copied().flatten()));
                 rows.add_row(std::iter::once(format!("{parameters}{mark}")).chain(cells));
             }
             context.printer.line(rows.to_string())?;

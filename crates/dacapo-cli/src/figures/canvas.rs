@@ -21,7 +21,10 @@ pub const CHARACTER: usize = 8;
 impl Canvas {
     /// An image of one colour.
     pub fn new(width: usize, height: usize, background: Colour) -> Self {
-        Self { width, pixels: vec![background; width * height] }
+        Self {
+            width,
+            pixels: vec![background; width * height],
+        }
     }
 
     fn set(&mut self, x: usize, y: usize, colour: Colour) {
@@ -42,7 +45,11 @@ impl Canvas {
     ) {
         for row in 0..size[1] * scale {
             for column in 0..size[0] * scale {
-                self.set(corner[0] + column, corner[1] + row, colour(column / scale, row / scale));
+                self.set(
+                    corner[0] + column,
+                    corner[1] + row,
+                    colour(column / scale, row / scale),
+                );
             }
         }
     }
@@ -50,10 +57,15 @@ impl Canvas {
     /// Writes text from a corner. What the font does not have is left out.
     pub fn text(&mut self, corner: [usize; 2], scale: usize, colour: Colour, text: &str) {
         for (i, character) in text.chars().enumerate() {
-            let Some(glyph) = font8x8::BASIC_FONTS.get(character) else { continue };
+            let Some(glyph) = font8x8::BASIC_FONTS.get(character) else {
+                continue;
+            };
             for (row, bits) in glyph.iter().enumerate() {
                 for column in (0..CHARACTER).filter(|column| bits >> column & 1 == 1) {
-                    let at = [corner[0] + (i * CHARACTER + column) * scale, corner[1] + row * scale];
+                    let at = [
+                        corner[0] + (i * CHARACTER + column) * scale,
+                        corner[1] + row * scale,
+                    ];
                     self.tile(at, [1, 1], scale, |_, _| colour);
                 }
             }

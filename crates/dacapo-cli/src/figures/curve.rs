@@ -22,8 +22,12 @@ pub struct Panel {
     pub series: Vec<Series>,
 }
 
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(31, 119, 180), RGBColor(214, 39, 40), RGBColor(44, 160, 44), RGBColor(148, 103, 189)];
+const COLOURS: [RGBColor; 4] = [
+    RGBColor(31, 119, 180),
+    RGBColor(214, 39, 40),
+    RGBColor(44, 160, 44),
+    RGBColor(148, 103, 189),
+];
 
 /// Draws panels below each other and saves them as SVG.
 pub fn draw(path: &Path, panels: &[Panel]) -> anyhow::Result<()> {
@@ -33,8 +37,14 @@ pub fn draw(path: &Path, panels: &[Panel]) -> anyhow::Result<()> {
     for (area, panel) in root.split_evenly((panels.len(), 1)).iter().zip(panels) {
         let points = || panel.series.iter().flat_map(|series| &series.points);
         let last = points().map(|point| point.0).fold(1.0, f64::max);
-        let (low, high) = points().fold((f64::MAX, f64::MIN), |(low, high), p| (low.min(p.1), high.max(p.1)));
-        let (low, high) = if low <= high { (low.min(0.0), high * 1.05 + 1e-9) } else { (0.0, 1.0) };
+        let (low, high) = points().fold((f64::MAX, f64::MIN), |(low, high), p| {
+            (low.min(p.1), high.max(p.1))
+        });
+        let (low, high) = if low <= high {
+            (low.min(0.0), high * 1.05 + 1e-9)
+        } else {
+            (0.0, 1.0)
+        };
         let mut chart = ChartBuilder::on(area)
             .caption(&panel.title, ("sans-serif", 18))
             .margin(12)
@@ -57,12 +67,19 @@ pub fn draw(path: &Path, panels: &[Panel]) -> anyhow::Result<()> {
                 .label(&series.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
             if series.marked {
-                let dots = series.points.iter().map(|&point| Circle::new(point, 3, colour.filled()));
+                let dots = series
+                    .points
+                    .iter()
+                    .map(|&point| Circle::new(point, 3, colour.filled()));
                 chart.draw_series(dots).map_err(|e| failed(&e))?;
             }
         }
         if panel.series.len() > 1 {
-            let legend = chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw();
+            let legend = chart
+                .configure_series_labels()
+                .background_style(WHITE.mix(0.8))
+                .border_style(BLACK.mix(0.2))
+                .draw();
             legend.map_err(|e| failed(&e))?;
         }
     }
@@ -80,9 +97,15 @@ pub fn sparkline(values: &[f64], width: usize) -> String {
             share.iter().sum::<f64>() / share.len().max(1) as f64
         })
         .collect();
-    let (low, high) = means.iter().fold((f64::MAX, f64::MIN), |(low, high), &m| (low.min(m), high.max(m)));
+    let (low, high) = means
+        .iter()
+        .fold((f64::MAX, f64::MIN), |(low, high), &m| (low.min(m), high.max(m)));
     let block = |mean: &f64| {
-        let height = if high > low { (mean - low) / (high - low) } else { 0.0 };
+        let height = if high > low {
+            (mean - low) / (high - low)
+        } else {
+            0.0
+        };
         BLOCKS[((height * 7.0).round() as usize).min(7)]
     };
     means.iter().map(block).collect()
@@ -97,15 +120,25 @@ mod tests {
         assert_eq!(sparkline(&[0.0, 7.0, 14.0], 3), "▁▅█");
         assert_eq!(sparkline(&[2.0, 2.0], 10), "▁▁");
         assert_eq!(sparkline(&[f64::NAN], 10), "");
-        assert_eq!(sparkline(&(0..100).map(f64::from).collect::<Vec<_>>(), 8), "▁▂▃▄▅▆▇█");
+        assert_eq!(
+            sparkline(&(0..100).map(f64::from).collect::<Vec<_>>(), 8),
+            "▁▂▃▄▅▆▇█"
+        );
     }
 
     #[test]
     fn curves_are_drawn_even_without_points() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.svg");
-        let series = |points| Series { name: "loss".into(), points, marked: true };
-        let panel = |points| Panel { title: "loss".into(), series: vec![series(points)] };
+        let series = |points| Series {
+            name: "loss".into(),
+            points,
+            marked: true,
+        };
+        let panel = |points| Panel {
+            title: "loss".into(),
+            series: vec![series(points)],
+        };
         draw(&path, &[panel(vec![]), panel(vec![(1.0, 0.5), (2.0, 0.25)])]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("iteration") && text.contains("<circle"));

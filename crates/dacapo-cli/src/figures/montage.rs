@@ -35,12 +35,21 @@ pub fn montage(
     let text = 2;
     let line = CHARACTER * text + GAP;
     let tile = [width * scale, height * scale];
-    let size = [GAP + 4 * (tile[0] + GAP), line + rows.len() * (line + tile[1] + GAP)];
+    let size = [
+        GAP + 4 * (tile[0] + GAP),
+        line + rows.len() * (line + tile[1] + GAP),
+    ];
     let mut canvas = Canvas::new(size[0], size[1], BACKGROUND);
     let corner = |column: usize, row: usize| {
-        [GAP + column * (tile[0] + GAP), line + row * (line + tile[1] + GAP) + line]
+        [
+            GAP + column * (tile[0] + GAP),
+            line + row * (line + tile[1] + GAP) + line,
+        ]
     };
-    for (column, title) in ["raw", "truth", "affinities", "segmentation"].into_iter().enumerate() {
+    for (column, title) in ["raw", "truth", "affinities", "segmentation"]
+        .into_iter()
+        .enumerate()
+    {
         canvas.text([corner(column, 0)[0], GAP / 2], text, INK, title);
     }
     let grey = |x: usize, y: usize| {
@@ -52,12 +61,18 @@ pub fn montage(
         canvas.text([x, y - line + GAP / 2], text, INK, &row.caption);
         let channels = row.prediction.dim().0;
         let affinity = |x: usize, y: usize| -> Colour {
-            std::array::from_fn(|c| (row.prediction[[c.min(channels - 1), y, x]].clamp(0.0, 1.0) * 255.0) as u8)
+            std::array::from_fn(|c| {
+                (row.prediction[[c.min(channels - 1), y, x]].clamp(0.0, 1.0) * 255.0) as u8
+            })
         };
         canvas.tile(corner(0, i), [width, height], scale, grey);
-        canvas.tile(corner(1, i), [width, height], scale, |x, y| label_colour(truth, x, y));
+        canvas.tile(corner(1, i), [width, height], scale, |x, y| {
+            label_colour(truth, x, y)
+        });
         canvas.tile(corner(2, i), [width, height], scale, affinity);
-        canvas.tile(corner(3, i), [width, height], scale, |x, y| label_colour(row.segmentation, x, y));
+        canvas.tile(corner(3, i), [width, height], scale, |x, y| {
+            label_colour(row.segmentation, x, y)
+        });
     }
     canvas.save(path)
 }
@@ -70,7 +85,11 @@ fn label_colour(labels: ArrayView2<'_, u64>, x: usize, y: usize) -> Colour {
     }
     let differs = |y: usize, x: usize| labels.get([y, x]).is_some_and(|&other| other != label);
     let colour = palette(label);
-    if differs(y, x + 1) || differs(y + 1, x) { colour.map(|c| c / 4) } else { colour }
+    if differs(y, x + 1) || differs(y + 1, x) {
+        colour.map(|c| c / 4)
+    } else {
+        colour
+    }
 }
 
 /// A bright colour for a label; labels that are near each other get colours that are far apart.
@@ -99,7 +118,11 @@ mod tests {
         let raw = Array2::from_shape_fn((40, 50), |(y, x)| (y + x) as f32);
         let labels = Array2::from_shape_fn((40, 50), |(y, x)| (y / 10 * 5 + x / 10) as u64);
         let prediction = Array3::from_elem((2, 40, 50), 0.5);
-        let row = || Row { caption: "x".into(), prediction: prediction.view(), segmentation: labels.view() };
+        let row = || Row {
+            caption: "x".into(),
+            prediction: prediction.view(),
+            segmentation: labels.view(),
+        };
         montage(&path, raw.view(), [0.0, 90.0], labels.view(), &[row(), row()]).unwrap();
         let file = std::io::BufReader::new(std::fs::File::open(&path).unwrap());
         let reader = png::Decoder::new(file).read_info().unwrap();
@@ -110,7 +133,11 @@ mod tests {
     fn neighbouring_labels_differ_in_colour() {
         for label in 1..500 {
             let (a, b) = (palette(label), palette(label + 1));
-            let distance: i32 = a.iter().zip(b).map(|(&a, b)| (i32::from(a) - i32::from(b)).abs()).sum();
+            let distance: i32 = a
+                .iter()
+                .zip(b)
+                .map(|(&a, b)| (i32::from(a) - i32::from(b)).abs())
+                .sum();
             assert!(distance > 60, "{label}: {a:?} {b:?}");
         }
     }
