@@ -1,5 +1,6 @@
 //! What has to hold of the source tree: who depends on whom, what every module says of itself, what libraries
 //! leave alone.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::collections::BTreeMap;
 use std::fs;

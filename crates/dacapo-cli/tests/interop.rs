@@ -1,4 +1,5 @@
 //! What a run writes, read by other programs. Needs the Python environments that `.ci/run` makes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,9 +33,16 @@ fn zarr_and_funlib_read_every_array_of_a_run() {
 
     let mut manifest = Vec::new();
     let run = demo.join("runs/demo");
-    for container in [demo.join("cells.zarr"), run.join("validation.zarr"), run.join("snapshot.zarr")] {
+    for container in [
+        demo.join("cells.zarr"),
+        run.join("validation.zarr"),
+        run.join("snapshot.zarr"),
+    ] {
         for dataset in list_arrays(&container).unwrap() {
-            let address = ArrayAddress { container: container.clone(), dataset: dataset.clone() };
+            let address = ArrayAddress {
+                container: container.clone(),
+                dataset: dataset.clone(),
+            };
             let array = ZarrArray::open(&address).unwrap();
             let values = format!("{}.npy", manifest.len());
             write_values(&dir.path().join(&values), array.read_all().unwrap());
@@ -50,7 +58,11 @@ fn zarr_and_funlib_read_every_array_of_a_run() {
     std::fs::write(&path, serde_json::to_string(&manifest).unwrap()).unwrap();
     for peer in ["zarr2", "zarr3"] {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/check_arrays.py");
-        let status = Command::new(peers.join(peer).join("bin/python")).arg(script).arg(&path).status().unwrap();
+        let status = Command::new(peers.join(peer).join("bin/python"))
+            .arg(script)
+            .arg(&path)
+            .status()
+            .unwrap();
         assert!(status.success(), "{peer}");
     }
 }

@@ -1,5 +1,6 @@
 //! What every engine promises, tried on the CPU engine: exactness at any number of threads, continuing from
 //! exported tensors, and clear refusals.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use dacapo_nn::{
     Batch, CpuEngine, Engine, Error, Network, NetworkSpec, Norm, Padding, Tensor, UNetConfig,

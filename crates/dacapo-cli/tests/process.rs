@@ -1,0 +1,303 @@
+//! The real binary: what it prints and returns, and that stopping it, kindly or not, changes nothing.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use dacapo::array::{
+    ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi, ZarrArray,
+};
+use ndarray::ArrayD;
+use serde_json::Value;
+
+fn dacapo(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dacapo"));
+    command.current_dir(dir).env_remove("DACAPO_OPTIONS_FILE").env("HOME", dir);
+    command
+}
+
+fn run(dir: &Path, arguments: &[&str]) -> Output {
+    dacapo(dir).args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn succeed(dir: &Path, arguments: &[&str]) -> String {
+    let output = run(dir, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    stdout(&output)
+}
+
+/// A run that takes seconds: `name`, its iterations, and lines to add at the end.
+fn config(dir: &Path, name: &str, iterations: u64, more: &str) -> PathBuf {
+    let path = dir.join(format!("{name}.yaml"));
+    let text = format!(
+        "\
+name: {name}
+seed: 3
+num_iterations: {iterations}
+data:
+  synthetic: {{container: cells.zarr, shape: [24, 48, 48], voxel_size: [8, 8, 8], cell_diameter: 120, seed: 1}}
+  train:
+    - {{name: a, raw: cells.zarr/raw, labels: cells.zarr/labels, roi: {{offset: [0, 0, 0], shape: [192, 384, 256]}}}}
+  validate:
+    - {{name: b, raw: cells.zarr/raw, labels: cells.zarr/labels, roi: {{offset: [0, 0, 256], shape: [192, 384, 128]}}}}
+task: {{kind: affinities, neighborhood: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}}
+architecture:
+  {{kind: unet, input_shape: [16, 16, 16], num_fmaps: 4, fmap_inc_factor: 2, downsample_factors: [[2, 2, 2]],
+    padding: same, norm: group}}
+validation: {{interval: 20}}
+{more}"
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// (iteration, loss) of every recorded step, the loss as its bits.
+fn losses(dir: &Path, run: &str) -> Vec<(u64, u64)> {
+    let text = fs::read_to_string(dir.join(format!("runs/{run}/stats/training.jsonl"))).unwrap_or_default();
+    let parse = |line: &str| {
+        let value: Value = serde_json::from_str(line).ok()?;
+        Some((value["iteration"].as_u64()?, value["loss"].as_f64()?.to_bits()))
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+fn start(dir: &Path, arguments: &[&str]) -> Child {
+    dacapo(dir).args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Waits until a condition holds, for a minute at most; false if the process ended before.
+fn wait_until(child: &mut Child, mut holds: impl FnMut() -> bool) -> bool {
+    let since = Instant::now();
+    while !holds() {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "it takes too long");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+fn signal(child: &Child, signal: &str) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_run_from_end_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    config(dir, "tiny", 40, "");
+    assert!(succeed(dir, &["config", "check", "tiny.yaml"]).contains("tiny: fine"));
+    assert!(!dir.join("runs").exists() && !dir.join("cells.zarr").exists(), "a check writes nothing");
+    let table = succeed(dir, &["train", "tiny.yaml"]);
+    assert!(table.contains("voi") && table.contains("| b "), "{table}");
+    for path in [
+        "run.yaml",
+        "stats/validation.jsonl",
+        "checkpoints/40.safetensors",
+        "validation.zarr/inputs/b/gt",
+        "validation.zarr/40/b/prediction",
+        "snapshot.zarr/1/volumes/raw",
+    ] {
+        assert!(dir.join("runs/tiny").join(path).exists(), "{path}");
+    }
+    assert_eq!(losses(dir, "tiny").len(), 40);
+
+    let runs: Value = serde_json::from_str(&succeed(dir, &["runs", "--json"])).unwrap();
+    assert_eq!(runs[0]["name"], "tiny");
+    assert_eq!(runs[0]["state"], "finished");
+    assert!(runs[0]["best"].as_array().unwrap().iter().any(|best| best["criterion"] == "voi"));
+    let shown: Value = serde_json::from_str(&succeed(dir, &["show", "tiny", "--json"])).unwrap();
+    for file in shown["files"].as_array().unwrap() {
+        assert!(dir.join(file.as_str().unwrap()).is_file(), "{file}");
+    }
+    assert_eq!(shown["files"].as_array().unwrap().len(), 2);
+    let validated: Value =
+        serde_json::from_str(&succeed(dir, &["validate", "tiny", "--iteration", "20", "--json"])).unwrap();
+    assert_eq!(validated[0]["iteration"], 20);
+
+    let predict = ["predict", "tiny", "--input", "cells.zarr/raw", "--output", "out.zarr/affs"];
+    let roi = ["--roi", "40:120,80:240,0:400"];
+    succeed(dir, &[&predict[..], &roi].concat());
+    let made = ZarrArray::open(&dir.join("out.zarr/affs").to_str().unwrap().parse().unwrap()).unwrap();
+    assert_eq!(made.spec().roi.to_string(), "[40:120, 80:240, 0:384]");
+    assert_eq!(made.spec().channels, [3]);
+    let again = run(dir, &predict);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("out.zarr/affs is there already"), "{}", stderr(&again));
+    succeed(dir, &[&predict[..], &["--overwrite"]].concat());
+}
+
+#[test]
+fn after_any_interruption_the_losses_are_those_of_a_run_that_never_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let more = "trainer: {checkpoint_interval: 7}\n";
+    config(dir, "whole", 60, more);
+    succeed(dir, &["train", "whole.yaml"]);
+    let whole = losses(dir, "whole");
+    assert_eq!(whole.len(), 60);
+
+    config(dir, "broken", 60, more);
+    // Killed at moments that have nothing to do with its checkpoints, some of them in validations.
+    for steps in [3, 12, 20, 21, 33, 41, 55] {
+        let mut child = start(dir, &["train", "broken.yaml"]);
+        let reached = || losses(dir, "broken").last().is_some_and(|last| last.0 >= steps);
+        if wait_until(&mut child, reached) {
+            signal(&child, "-KILL");
+        }
+        child.wait().unwrap();
+    }
+    succeed(dir, &["train", "broken"]);
+    assert_eq!(losses(dir, "broken"), whole);
+
+    config(dir, "stopped", 60, more);
+    let mut child = start(dir, &["train", "stopped.yaml"]);
+    assert!(wait_until(&mut child, || losses(dir, "stopped").len() > 5));
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(stderr(&output).contains("to go on:"), "{}", stderr(&output));
+    let summary: Value = serde_json::from_str(&succeed(dir, &["runs", "--json"])).unwrap();
+    let stopped = summary.as_array().unwrap().iter().find(|run| run["name"] == "stopped").unwrap();
+    assert_eq!(stopped["state"], "interrupted");
+    succeed(dir, &["train", "stopped"]);
+    assert_eq!(losses(dir, "stopped"), whole);
+
+    // A longer run of the same config goes on.
+    let path = config(dir, "stopped", 65, more);
+    succeed(dir, &["train", path.to_str().unwrap()]);
+    assert_eq!(losses(dir, "stopped").len(), 65);
+    assert_eq!(losses(dir, "stopped")[..60], whole);
+}
+
+#[test]
+fn a_second_trainer_is_told_who_holds_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    config(dir, "held", 100_000, "");
+    let mut child = start(dir, &["train", "held.yaml"]);
+    assert!(wait_until(&mut child, || !losses(dir, "held").is_empty()));
+    let second = run(dir, &["train", "held.yaml"]);
+    signal(&child, "-KILL");
+    let id = child.id().to_string();
+    child.wait().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(stderr(&second).contains(&id), "{}", stderr(&second));
+    assert!(!stderr(&second).contains("panicked"));
+}
+
+/// An array of one value.
+fn array(dir: &Path, name: &str, offset: i64, dtype: DType, value: f32) {
+    let voxel_size = Coordinate::new([8, 8, 8]);
+    let spec = ArraySpec::new(Roi::from_voxels(&[offset; 3], &[20; 3], &voxel_size), voxel_size, dtype);
+    let address: ArrayAddress = dir.join(name).to_str().unwrap().parse().unwrap();
+    let array = ZarrArray::create(&address, &spec, &CreateOptions::default()).unwrap();
+    let shape = vec![20; 3];
+    let data = match dtype {
+        DType::U64 => NdData::U64(ArrayD::from_elem(shape, value as u64)),
+        _ => NdData::F32(ArrayD::from_elem(shape, value)),
+    };
+    array.write(&spec.roi, &data).unwrap();
+}
+
+#[test]
+fn bad_input_is_one_sentence_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    array(dir, "d.zarr/raw", 0, DType::F32, 0.5);
+    array(dir, "d.zarr/labels", 0, DType::U64, 1.0);
+    array(dir, "d.zarr/nothing", 0, DType::U64, 0.0);
+    array(dir, "d.zarr/apart", 100, DType::U64, 1.0);
+    array(dir, "d.zarr/floats", 0, DType::F32, 1.0);
+    let cases = [
+        ("name: x", "name: 'a/b'", "`/`"),
+        ("d.zarr/raw", "none.zarr/raw", "d.zarr"),
+        ("d.zarr/labels", "d.zarr/label", "labels"),
+        ("d.zarr/labels", "d.zarr/apart", "do not overlap"),
+        ("d.zarr/labels", "d.zarr/floats", "float32"),
+        ("d.zarr/labels", "d.zarr/nothing", "label"),
+        ("[16, 16, 16]", "[16, 17, 16]", "[16, 16, 16]"),
+        ("num_fmaps", "num_fmap", "did you mean `num_fmaps`"),
+        ("seed: 3", "seed: three", "seed"),
+    ];
+    let good = "\
+name: x
+seed: 3
+num_iterations: 2
+data:
+  intensity: {min: 0, max: 1}
+  train: [{name: a, raw: d.zarr/raw, labels: d.zarr/labels}]
+task: {kind: affinities, neighborhood: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}
+architecture:
+  {kind: unet, input_shape: [16, 16, 16], num_fmaps: 2, fmap_inc_factor: 2, downsample_factors: [[2, 2, 2]],
+    padding: same}
+";
+    for (part, wrong, told) in cases {
+        fs::write(dir.join("bad.yaml"), good.replace(part, wrong)).unwrap();
+        for command in [["config", "check", "bad.yaml"].as_slice(), &["train", "bad.yaml"]] {
+            let output = run(dir, command);
+            let text = stderr(&output);
+            assert!(matches!(output.status.code(), Some(1 | 2)), "{wrong}: {text}");
+            assert!(text.starts_with("error: ") && text.contains(told), "{wrong}: {text}");
+            assert!(!text.contains("panicked"), "{wrong}: {text}");
+        }
+        assert!(!dir.join("runs").exists(), "{wrong} left something");
+    }
+    fs::write(dir.join("good.yaml"), good).unwrap();
+    succeed(dir, &["train", "good.yaml"]);
+
+    // A config that changed since the run began.
+    fs::write(dir.join("changed.yaml"), good.replace("seed: 3", "seed: 4")).unwrap();
+    let changed = run(dir, &["train", "changed.yaml"]);
+    assert_eq!(changed.status.code(), Some(2));
+    assert!(stderr(&changed).contains("seed") && stderr(&changed).contains("--as-new"), "{}", stderr(&changed));
+    succeed(dir, &["train", "changed.yaml", "--as-new", "y"]);
+
+    // A newest checkpoint that is cut off: the one before serves.
+    fs::write(dir.join("good.yaml"), good.replace("num_iterations: 2", "num_iterations: 4")).unwrap();
+    succeed(dir, &["train", "good.yaml"]);
+    let newest = dir.join("runs/x/checkpoints/4.safetensors");
+    let bytes = fs::read(&newest).unwrap();
+    fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
+    fs::write(dir.join("good.yaml"), good.replace("num_iterations: 2", "num_iterations: 5")).unwrap();
+    let output = run(dir, &["train", "good.yaml"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("warning:") && stderr(&output).contains('4'), "{}", stderr(&output));
+
+    // Raw that makes the loss NaN: training stops and keeps the batch.
+    array(dir, "nan.zarr/raw", 0, DType::F32, f32::NAN);
+    fs::write(dir.join("nan.yaml"), good.replace("d.zarr/raw", "nan.zarr/raw").replace("name: x", "name: z")).unwrap();
+    let output = run(dir, &["train", "nan.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("iteration 1"), "{}", stderr(&output));
+    assert!(dir.join("runs/z/snapshot.zarr").exists());
+}
+
+#[test]
+fn usage_is_taught() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = succeed(dir.path(), &["--help"]);
+    for word in ["container.zarr/dataset", "dacapo demo", "Exit codes", "DACAPO_OPTIONS_FILE"] {
+        assert!(help.contains(word), "{word}");
+    }
+    for command in ["demo", "train", "validate", "predict", "runs", "show", "config"] {
+        assert!(succeed(dir.path(), &[command, "--help"]).contains("Usage"), "{command}");
+    }
+    assert_eq!(run(dir.path(), &["tarin"]).status.code(), Some(2));
+    let schema: Value = serde_json::from_str(&succeed(dir.path(), &["config", "schema"])).unwrap();
+    assert!(schema["properties"]["num_iterations"]["description"].is_string());
+    let missing = run(dir.path(), &["show", "nobody"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("nobody"));
+}
