@@ -37,7 +37,7 @@ impl Default for FragmentParameters {
 /// fragments: all 0. NaN counts as 0.
 ///
 /// A map of the links that a voxel's own channels hold would look to one side only: at a flat boundary it falls
-/// in the voxels behind it, and by a third at most. On FIB-25 the map of both sides saves 0.06 to 0.1 bits.
+/// in the voxels behind it, and by a third at most. On FIB-25 the map of both sides saves 0.04 to 0.08 bits.
 ///
 /// # Errors
 /// [`Error::Channels`] if channels and offsets are not as many; [`Error::Shape`] if the mask does not fit; from
@@ -98,9 +98,9 @@ fn mean_of_links(affinities: ArrayView4<f32>, offsets: &[Offset]) -> Array3<f32>
             let mut counts = Array2::<f32>::zeros(plane.raw_dim());
             for (channel, offset) in affinities.outer_iter().zip(offsets) {
                 // The links that begin in this plane, and those that end in it: held by the voxels an offset before.
-                for (shift, at) in [([0; 3], *offset), (*offset, offset.map(|n| -n))] {
+                for (shift, at) in [([0; 3], *offset), (*offset, offset.map(i64::saturating_neg))] {
                     let [inside_z, inside_y, inside_x] = overlap(shape, &at);
-                    if !inside_z.contains(&z) {
+                    if !inside_z.contains(&z) || inside_y.is_empty() || inside_x.is_empty() {
                         continue;
                     }
                     let begin = |axis: usize, start: usize| start.wrapping_add_signed(-shift[axis] as isize);

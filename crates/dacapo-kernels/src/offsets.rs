@@ -39,10 +39,15 @@ pub(crate) fn overlap(shape: [usize; 3], offset: &Offset) -> [Range<usize>; 3] {
     })
 }
 
-/// From `p` to `p + offset` in a volume whose last axis is contiguous. Only for offsets that fit the volume.
+/// From `p` to `p + offset` in a volume whose last axis is contiguous. Means nothing for offsets that link no two
+/// of its voxels: such may be of any length, so the sum wraps.
 pub(crate) fn stride(shape: [usize; 3], offset: &Offset) -> isize {
     let [z, y, x] = offset.map(|n| n as isize);
-    (z * shape[1] as isize + y) * shape[2] as isize + x
+    let [_, rows, columns] = shape.map(|n| n as isize);
+    z.wrapping_mul(rows)
+        .wrapping_add(y)
+        .wrapping_mul(columns)
+        .wrapping_add(x)
 }
 
 /// The pairs that an offset links, in planes `planes` of a contiguous volume: for each row the flat indices of

@@ -231,6 +231,42 @@ fn ideal_affinities_give_the_objects_back() {
 }
 
 #[test]
+fn offsets_beyond_the_volume_link_nothing() {
+    let near = [0, 0, -1];
+    for (shape, beyond) in [
+        ((3, 4, 6), [0, 0, 99]),
+        ((5, 1, 8), [0, 3, 0]),
+        ((5, 1, 8), [0, -3, 0]),
+        ((3, 4, 6), [99, 0, 0]),
+        ((3, 4, 6), [i64::MIN, 0, 0]),
+        ((3, 4, 6), [0, i64::MAX, i64::MIN]),
+    ] {
+        let mut noise = Noise(6);
+        let labels = cells(shape, 4, &mut noise);
+        let predicted = noisy(labels.view(), &[near, beyond], 0.4, &mut noise);
+        let (both, alone) = ([near, beyond], predicted.slice(ndarray::s![..1, .., .., ..]));
+        let links = affinities(labels.view(), &both, Background::Object).unwrap();
+        assert_eq!(links.index_axis(Axis(0), 1).sum(), 0, "{beyond:?}");
+        assert_eq!(
+            contacts(labels.view(), predicted.view(), &both),
+            contacts(labels.view(), alone, &[near]),
+            "{beyond:?}"
+        );
+        assert_eq!(
+            mutex_watershed(predicted.view(), &both, &[0.5; 2], None),
+            mutex_watershed(alone, &[near], &[0.5], None),
+            "{beyond:?}"
+        );
+        let parameters = FragmentParameters::default();
+        assert_eq!(
+            fragments(predicted.view(), &both, None, &parameters),
+            fragments(alone, &[near], None, &parameters),
+            "{beyond:?}"
+        );
+    }
+}
+
+#[test]
 fn input_that_means_nothing_is_refused_or_defined() {
     let volume = Array3::<u64>::ones((2, 3, 4));
     let predicted = Array4::<f32>::from_elem((1, 2, 3, 4), f32::NAN);

@@ -110,10 +110,10 @@ impl AffinitiesTaskConfig {
                 }
             })
             .collect::<Result<_>>()?;
-        check_offsets(&offsets)?;
+        check_offsets(&offsets).map_err(in_config("neighborhood"))?;
         let weights = match self.weights {
             AffinityWeights::Balanced { clip_min, clip_max } => {
-                Weights::Balanced(Clip::new(clip_min, clip_max)?)
+                Weights::Balanced(Clip::new(clip_min, clip_max).map_err(in_config("weights.balanced"))?)
             }
             AffinityWeights::Boundary(weight) if weight.is_finite() && weight > 0.0 => {
                 Weights::Boundary(weight)
@@ -370,6 +370,10 @@ impl Task for AffinitiesTask {
     fn default_criterion(&self) -> &Criterion {
         &CRITERIA[0]
     }
+}
+
+fn in_config(key: &'static str) -> impl Fn(dacapo_kernels::Error) -> Error {
+    move |reason| Error::Config { key, reason }
 }
 
 fn cut<T>(mut volume: ArrayView3<T>, window: [Slice; 3]) -> ArrayView3<T> {

@@ -3,9 +3,17 @@
 /// What can go wrong with a task.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// Data or parameters that a kernel refuses.
+    /// Data that a kernel refuses.
     #[error(transparent)]
     Kernel(#[from] dacapo_kernels::Error),
+    /// A part of the config that a kernel refuses.
+    #[error("{key}: {reason}")]
+    Config {
+        /// The key in the task's config.
+        key: &'static str,
+        /// Why.
+        reason: dacapo_kernels::Error,
+    },
     /// An offset has not one number an axis.
     #[error("offset {index} of the neighborhood, {offset:?}, has {} numbers, but the data has {dims} axes", offset.len())]
     OffsetDims {

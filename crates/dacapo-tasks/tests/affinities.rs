@@ -244,26 +244,45 @@ fn parameters_are_their_texts() {
 }
 
 #[test]
-fn configs_that_mean_nothing_are_refused() {
-    for (config, dims) in [
-        (r#"{"neighborhood": []}"#, 3),
-        (r#"{"neighborhood": [[0, 0, 0]]}"#, 3),
-        (r#"{"neighborhood": [[1, 0, 0]]}"#, 2),
-        (r#"{"neighborhood": [[1, 0]]}"#, 3),
-        (r#"{"neighborhood": [[1, 0]]}"#, 1),
-        (r#"{"neighborhood": [[1, 0, 0], [1, 0, 0]]}"#, 3),
-        (r#"{"neighborhood": [[1, 0, -9223372036854775808]]}"#, 3),
-        (r#"{"weights": {"boundary": 0}}"#, 3),
-        (r#"{"weights": {"balanced": {"clip_min": 0}}}"#, 3),
-        (r#"{"weights": {"balanced": {"clip_max": 1.5}}}"#, 3),
-        (r#"{"post_processing": []}"#, 3),
+fn configs_that_mean_nothing_are_refused_by_name() {
+    for (config, name) in [
+        (r#"{"neighborhood": []}"#, "neighborhood"),
+        (r#"{"neighborhood": [[0, 0, 0]]}"#, "neighborhood"),
+        (r#"{"neighborhood": [[1, 0]]}"#, "neighborhood"),
+        (r#"{"neighborhood": [[1, 0, 0], [1, 0, 0]]}"#, "neighborhood"),
+        (
+            r#"{"neighborhood": [[1, 0, -9223372036854775808]]}"#,
+            "neighborhood",
+        ),
+        (r#"{"weights": {"boundary": 0}}"#, "weights.boundary"),
+        (
+            r#"{"weights": {"balanced": {"clip_min": 0}}}"#,
+            "weights.balanced: clip_min",
+        ),
+        (
+            r#"{"weights": {"balanced": {"clip_max": 1.5}}}"#,
+            "weights.balanced: clip_max",
+        ),
+        (r#"{"post_processing": []}"#, "post_processing"),
         (
             r#"{"post_processing": [{"method": "agglomerate", "thresholds": [1.5]}]}"#,
-            3,
+            "thresholds",
+        ),
+        (
+            r#"{"post_processing": [{"method": "mutex_watershed", "biases": [[0.5, -1]]}]}"#,
+            "biases",
         ),
     ] {
         let parsed: AffinitiesTaskConfig = serde_json::from_str(config).unwrap();
-        assert!(TaskConfig::Affinities(parsed).build(dims).is_err(), "{config}");
+        let error = TaskConfig::Affinities(parsed).build(3).err().unwrap().to_string();
+        assert!(error.contains(name), "{config}: {error}");
+    }
+    for (offsets, dims) in [("[[1, 0, 0]]", 2), ("[[1, 0]]", 1)] {
+        let config = AffinitiesTaskConfig {
+            neighborhood: neighborhood(offsets),
+            ..AffinitiesTaskConfig::default()
+        };
+        assert!(TaskConfig::Affinities(config).build(dims).is_err(), "{offsets}");
     }
     assert!(serde_json::from_str::<TaskConfig>(r#"{"kind": "affinities", "neighbourhood": []}"#).is_err());
     let task = task(neighborhood("[[0,0,-1]]"), 3);
