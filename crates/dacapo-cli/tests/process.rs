@@ -14,7 +14,10 @@ use serde_json::Value;
 
 fn dacapo(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dacapo"));
-    command.current_dir(dir).env_remove("DACAPO_OPTIONS_FILE").env("HOME", dir);
+    command
+        .current_dir(dir)
+        .env_remove("DACAPO_OPTIONS_FILE")
+        .env("HOME", dir);
     command
 }
 
@@ -72,7 +75,12 @@ fn losses(dir: &Path, run: &str) -> Vec<(u64, u64)> {
 }
 
 fn start(dir: &Path, arguments: &[&str]) -> Child {
-    dacapo(dir).args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    dacapo(dir)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// Waits until a condition holds, for a minute at most; false if the process ended before.
@@ -89,7 +97,13 @@ fn wait_until(child: &mut Child, mut holds: impl FnMut() -> bool) -> bool {
 }
 
 fn signal(child: &Child, signal: &str) {
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[test]
@@ -98,7 +112,10 @@ fn a_run_from_end_to_end() {
     let dir = dir.path();
     config(dir, "tiny", 40, "");
     assert!(succeed(dir, &["config", "check", "tiny.yaml"]).contains("tiny: fine"));
-    assert!(!dir.join("runs").exists() && !dir.join("cells.zarr").exists(), "a check writes nothing");
+    assert!(
+        !dir.join("runs").exists() && !dir.join("cells.zarr").exists(),
+        "a check writes nothing"
+    );
     let table = succeed(dir, &["train", "tiny.yaml"]);
     assert!(table.contains("voi") && table.contains("| b "), "{table}");
     for path in [
@@ -116,17 +133,33 @@ fn a_run_from_end_to_end() {
     let runs: Value = serde_json::from_str(&succeed(dir, &["runs", "--json"])).unwrap();
     assert_eq!(runs[0]["name"], "tiny");
     assert_eq!(runs[0]["state"], "finished");
-    assert!(runs[0]["best"].as_array().unwrap().iter().any(|best| best["criterion"] == "voi"));
+    assert!(
+        runs[0]["best"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|best| best["criterion"] == "voi")
+    );
     let shown: Value = serde_json::from_str(&succeed(dir, &["show", "tiny", "--json"])).unwrap();
     for file in shown["files"].as_array().unwrap() {
         assert!(dir.join(file.as_str().unwrap()).is_file(), "{file}");
     }
     assert_eq!(shown["files"].as_array().unwrap().len(), 2);
-    let validated: Value =
-        serde_json::from_str(&succeed(dir, &["validate", "tiny", "--iteration", "20", "--json"])).unwrap();
+    let validated: Value = serde_json::from_str(&succeed(
+        dir,
+        &["validate", "tiny", "--iteration", "20", "--json"],
+    ))
+    .unwrap();
     assert_eq!(validated[0]["iteration"], 20);
 
-    let predict = ["predict", "tiny", "--input", "cells.zarr/raw", "--output", "out.zarr/affs"];
+    let predict = [
+        "predict",
+        "tiny",
+        "--input",
+        "cells.zarr/raw",
+        "--output",
+        "out.zarr/affs",
+    ];
     let roi = ["--roi", "40:120,80:240,0:400"];
     succeed(dir, &[&predict[..], &roi].concat());
     let made = ZarrArray::open(&dir.join("out.zarr/affs").to_str().unwrap().parse().unwrap()).unwrap();
@@ -134,7 +167,11 @@ fn a_run_from_end_to_end() {
     assert_eq!(made.spec().channels, [3]);
     let again = run(dir, &predict);
     assert_eq!(again.status.code(), Some(1));
-    assert!(stderr(&again).contains("out.zarr/affs is there already"), "{}", stderr(&again));
+    assert!(
+        stderr(&again).contains("out.zarr/affs is there already"),
+        "{}",
+        stderr(&again)
+    );
     succeed(dir, &[&predict[..], &["--overwrite"]].concat());
 }
 
@@ -169,7 +206,12 @@ fn after_any_interruption_the_losses_are_those_of_a_run_that_never_stopped() {
     assert_eq!(output.status.code(), Some(130));
     assert!(stderr(&output).contains("to go on:"), "{}", stderr(&output));
     let summary: Value = serde_json::from_str(&succeed(dir, &["runs", "--json"])).unwrap();
-    let stopped = summary.as_array().unwrap().iter().find(|run| run["name"] == "stopped").unwrap();
+    let stopped = summary
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|run| run["name"] == "stopped")
+        .unwrap();
     assert_eq!(stopped["state"], "interrupted");
     succeed(dir, &["train", "stopped"]);
     assert_eq!(losses(dir, "stopped"), whole);
@@ -200,7 +242,11 @@ fn a_second_trainer_is_told_who_holds_the_run() {
 /// An array of one value.
 fn array(dir: &Path, name: &str, offset: i64, dtype: DType, value: f32) {
     let voxel_size = Coordinate::new([8, 8, 8]);
-    let spec = ArraySpec::new(Roi::from_voxels(&[offset; 3], &[20; 3], &voxel_size), voxel_size, dtype);
+    let spec = ArraySpec::new(
+        Roi::from_voxels(&[offset; 3], &[20; 3], &voxel_size),
+        voxel_size,
+        dtype,
+    );
     let address: ArrayAddress = dir.join(name).to_str().unwrap().parse().unwrap();
     let array = ZarrArray::create(&address, &spec, &CreateOptions::default()).unwrap();
     let shape = vec![20; 3];
@@ -249,7 +295,10 @@ architecture:
             let output = run(dir, command);
             let text = stderr(&output);
             assert!(matches!(output.status.code(), Some(1 | 2)), "{wrong}: {text}");
-            assert!(text.starts_with("error: ") && text.contains(told), "{wrong}: {text}");
+            assert!(
+                text.starts_with("error: ") && text.contains(told),
+                "{wrong}: {text}"
+            );
             assert!(!text.contains("panicked"), "{wrong}: {text}");
         }
         assert!(!dir.join("runs").exists(), "{wrong} left something");
@@ -261,23 +310,44 @@ architecture:
     fs::write(dir.join("changed.yaml"), good.replace("seed: 3", "seed: 4")).unwrap();
     let changed = run(dir, &["train", "changed.yaml"]);
     assert_eq!(changed.status.code(), Some(2));
-    assert!(stderr(&changed).contains("seed") && stderr(&changed).contains("--as-new"), "{}", stderr(&changed));
+    assert!(
+        stderr(&changed).contains("seed") && stderr(&changed).contains("--as-new"),
+        "{}",
+        stderr(&changed)
+    );
     succeed(dir, &["train", "changed.yaml", "--as-new", "y"]);
 
     // A newest checkpoint that is cut off: the one before serves.
-    fs::write(dir.join("good.yaml"), good.replace("num_iterations: 2", "num_iterations: 4")).unwrap();
+    fs::write(
+        dir.join("good.yaml"),
+        good.replace("num_iterations: 2", "num_iterations: 4"),
+    )
+    .unwrap();
     succeed(dir, &["train", "good.yaml"]);
     let newest = dir.join("runs/x/checkpoints/4.safetensors");
     let bytes = fs::read(&newest).unwrap();
     fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
-    fs::write(dir.join("good.yaml"), good.replace("num_iterations: 2", "num_iterations: 5")).unwrap();
+    fs::write(
+        dir.join("good.yaml"),
+        good.replace("num_iterations: 2", "num_iterations: 5"),
+    )
+    .unwrap();
     let output = run(dir, &["train", "good.yaml"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("warning:") && stderr(&output).contains('4'), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("warning:") && stderr(&output).contains('4'),
+        "{}",
+        stderr(&output)
+    );
 
     // Raw that makes the loss NaN: training stops and keeps the batch.
     array(dir, "nan.zarr/raw", 0, DType::F32, f32::NAN);
-    fs::write(dir.join("nan.yaml"), good.replace("d.zarr/raw", "nan.zarr/raw").replace("name: x", "name: z")).unwrap();
+    fs::write(
+        dir.join("nan.yaml"),
+        good.replace("d.zarr/raw", "nan.zarr/raw")
+            .replace("name: x", "name: z"),
+    )
+    .unwrap();
     let output = run(dir, &["train", "nan.yaml"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("iteration 1"), "{}", stderr(&output));
@@ -288,11 +358,19 @@ architecture:
 fn usage_is_taught() {
     let dir = tempfile::tempdir().unwrap();
     let help = succeed(dir.path(), &["--help"]);
-    for word in ["container.zarr/dataset", "dacapo demo", "Exit codes", "DACAPO_OPTIONS_FILE"] {
+    for word in [
+        "container.zarr/dataset",
+        "dacapo demo",
+        "Exit codes",
+        "DACAPO_OPTIONS_FILE",
+    ] {
         assert!(help.contains(word), "{word}");
     }
     for command in ["demo", "train", "validate", "predict", "runs", "show", "config"] {
-        assert!(succeed(dir.path(), &[command, "--help"]).contains("Usage"), "{command}");
+        assert!(
+            succeed(dir.path(), &[command, "--help"]).contains("Usage"),
+            "{command}"
+        );
     }
     assert_eq!(run(dir.path(), &["tarin"]).status.code(), Some(2));
     let schema: Value = serde_json::from_str(&succeed(dir.path(), &["config", "schema"])).unwrap();

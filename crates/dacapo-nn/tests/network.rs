@@ -144,7 +144,9 @@ fn training_goes_on_from_a_checkpoint_bit_for_bit() {
     let step =
         |network: &mut dyn Network, i| network.train_step(&batch(&architecture, 2, 1, i), 1e-2).unwrap();
     let mut whole = build(&architecture, 2, 2);
-    (0..3).for_each(|i| drop(step(whole.as_mut(), i)));
+    for i in 0..3 {
+        step(whole.as_mut(), i);
+    }
     let mut bytes = Vec::new();
     save_checkpoint(&mut bytes, &whole.export(), &Default::default()).unwrap();
     let mut resumed = build(&architecture, 2, 2);

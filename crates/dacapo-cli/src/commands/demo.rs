@@ -24,7 +24,7 @@ pub struct Demo {
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(2..))]
     iterations: u64,
     /// Edge of the volume, in voxels.
-    #[arg(long, default_value_t = 96, value_parser = clap::value_parser!(u64).range(64..=1024))]
+    #[arg(long, default_value_t = 112, value_parser = clap::value_parser!(u64).range(64..=1024))]
     size: u64,
 }
 

@@ -55,6 +55,7 @@ pub fn draw(path: &Path, panels: &[Panel]) -> anyhow::Result<()> {
         chart
             .configure_mesh()
             .x_desc("iteration")
+            .x_label_formatter(&|iteration| format!("{iteration:.0}"))
             .light_line_style(BLACK.mix(0.05))
             .bold_line_style(BLACK.mix(0.12))
             .draw()
