@@ -126,13 +126,10 @@ pub(crate) fn check(op: &dyn Op, inputs: &[(usize, [usize; 3])], batch: usize) {
         input_gradients: &mut wanted,
     };
     kernel.backward(step, &mut fixture.params);
-    for input in 0..fixture.inputs.len() {
-        compare(
-            &mut fixture,
-            &input_gradients[input],
-            &format!("input {input}"),
-            |f| &mut f.inputs[input],
-        );
+    for (input, gradient) in input_gradients.iter().enumerate() {
+        compare(&mut fixture, gradient, &format!("input {input}"), |f| {
+            &mut f.inputs[input]
+        });
     }
     for param in 0..fixture.params.0.len() {
         if fixture.params.0[param].spec.trainable {
