@@ -39,13 +39,15 @@ fn main() {
     let forward_memory = memory("VmHWM") - before;
     network.train_step(&data, 1e-3).unwrap();
     let step_memory = memory("VmHWM") - before;
-    let mut time = |work: &mut dyn FnMut()| {
+    let time = |work: &mut dyn FnMut()| {
         let (wall, cpu) = (Instant::now(), cpu_seconds());
         (0..repetitions).for_each(|_| work());
         let n = repetitions as f64;
         (wall.elapsed().as_secs_f64() / n, (cpu_seconds() - cpu) / n)
     };
-    let step = time(&mut || drop(network.train_step(&data, 1e-3).unwrap()));
+    let step = time(&mut || {
+        network.train_step(&data, 1e-3).unwrap();
+    });
     let forward = time(&mut || network.forward(&data.input, &mut predicted).unwrap());
     println!(
         "{}",

@@ -20,7 +20,11 @@ fn main() {
     (1..4).for_each(|i| drop(sampler.batch(i).unwrap()));
     let (wall, cpu) = (Instant::now(), cpu_seconds());
     let voxels = with_batches(&sampler, 4, 4 + batches, workers, |made| {
-        made.try_fold(0, |sum, batch| Ok(sum + batch?.tensors.input.data.len()))
+        let mut voxels = 0;
+        for batch in made {
+            voxels += batch?.tensors.input.data.len();
+        }
+        Ok(voxels)
     })
     .unwrap();
     let (wall, cpu) = (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);

@@ -1,7 +1,7 @@
 //! The task of affinities: for each voxel and offset, whether the two voxels that it links belong together.
 
-use ndarray::parallel::prelude::*;
-use ndarray::{Array3, Array4, ArrayView3, ArrayView4, Axis, Slice, Zip};
+use ndarray::{Array3, Array4, ArrayView3, ArrayView4, CowArray, Ix3};
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -256,59 +256,53 @@ impl Task for AffinitiesTask {
             target: Array4::zeros((self.offsets.len(), inner[0], inner[1], inner[2])),
             weight: Array4::zeros((self.offsets.len(), inner[0], inner[1], inner[2])),
         };
-        let channels = targets.target.axis_iter_mut(Axis(0)).into_par_iter();
-        let channels = channels.zip(targets.weight.axis_iter_mut(Axis(0)));
+        let (labels, known) = (labels.as_standard_layout(), known.as_standard_layout());
+        let (labels, known) = (Rows::new(&labels), Rows::new(&known));
+        // Two voxels of background say nothing about boundaries.
+        let skip_background =
+            matches!(self.weights, Weights::Boundary(_)) && self.background == Background::Nothing;
+        let voxels = inner.iter().product::<usize>().max(1);
+        let channels = slice_mut(&mut targets.target).par_chunks_mut(voxels);
+        let channels = channels.zip(slice_mut(&mut targets.weight).par_chunks_mut(voxels));
         channels
             .zip(&self.offsets)
-            .for_each(|((mut target, mut weight), offset)| {
-                let window = |offset: &Offset| -> [Slice; 3] {
-                    std::array::from_fn(|a| {
-                        let start = before[a] as isize + offset[a] as isize;
-                        Slice::from(start..start + inner[a] as isize)
-                    })
-                };
-                let (here, there) = (window(&[0; 3]), window(offset));
-                let (p, q) = (cut(labels, here), cut(labels, there));
-                Zip::from(&mut target)
-                    .and(&p)
-                    .and(&q)
-                    .for_each(|target, &p, &q| *target = f32::from(u8::from(self.background.links(p, q))));
-                let (p_known, q_known) = (cut(known, here), cut(known, there));
-                match self.weights {
-                    Weights::Balanced(clip) => {
-                        let mut counts = [0; 2];
-                        Zip::from(&target).and(&p_known).for_each(|&target, &known| {
-                            counts[usize::from(target > 0.0)] += u64::from(known);
-                        });
-                        let weights = class_weights(counts, clip);
-                        Zip::from(&mut weight)
-                            .and(&target)
-                            .and(&p_known)
-                            .and(&q_known)
-                            .for_each(|weight, &target, &p, &q| {
-                                *weight = if p && q {
-                                    weights[usize::from(target > 0.0)]
-                                } else {
-                                    0.0
-                                };
-                            });
+            .for_each(|((target, weight), offset)| {
+                let there: [usize; 3] =
+                    std::array::from_fn(|a| before[a].wrapping_add_signed(offset[a] as isize));
+                let length = inner[2];
+                let rows = || (0..inner[0]).flat_map(|z| (0..inner[1]).map(move |y| (z, y)));
+                let mut counts = [0; 2];
+                for ((z, y), target) in rows().zip(target.chunks_exact_mut(length.max(1))) {
+                    let (p, q) = (labels.row(before, z, y, length), labels.row(there, z, y, length));
+                    let p_known = known.row(before, z, y, length);
+                    let (mut linked, mut seen) = (0, 0);
+                    for (((target, &p), &q), &known) in target.iter_mut().zip(p).zip(q).zip(p_known) {
+                        let links = self.background.links(p, q);
+                        *target = f32::from(u8::from(links));
+                        linked += u64::from(links && known);
+                        seen += u64::from(known);
                     }
-                    Weights::Boundary(boundary) => {
-                        Zip::from(&mut weight)
-                            .and(&target)
-                            .and(&p_known)
-                            .and(&q_known)
-                            .for_each(|weight, &target, &p, &q| {
-                                let of_pair = if target > 0.0 { 1.0 } else { boundary };
-                                *weight = if p && q { of_pair } else { 0.0 };
-                            });
-                        if self.background == Background::Nothing {
-                            Zip::from(&mut weight).and(&p).and(&q).for_each(|weight, &p, &q| {
-                                if p == 0 && q == 0 {
-                                    *weight = 0.0;
-                                }
-                            });
-                        }
+                    counts[0] += seen - linked;
+                    counts[1] += linked;
+                }
+                let of_pair = match self.weights {
+                    Weights::Balanced(clip) => class_weights(counts, clip),
+                    Weights::Boundary(boundary) => [boundary, 1.0],
+                };
+                let weighted = target
+                    .chunks_exact(length.max(1))
+                    .zip(weight.chunks_exact_mut(length.max(1)));
+                for ((z, y), (target, weight)) in rows().zip(weighted) {
+                    let (p, q) = (labels.row(before, z, y, length), labels.row(there, z, y, length));
+                    let p_known = known.row(before, z, y, length);
+                    let q_known = known.row(there, z, y, length);
+                    let ends = p.iter().zip(q).zip(p_known.iter().zip(q_known));
+                    for ((weight, &target), ((&p, &q), (&p_known, &q_known))) in
+                        weight.iter_mut().zip(target).zip(ends)
+                    {
+                        let counts = p_known && q_known && !(skip_background && (p | q) == 0);
+                        let of_pair = if target > 0.0 { of_pair[1] } else { of_pair[0] };
+                        *weight = if counts { of_pair } else { 0.0 };
                     }
                 }
             });
@@ -376,9 +370,31 @@ fn in_config(key: &'static str) -> impl Fn(dacapo_kernels::Error) -> Error {
     move |reason| Error::Config { key, reason }
 }
 
-fn cut<T>(mut volume: ArrayView3<T>, window: [Slice; 3]) -> ArrayView3<T> {
-    for (axis, slice) in window.into_iter().enumerate() {
-        volume.slice_axis_inplace(ndarray::Axis(axis), slice);
+/// A volume in standard layout, by its rows along x.
+struct Rows<'a, T> {
+    values: &'a [T],
+    shape: [usize; 3],
+}
+
+impl<'a, T> Rows<'a, T> {
+    fn new(volume: &'a CowArray<T, Ix3>) -> Self {
+        #[allow(clippy::expect_used, reason = "the caller has made it standard")]
+        let values = volume.as_slice().expect("standard layout");
+        let (z, y, x) = volume.dim();
+        Self {
+            values,
+            shape: [z, y, x],
+        }
     }
-    volume
+
+    /// `length` voxels of the row (z, y) behind `begin`.
+    fn row(&self, begin: [usize; 3], z: usize, y: usize, length: usize) -> &'a [T] {
+        let start = ((begin[0] + z) * self.shape[1] + begin[1] + y) * self.shape[2] + begin[2];
+        &self.values[start..start + length]
+    }
+}
+
+fn slice_mut(array: &mut Array4<f32>) -> &mut [f32] {
+    #[allow(clippy::expect_used, reason = "the caller has just made it")]
+    array.as_slice_mut().expect("standard layout")
 }

@@ -51,9 +51,14 @@ impl Symmetry {
         for axis in (0..3).filter(|&a| self.mirrored[a]) {
             view.invert_axis(Axis(axis));
         }
-        // Not `to_owned`, which keeps the source's memory order.
+        // Not `to_owned`, which keeps the source's memory order; by rows, whose steps are known.
         let mut turned = Vec::with_capacity(view.len());
-        turned.extend(view.iter().copied());
+        for row in view.rows() {
+            match row.to_slice() {
+                Some(row) => turned.extend_from_slice(row),
+                None => turned.extend(row.iter().copied()),
+            }
+        }
         #[allow(clippy::expect_used, reason = "as many elements as the view has")]
         Array3::from_shape_vec(view.raw_dim(), turned).expect("the view's own shape")
     }

@@ -4,7 +4,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use ndarray::{Array3, Array4, Axis, s};
+use ndarray::{Array3, Array4, ArrayView3, Axis, Zip, s};
 
 use dacapo_array::{Coordinate, Roi};
 use dacapo_nn::{Batch, Tensor};
@@ -70,17 +70,21 @@ impl<'a> Sampler<'a> {
             .map(|index| self.sample(iteration, index))
             .collect::<Result<_>>()?;
         let dims = self.plan.shapes.dims();
-        let tensors = Batch {
-            input: stack(dims, samples.iter().map(|sample| &sample.input)),
-            target: stack(dims, samples.iter().map(|sample| &sample.targets.target)),
-            weight: stack(dims, samples.iter().map(|sample| &sample.targets.weight)),
-        };
-        let (labels, crops) = samples
-            .into_iter()
-            .map(|sample| (sample.labels, sample.crop))
-            .unzip();
+        let (mut inputs, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut labels, mut crops) = (Vec::new(), Vec::new());
+        for sample in samples {
+            inputs.push(sample.input);
+            targets.push(sample.targets.target);
+            weights.push(sample.targets.weight);
+            labels.push(sample.labels);
+            crops.push(sample.crop);
+        }
         Ok(TrainingBatch {
-            tensors,
+            tensors: Batch {
+                input: stack(dims, inputs),
+                target: stack(dims, targets),
+                weight: stack(dims, weights),
+            },
             labels,
             crops,
         })
@@ -119,7 +123,7 @@ impl<'a> Sampler<'a> {
         let labels = symmetry.apply(labelled.labels.view());
         let known = symmetry.apply(labelled.known.view());
         let targets = task.targets(labels.view(), known.view())?;
-        let inner = inner(&labels, before, after);
+        let inner = inner(&labels, before, after).to_owned();
         Ok(Sample {
             input,
             labels: inner,
@@ -168,13 +172,14 @@ impl<'a> Sampler<'a> {
                 .collect();
             let from = self.crop(dataset, &begin).roi.begin() + &Coordinate::from_voxels(&back, &voxel_size);
             let labelled = dataset.labelled(&from, &grown, &voxel_size)?;
-            let labels = inner(&labelled.labels, before, after);
-            let known = inner(&labelled.known, before, after);
-            let count = labels
-                .iter()
-                .zip(&known)
-                .filter(|&(&label, &known)| known && label != 0)
-                .count();
+            let (labels, known) = (
+                inner(&labelled.labels, before, after),
+                inner(&labelled.known, before, after),
+            );
+            let mut count = 0_usize;
+            Zip::from(&labels)
+                .and(&known)
+                .for_each(|&label, &known| count += usize::from(known && label != 0));
             if count as f64 >= fraction * labels.len() as f64 {
                 return Ok((begin, labelled));
             }
@@ -252,22 +257,21 @@ pub fn with_batches<T>(
     })
 }
 
-fn inner<T: Copy>(array: &Array3<T>, before: [usize; 3], after: [usize; 3]) -> Array3<T> {
+fn inner<T>(array: &Array3<T>, before: [usize; 3], after: [usize; 3]) -> ArrayView3<'_, T> {
     let end: [usize; 3] = std::array::from_fn(|a| array.shape()[a] - after[a]);
-    array
-        .slice(s![before[0]..end[0], before[1]..end[1], before[2]..end[2]])
-        .to_owned()
+    array.slice(s![before[0]..end[0], before[1]..end[1], before[2]..end[2]])
 }
 
-/// Arrays of one shape as a tensor (samples, channels, spatial axes).
-fn stack<'a>(dims: usize, arrays: impl ExactSizeIterator<Item = &'a Array4<f32>>) -> Tensor {
+/// Arrays of one shape as a tensor (samples, channels, spatial axes). A single one gives its memory away.
+fn stack(dims: usize, mut arrays: Vec<Array4<f32>>) -> Tensor {
     let mut shape = vec![arrays.len()];
-    let mut data = Vec::new();
-    for array in arrays {
-        shape.truncate(1);
+    if let Some(array) = arrays.first() {
         shape.push(array.shape()[0]);
         shape.extend(&array.shape()[4 - dims..]);
-        data.extend(array.iter());
     }
+    let data = match arrays.len() {
+        1 if arrays[0].is_standard_layout() => arrays.remove(0).into_raw_vec_and_offset().0,
+        _ => arrays.iter().flatten().copied().collect(),
+    };
     Tensor { shape, data }
 }
