@@ -64,9 +64,13 @@ validation: {{interval: 20}}
     path
 }
 
-/// (iteration, loss) of every recorded step, the loss as its bits.
 fn losses(dir: &Path, run: &str) -> Vec<(u64, u64)> {
-    let text = fs::read_to_string(dir.join(format!("runs/{run}/stats/training.jsonl"))).unwrap_or_default();
+    losses_under(&dir.join("runs"), run)
+}
+
+/// (iteration, loss) of every recorded step, the loss as its bits.
+fn losses_under(base: &Path, run: &str) -> Vec<(u64, u64)> {
+    let text = fs::read_to_string(base.join(run).join("stats/training.jsonl")).unwrap_or_default();
     let parse = |line: &str| {
         let value: Value = serde_json::from_str(line).ok()?;
         Some((value["iteration"].as_u64()?, value["loss"].as_f64()?.to_bits()))
@@ -237,6 +241,73 @@ fn a_second_trainer_is_told_who_holds_the_run() {
     assert_eq!(second.status.code(), Some(1));
     assert!(stderr(&second).contains(&id), "{}", stderr(&second));
     assert!(!stderr(&second).contains("panicked"));
+}
+
+/// A disk of its own, as large as asked for; `None` where this user may not mount one.
+#[cfg(target_os = "linux")]
+struct Disk(PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Disk {
+    fn new(at: PathBuf) -> Option<Self> {
+        fs::create_dir(&at).unwrap();
+        Self::mount(&at, "size=64k").then_some(Self(at))
+    }
+
+    fn mount(at: &Path, options: &str) -> bool {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at);
+        mount.output().is_ok_and(|output| output.status.success())
+    }
+
+    fn resize(&self, size: &str) {
+        assert!(Self::mount(&self.0, &format!("remount,size={size}")));
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // What is left mounted, the test's directory cannot be removed with.
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_run_goes_on_when_a_full_disk_has_room_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let more = "trainer: {checkpoint_interval: 5}\n";
+    config(dir, "whole", 40, more);
+    succeed(dir, &["train", "whole.yaml"]);
+    let Some(disk) = Disk::new(dir.join("small")) else {
+        eprintln!("skipped: to fill a disk, this test has to be allowed to mount one");
+        return;
+    };
+    config(dir, "full", 40, more);
+    // It is filled in many places of a run: its config, snapshots, inputs, checkpoints, predictions.
+    let (mut refused, mut size) = (0, 64);
+    loop {
+        let output = run(dir, &["--base", "small", "train", "full.yaml"]);
+        if output.status.success() {
+            break;
+        }
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("No space left on device"), "{message}");
+        assert!(message.contains("free some space"), "{message}");
+        assert!(
+            message.contains("small/"),
+            "it names what could not be written: {message}"
+        );
+        refused += 1;
+        size += 96;
+        assert!(size < 1 << 16, "no disk is large enough");
+        disk.resize(&format!("{size}k"));
+    }
+    assert!(refused > 3, "filled {refused} times");
+    assert_eq!(losses_under(&disk.0, "full"), losses(dir, "whole"));
 }
 
 /// An array of one value.

@@ -278,7 +278,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         if self.is_full_disk() {
             return Some(
-                "make room; what was written before is whole, and training goes on from it".to_owned(),
+                "free some space; what was stored before is whole, and training goes on from it".to_owned(),
             );
         }
         let text = match self {
@@ -366,7 +366,7 @@ mod tests {
         assert!(
             [full(), nested]
                 .iter()
-                .all(|error| error.hint().is_some_and(|hint| hint.contains("make room")))
+                .all(|error| error.hint().is_some_and(|hint| hint.contains("free some space")))
         );
         assert_eq!(
             Error::io("write", "a", io::ErrorKind::PermissionDenied.into()).hint(),
