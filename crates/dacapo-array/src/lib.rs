@@ -26,4 +26,4 @@ pub use memory::MemoryArray;
 pub use roi::{Roi, SnapMode};
 pub use spec::ArraySpec;
 pub use traits::{ArrayRead, ArrayReadExt, ArrayWrite};
-pub use zarr::{Codec, CreateOptions, ZarrArray, ZarrFormat, list_arrays, open_array};
+pub use zarr::{Codec, CreateOptions, DraftArray, ZarrArray, ZarrFormat, list_arrays, open_array};

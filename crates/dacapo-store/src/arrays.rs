@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dacapo_array::{ArraySpec, CreateOptions, ZarrArray};
+use dacapo_array::{ArraySpec, CreateOptions, DraftArray, ZarrArray};
 
 use crate::{
     BestName, CriterionName, DatasetName, IndexName, LocalArrayIdentifier, LocalContainerIdentifier,
@@ -85,19 +85,33 @@ pub trait ArrayStore: Send + Sync {
         index: Option<&str>,
     ) -> Result<LocalArrayIdentifier>;
 
-    /// Creates an array and the groups above it, whole or not at all. One that is there already is only
-    /// replaced if the options ask for it, and then in one step.
+    /// Begins an array: it is filled where nobody finds it, and [`DraftArray::publish`] puts it in its place,
+    /// whole or not at all. One that is there already is only replaced if the options ask for it, and then in
+    /// one step.
     ///
     /// # Errors
     /// [`crate::Error::Refused`], with nothing changed, where the array would stand inside another or in place
     /// of a group, behind a symbolic link or outside of the store; [`crate::Error::Twin`];
     /// [`crate::Error::Array`] if it is there, or cannot be written.
+    fn draft(
+        &self,
+        array: &LocalArrayIdentifier,
+        spec: &ArraySpec,
+        options: &CreateOptions,
+    ) -> Result<DraftArray>;
+
+    /// Creates an array that has the fill value everywhere, as an array that several writers fill has to be.
+    ///
+    /// # Errors
+    /// As [`ArrayStore::draft`].
     fn create(
         &self,
         array: &LocalArrayIdentifier,
         spec: &ArraySpec,
         options: &CreateOptions,
-    ) -> Result<ZarrArray>;
+    ) -> Result<ZarrArray> {
+        Ok(self.draft(array, spec, options)?.publish()?)
+    }
 
     /// Opens an array.
     ///
@@ -221,19 +235,19 @@ impl ArrayStore for LocalArrayStore {
         self.of_validation(run, &parts)
     }
 
-    fn create(
+    fn draft(
         &self,
         array: &LocalArrayIdentifier,
         spec: &ArraySpec,
         options: &CreateOptions,
-    ) -> Result<ZarrArray> {
+    ) -> Result<DraftArray> {
         if let Some(found) = remove::find(&self.base, array)?
             && found.node == Node::Group
         {
             return remove::refuse(array, "a group or a plain directory is there already");
         }
         self.refuse_twins(array)?;
-        Ok(ZarrArray::create(&array.address(), spec, options)?)
+        Ok(DraftArray::new(&array.address(), spec, options)?)
     }
 
     fn open(&self, array: &LocalArrayIdentifier) -> Result<ZarrArray> {

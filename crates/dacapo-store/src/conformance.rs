@@ -66,6 +66,22 @@ pub fn array_store(store: &dyn ArrayStore) {
     let zeros = NdData::U8(ArrayD::zeros(spec.shape()));
     assert_eq!(store.open(&prediction).unwrap().read(&spec.roi).unwrap(), zeros);
 
+    // What is being made is found once it is published, in place of what was there.
+    let replace = CreateOptions {
+        overwrite: true,
+        ..options.clone()
+    };
+    let draft = store.draft(&prediction, &spec, &replace).unwrap();
+    draft.write(&spec.roi, &ones).unwrap();
+    assert_eq!(store.open(&prediction).unwrap().read(&spec.roi).unwrap(), zeros);
+    assert_eq!(draft.publish().unwrap().read(&spec.roi).unwrap(), ones);
+    assert_eq!(store.open(&prediction).unwrap().read(&spec.roi).unwrap(), ones);
+    drop(store.draft(&prediction, &spec, &replace).unwrap());
+    assert_eq!(store.open(&prediction).unwrap().read(&spec.roi).unwrap(), ones);
+    let (raw, _) = store.validation_input_arrays("dropped", None).unwrap();
+    drop(store.draft(&raw, &spec, &options).unwrap());
+    assert!(!store.exists(&raw).unwrap());
+
     // Every identifier has its place, whatever the names.
     let names = [
         "a",

@@ -9,7 +9,7 @@ use dacapo_store::{ArrayStore, InputIdentity, LocalArrayIdentifier, LocalStore, 
 
 use crate::Result;
 use crate::dataset::Dataset;
-use crate::validate::{create, write_volume};
+use crate::validate::{draft, write_volume};
 
 /// Raw is copied in blocks of this many voxels along each axis.
 const BLOCK: i64 = 128;
@@ -17,8 +17,8 @@ const BLOCK: i64 = 128;
 /// Keeps a dataset's raw in `roi`, and its truth as the array `truth_spec` says, as
 /// `validation.zarr/inputs/<dataset>/{raw,gt}`. Returns what identifies the raw.
 ///
-/// A copy that is there is compared by its content, not by its date: one that a kill left half-written is
-/// written anew, as is one whose source has changed.
+/// A copy that is there is compared by its content, not by its date: one that was damaged is written anew, as is
+/// one whose source has changed.
 pub(crate) fn keep(
     store: &LocalStore,
     run: &str,
@@ -36,10 +36,9 @@ pub(crate) fn keep(
         };
         let mut provenance = Provenance::new(run);
         provenance.input = Some(identity.clone());
-        copy(
-            &*dataset.raw,
-            &create(store, &raw, &spec, provenance.attributes(), None)?,
-        )?;
+        let kept = draft(store, &raw, &spec, provenance.attributes(), None)?;
+        copy(&*dataset.raw, &kept)?;
+        kept.publish()?;
     }
     let is_kept = store.arrays.exists(&gt)? && {
         let kept = store.arrays.open(&gt)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use dacapo_array::{ArrayAddress, CreateOptions, Roi, ZarrArray, open_array};
+use dacapo_array::{ArrayAddress, CreateOptions, DraftArray, Roi, open_array};
 use dacapo_nn::Engine;
 use dacapo_store::{LocalStore, Provenance, StatsStore, WeightsStore};
 
@@ -159,7 +159,7 @@ pub fn predict(
         attributes,
         ..CreateOptions::default()
     };
-    let output = ZarrArray::create(&request.output, &output_spec, &options)?;
+    let output = DraftArray::new(&request.output, &output_spec, &options)?;
     Job {
         raw: &*raw,
         intensity,
@@ -167,6 +167,7 @@ pub fn predict(
         tiling: &tiling,
     }
     .run(&mut *network, observer)?;
+    output.publish()?;
     Ok(Predicted {
         iteration,
         roi,

@@ -50,10 +50,10 @@ pub(crate) fn write(
                 attributes: provenance.attributes(),
                 ..CreateOptions::default()
             };
-            Ok(store
-                .arrays
-                .create(&identifier, &spec, &options)?
-                .write(roi, &data)?)
+            let array = store.arrays.draft(&identifier, &spec, &options)?;
+            array.write(roi, &data)?;
+            array.publish()?;
+            Ok(())
         };
     let samples: Vec<usize> = Some(batch.crops.len()).filter(|&n| n > 1).into_iter().collect();
     let tensor =

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ndarray::{Array3, Array4, Axis};
 
-use dacapo_array::{ArrayReadExt, ArraySpec, ArrayWrite, CreateOptions, DType, NdData, ZarrArray};
+use dacapo_array::{ArrayReadExt, ArraySpec, ArrayWrite, CreateOptions, DType, DraftArray, NdData};
 use dacapo_nn::{Engine, Network};
 use dacapo_store::{
     ArrayStore, LocalArrayIdentifier, LocalStore, Provenance, StatsStore, ValidationScore, WeightsStore,
@@ -228,7 +228,7 @@ impl Validator<'_> {
                 .validation_prediction_array(&config.name, iteration, &dataset.name)?;
         let mut attributes = scene.provenance.attributes();
         attributes.insert("channel_names".to_owned(), task.head().channel_names.into());
-        let output = create(self.store, &identifier, &spec, attributes, Some(chunk))?;
+        let output = draft(self.store, &identifier, &spec, attributes, Some(chunk))?;
         Job {
             raw: &*dataset.raw,
             intensity: dataset.intensity,
@@ -237,7 +237,8 @@ impl Validator<'_> {
         }
         .run(network, self.observer)?;
 
-        let stored = output.read_all()?;
+        // What is segmented is what is stored.
+        let stored = output.publish()?.read_all()?;
         let values = match stored {
             NdData::U8(values) => values.mapv(|value| f32::from(value) / 255.0),
             other => other.into_typed::<f32>()?,
@@ -387,23 +388,25 @@ pub(crate) fn write_volume(
     if spec.spatial_dims() == 2 {
         values.index_axis_inplace(Axis(0), 0);
     }
-    let target = create(store, array, spec, provenance.attributes(), None)?;
-    Ok(target.write(&spec.roi, &NdData::U64(values))?)
+    let target = draft(store, array, spec, provenance.attributes(), None)?;
+    target.write(&spec.roi, &NdData::U64(values))?;
+    target.publish()?;
+    Ok(())
 }
 
-/// A new array in the store, in place of one that was there.
-pub(crate) fn create(
+/// A new array in the store, which will take the place of one that is there.
+pub(crate) fn draft(
     store: &LocalStore,
     array: &LocalArrayIdentifier,
     spec: &ArraySpec,
     attributes: serde_json::Map<String, serde_json::Value>,
     chunk_shape: Option<Vec<usize>>,
-) -> Result<ZarrArray> {
+) -> Result<DraftArray> {
     let options = CreateOptions {
         chunk_shape,
         overwrite: true,
         attributes,
         ..CreateOptions::default()
     };
-    Ok(store.arrays.create(array, spec, &options)?)
+    Ok(store.arrays.draft(array, spec, &options)?)
 }

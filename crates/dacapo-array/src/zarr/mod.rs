@@ -2,6 +2,7 @@
 //! files, windows, the cache of decoded chunks and the locks are ours (ARCHITECTURE.md says why).
 
 mod cache;
+mod draft;
 mod files;
 mod find;
 mod format;
@@ -20,9 +21,11 @@ use crate::dtype::{with_data, with_dtype};
 use crate::memory::{check_values, filled, window_inside};
 use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Element, Error, NdData, Result, Roi};
 use cache::{Cache, Decoded, Lookup};
+use files::Durability;
 use format::{Format, Node};
 use windows::Window;
 
+pub use draft::DraftArray;
 pub use find::{list_arrays, open_array};
 pub use format::{Codec, ZarrFormat};
 
@@ -61,8 +64,6 @@ impl Default for CreateOptions {
 const CACHE: usize = 256 << 20;
 /// Chunks share so many locks.
 const LOCKS: usize = 64;
-/// Bytes of a chunk of default shape, at most.
-const DEFAULT_CHUNK: usize = 16 << 20;
 
 /// An open Zarr array.
 ///
@@ -76,6 +77,7 @@ pub struct ZarrArray {
     format: Format,
     cache: Cache,
     locks: Vec<Mutex<()>>,
+    durability: Durability,
 }
 
 impl std::fmt::Debug for ZarrArray {
@@ -107,8 +109,17 @@ impl ZarrArray {
 
     fn over(address: &ArrayAddress, format: Format) -> Result<Self> {
         let dir = address.path();
-        let group = dir.parent().map(format::group_attributes).unwrap_or_default();
-        let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        Self::at(dir, address, format, Durability::Synced)
+    }
+
+    /// The array of which the files stand in `dir`.
+    fn at(dir: PathBuf, address: &ArrayAddress, format: Format, durability: Durability) -> Result<Self> {
+        let path = address.path();
+        let group = path.parent().map(format::group_attributes).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         let spec = placement::read(&format, Some((&group, name))).map_err(|reason| Error::Metadata {
             address: address.clone(),
             reason,
@@ -120,70 +131,17 @@ impl ZarrArray {
             format,
             cache: Cache::new(CACHE),
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
+            durability,
         })
     }
 
     /// Creates an array that has the fill value everywhere, and the groups above it in its container. It is
-    /// there whole or not at all.
+    /// there whole or not at all. One that shall only be seen with its values is begun as a [`DraftArray`].
     ///
     /// # Errors
-    /// [`Error::Spec`] for a spec or chunk shape that makes no sense; [`Error::Exists`] unless it may be
-    /// overwritten; [`Error::Io`]. Nothing is left behind then.
+    /// As [`DraftArray::new`] and [`DraftArray::publish`].
     pub fn create(address: &ArrayAddress, spec: &ArraySpec, options: &CreateOptions) -> Result<Self> {
-        address.check()?;
-        spec.check()?;
-        let shape = spec.shape();
-        let chunk_shape = match &options.chunk_shape {
-            Some(chunk) if chunk.len() != shape.len() || chunk.contains(&0) => {
-                let reason = format!("a chunk shape of {chunk:?} for an array of {shape:?}");
-                return Err(Error::Spec { reason });
-            }
-            // A chunk larger than the array only wastes memory.
-            Some(chunk) => chunk
-                .iter()
-                .zip(&shape)
-                .map(|(&chunk, &length)| chunk.min(length.max(1)))
-                .collect(),
-            None => default_chunk(spec),
-        };
-        let codec = options.codec.unwrap_or(if spec.dtype.is_float() {
-            Codec::Blosc { level: 1 }
-        } else {
-            Codec::Zstd { level: 1 }
-        });
-        let mut attributes = options.attributes.clone();
-        attributes.extend(placement::funlib(spec));
-        let metadata = format::describe(spec, &chunk_shape, codec, options, attributes);
-        let dir = address.path();
-        if !options.overwrite && dir.exists() {
-            return Err(Error::Exists {
-                address: address.clone(),
-            });
-        }
-        create_groups(address, options.format)?;
-        let unfinished = files::Unfinished::new(&dir)?;
-        for (name, content) in &metadata {
-            files::write(&unfinished.dir.join(name), &pretty(content))?;
-        }
-        // What was made is what a reader will find: a spec that does not come back is refused here.
-        let broken = |reason| Error::Metadata {
-            address: address.clone(),
-            reason,
-        };
-        let Node::Array(version, content) = format::node(&unfinished.dir).map_err(broken)? else {
-            return Err(broken("it was not written".into()));
-        };
-        let format = Format::parse(&unfinished.dir, version, content).map_err(broken)?;
-        match unfinished.finish(options.overwrite) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::Exists {
-                    address: address.clone(),
-                });
-            }
-            finished => finished?,
-        }
-        place_in_group(&dir, options.format, spec)?;
-        Self::over(address, format)
+        DraftArray::new(address, spec, options)?.publish()
     }
 
     /// Its name.
@@ -326,11 +284,14 @@ impl ZarrArray {
             let encoded = self.format.encode(&bytes).map_err(self.broken(chunk))?;
             // Whatever happens to the file: nobody reads the old values from the cache.
             self.cache.forget(chunk);
-            let written = files::write(&self.chunk_path(chunk), &encoded);
+            let written = files::write(&self.chunk_path(chunk), &encoded, self.durability);
             self.cache.forget(chunk);
             written
         })?;
-        dirs.iter().try_for_each(|dir| files::sync_dir(dir))
+        match self.durability {
+            Durability::Synced => dirs.iter().try_for_each(|dir| files::sync_dir(dir)),
+            Durability::Later => Ok(()),
+        }
     }
 }
 
@@ -395,88 +356,4 @@ impl Bytes for bool {
             .zip(values)
             .for_each(|(to, &value)| *to = u8::from(value));
     }
-}
-
-/// Cubes of 128 voxels (squares of 1024, …) with all channels, smaller where that is too much.
-fn default_chunk(spec: &ArraySpec) -> Vec<usize> {
-    let shape = spec.shape();
-    let (channels, voxels) = shape.split_at(spec.channels.len());
-    let mut edge = match voxels.len() {
-        1 => 1 << 20,
-        2 => 1 << 10,
-        _ => 1 << 7,
-    };
-    let mut channels: Vec<usize> = channels.iter().map(|&n| n.max(1)).collect();
-    loop {
-        let voxels = voxels.iter().map(|&n| n.clamp(1, edge));
-        let chunk: Vec<usize> = channels.iter().copied().chain(voxels).collect();
-        if edge <= 32 && chunk.iter().product::<usize>() * spec.dtype.size() > DEFAULT_CHUNK {
-            // That many channels are read one by one.
-            channels.fill(1);
-            edge = 64;
-        } else if chunk.iter().product::<usize>() * spec.dtype.size() <= DEFAULT_CHUNK {
-            return chunk;
-        } else {
-            edge /= 2;
-        }
-    }
-}
-
-fn pretty(value: &Value) -> Vec<u8> {
-    format!("{value:#}\n").into_bytes()
-}
-
-/// The file that makes a folder a group.
-fn group_file(version: ZarrFormat) -> (&'static str, Value) {
-    match version {
-        ZarrFormat::V2 => (".zgroup", serde_json::json!({"zarr_format": 2})),
-        ZarrFormat::V3 => (
-            "zarr.json",
-            serde_json::json!({"zarr_format": 3, "node_type": "group", "attributes": {}}),
-        ),
-    }
-}
-
-/// Makes the container and every folder between it and the array a group.
-fn create_groups(address: &ArrayAddress, version: ZarrFormat) -> Result<()> {
-    let (name, content) = group_file(version);
-    let mut dir = address.container.clone();
-    let parts: Vec<&str> = address.dataset.split('/').collect();
-    for part in std::iter::once(None).chain(parts[..parts.len() - 1].iter().map(Some)) {
-        if let Some(part) = part {
-            dir.push(part);
-        }
-        if let Ok(Node::Array(..)) = format::node(&dir) {
-            let reason = format!("{} is an array, which holds no others", dir.display());
-            return Err(Error::Address {
-                text: address.to_string(),
-                reason,
-            });
-        }
-        files::create_dirs(&dir)?;
-        if !dir.join(name).exists() {
-            files::write(&dir.join(name), &pretty(&content))?;
-            files::sync_dir(&dir)?;
-        }
-    }
-    Ok(())
-}
-
-/// Enters an array into the multiscales of its group, in place of an older entry.
-fn place_in_group(dir: &Path, version: ZarrFormat, spec: &ArraySpec) -> Result<()> {
-    let (Some(group), Some(name)) = (dir.parent(), dir.file_name().and_then(|name| name.to_str())) else {
-        return Ok(());
-    };
-    files::locked(group, || {
-        let mut attributes = format::group_attributes(group);
-        placement::enter(&mut attributes, version, name, spec);
-        match version {
-            ZarrFormat::V2 => files::write(&group.join(".zattrs"), &pretty(&Value::Object(attributes))),
-            ZarrFormat::V3 => {
-                let (file, mut content) = group_file(version);
-                content["attributes"] = Value::Object(attributes);
-                files::write(&group.join(file), &pretty(&content))
-            }
-        }
-    })
 }
