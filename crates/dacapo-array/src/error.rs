@@ -66,6 +66,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A text that is no key of a storage, or a key that leads through a symbolic link.
+    #[error("`{key}` cannot be a key: {reason}")]
+    Key {
+        /// The text.
+        key: String,
+        /// Why.
+        reason: String,
+    },
     /// A container that is not there.
     #[error("there is no container {}{}", path.display(), alternatives(there))]
     NoContainer {

@@ -13,6 +13,7 @@ mod error;
 mod memory;
 mod roi;
 mod spec;
+pub mod storage;
 mod traits;
 mod zarr;
 
