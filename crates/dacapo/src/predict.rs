@@ -78,7 +78,7 @@ pub struct Predicted {
     pub shape: Vec<usize>,
 }
 
-/// Predicts an array of any size block by block.
+/// Predicts an array of any size block by block. Input and output are reached as the store's own places are.
 ///
 /// # Errors
 /// Before anything is written: [`Error::NoRun`], [`Error::NoCheckpoint`], an input that does not fit the
@@ -96,7 +96,7 @@ pub fn predict(
     let task = config.task.build(dims)?;
     let iteration = choose(store, run, request.iteration)?;
 
-    let raw = open_array(&request.input)?;
+    let raw = open_array(&request.input, store.access())?;
     let spec = raw.spec();
     let input = request.input.to_string();
     let found = spec.spatial_dims();
@@ -159,7 +159,7 @@ pub fn predict(
         attributes,
         ..CreateOptions::default()
     };
-    let output = DraftArray::new(&request.output, &output_spec, &options)?;
+    let output = DraftArray::new(&request.output, store.access(), &output_spec, &options)?;
     Job {
         raw: &*raw,
         intensity,

@@ -51,7 +51,7 @@ pub fn validate(
     observer: &dyn Observer,
 ) -> Result<Vec<DatasetValidation>> {
     let config = load_run(store, run)?;
-    let plan = Plan::for_validation(&config)?;
+    let plan = Plan::for_validation(&config, store.access())?;
     let mut network = engine.build(&plan.network())?;
     let there = store.weights.iterations(run)?;
     let iteration = match iteration {

@@ -2,7 +2,6 @@
 //! world is in `placement`.
 
 use std::num::NonZeroU64;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -10,7 +9,9 @@ use zarrs::array::{
     Array, ArrayBytes, ArrayMetadata, ArrayToBytesCodecTraits, CodecChain, CodecOptions, DataType, FillValue,
 };
 
-use super::{CreateOptions, files};
+use super::CreateOptions;
+use super::place::{Read, read_json};
+use crate::storage::{Kind, Stamp, Storage, join};
 use crate::{ArraySpec, DType};
 
 /// Versions of the Zarr format.
@@ -70,59 +71,91 @@ pub(super) struct Format {
     chunk: Vec<NonZeroU64>,
 }
 
-/// What stands at a path.
+/// What stands at a key.
 #[derive(Debug)]
 pub(super) enum Node {
     /// Metadata of an array.
-    Array(ZarrFormat, Value),
-    /// A group, or a folder.
+    Array,
+    /// A group, or a prefix without metadata.
     Group,
-    /// Nothing, or a file.
+    /// Nothing, or no prefix.
     Nothing,
 }
 
-/// Looks for metadata in `dir`.
-///
-/// # Errors
-/// As a text what is wrong with a metadata file.
-pub(super) fn node(dir: &Path) -> Result<Node, String> {
-    if let Some(metadata) = files::read_json(&dir.join(".zarray"))? {
-        return Ok(Node::Array(ZarrFormat::V2, metadata));
-    }
-    if let Some(metadata) = files::read_json(&dir.join("zarr.json"))?
-        && metadata.get("node_type").and_then(Value::as_str) == Some("array")
-    {
-        return Ok(Node::Array(ZarrFormat::V3, metadata));
-    }
-    Ok(if dir.is_dir() { Node::Group } else { Node::Nothing })
+/// The object that makes a prefix an array.
+pub(super) fn metadata_key(version: ZarrFormat, prefix: &str) -> String {
+    join(
+        prefix,
+        match version {
+            ZarrFormat::V2 => ".zarray",
+            ZarrFormat::V3 => "zarr.json",
+        },
+    )
 }
 
-/// The attributes of the group in `dir`; empty if there are none.
-pub(super) fn group_attributes(dir: &Path) -> Map<String, Value> {
-    let object = |value: Option<Value>| match value {
+/// Looks for the metadata of an array at `prefix`.
+///
+/// # Errors
+/// [`crate::Error::Io`].
+pub(super) fn array_metadata(
+    storage: &dyn Storage,
+    prefix: &str,
+) -> crate::Result<Read<Option<(ZarrFormat, Value, Stamp)>>> {
+    match read_json(storage, &metadata_key(ZarrFormat::V2, prefix))? {
+        Ok(None) => {}
+        Ok(Some((metadata, stamp))) => return Ok(Ok(Some((ZarrFormat::V2, metadata, stamp)))),
+        Err(reason) => return Ok(Err(reason)),
+    }
+    let v3 = read_json(storage, &metadata_key(ZarrFormat::V3, prefix))?;
+    let is_array = |metadata: &Value| metadata.get("node_type").and_then(Value::as_str) == Some("array");
+    Ok(v3.map(|v3| {
+        v3.filter(|(metadata, _)| is_array(metadata))
+            .map(|(metadata, stamp)| (ZarrFormat::V3, metadata, stamp))
+    }))
+}
+
+/// Looks for anything at `prefix`.
+///
+/// # Errors
+/// [`crate::Error::Io`].
+pub(super) fn node(storage: &dyn Storage, prefix: &str) -> crate::Result<Read<Node>> {
+    match array_metadata(storage, prefix)? {
+        Ok(Some(_)) => return Ok(Ok(Node::Array)),
+        Ok(None) => {}
+        Err(reason) => return Ok(Err(reason)),
+    }
+    Ok(Ok(match storage.kind(prefix)? {
+        Some(Kind::Prefix) => Node::Group,
+        _ => Node::Nothing,
+    }))
+}
+
+fn object(value: Option<Value>) -> Map<String, Value> {
+    match value {
         Some(Value::Object(map)) => map,
         _ => Map::new(),
-    };
+    }
+}
+
+/// The attributes of a group; empty if there are none.
+pub(super) fn group_attributes(storage: &dyn Storage, prefix: &str) -> Map<String, Value> {
     // Broken metadata of a group is nothing that an array inside depends on.
-    let v2 = object(files::read_json(&dir.join(".zattrs")).ok().flatten());
+    let read = |name: &str| read_json(storage, &join(prefix, name)).ok()?.ok()?;
+    let v2 = object(read(".zattrs").map(|(value, _)| value));
     if !v2.is_empty() {
         return v2;
     }
-    let v3 = object(files::read_json(&dir.join("zarr.json")).ok().flatten());
+    let v3 = object(read("zarr.json").map(|(value, _)| value));
     object(v3.get("attributes").cloned())
 }
 
 impl Format {
-    /// From the metadata in `dir`.
+    /// From an array's metadata, and its attributes if it has any.
     ///
     /// # Errors
     /// As a text what is wrong with it.
-    pub(super) fn parse(dir: &Path, version: ZarrFormat, mut metadata: Value) -> Result<Self, String> {
+    pub(super) fn parse(version: ZarrFormat, mut metadata: Value, attributes: Option<Value>) -> Read<Self> {
         let object = metadata.as_object_mut().ok_or("it is no JSON object")?;
-        let attributes = match version {
-            ZarrFormat::V2 => files::read_json(&dir.join(".zattrs"))?,
-            ZarrFormat::V3 => object.get("attributes").cloned(),
-        };
         let attributes = match attributes {
             Some(Value::Object(attributes)) => attributes,
             None | Some(Value::Null) => Map::new(),
@@ -190,7 +223,7 @@ impl Format {
         })
     }
 
-    /// Path of a chunk below the array's directory.
+    /// Key of a chunk below the array's.
     pub(super) fn chunk_key(&self, chunk: &[u64]) -> String {
         self.array.chunk_key(chunk).to_string()
     }
@@ -246,7 +279,7 @@ impl Format {
     }
 }
 
-/// The files that an array with these properties has in its directory: name and content.
+/// The objects that an array with these properties has for its metadata: name and content.
 pub(super) fn describe(
     spec: &ArraySpec,
     chunk_shape: &[usize],
