@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Change, Durability, Entry, Hold, Kind, Moved, Stamp, Storage, join, key};
+use super::{Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, join, key};
 use crate::Result;
 
 /// The keys below a prefix of another storage. None of its keys names anything outside.
@@ -51,6 +51,10 @@ impl Storage for Below {
 
     fn read_into(&self, key: &str, buffer: &mut Vec<u8>) -> Result<bool> {
         self.storage.read_into(&self.key(key)?, buffer)
+    }
+
+    fn open(&self, key: &str) -> Result<Option<Box<dyn OpenObject>>> {
+        self.storage.open(&self.key(key)?)
     }
 
     fn read_state(&self, key: &str, most: u64, buffer: &mut Vec<u8>) -> Result<Option<Stamp>> {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{
-    Change, Durability, Entry, Hold, Kind, Moved, Stamp, Storage, StorageExt, UNFINISHED, join, unfinished,
+    Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, StorageExt, UNFINISHED, join, unfinished,
 };
 use crate::{Error, Result};
 
@@ -71,6 +71,20 @@ fn objects(storage: &dyn Storage) {
     storage.write("a/b", b"", Durability::Synced).unwrap();
     buffer.push(1);
     assert!(storage.read_into("a/b", &mut buffer).unwrap() && buffer.is_empty());
+
+    // Parts of one state.
+    storage.write("a/b", b"0123456789", Durability::Synced).unwrap();
+    let open = storage.open("a/b").unwrap().unwrap();
+    assert_eq!(open.len(), 10);
+    let mut part = [0; 3];
+    open.read_at(4, &mut part).unwrap();
+    assert_eq!(&part, b"456");
+    assert!(matches!(open.read_at(8, &mut part), Err(Error::Io { .. })));
+    assert!(matches!(open.read_at(u64::MAX - 1, &mut part), Err(Error::Io { .. })));
+    storage.write("a/b", b"abcdefghij", Durability::Synced).unwrap();
+    // The old bytes or none, never the new ones.
+    assert!(open.read_at(4, &mut part).is_err() || &part == b"456");
+    assert!(storage.open("a").unwrap().is_none() && storage.open("a/none").unwrap().is_none());
 
     // States are told apart, and reading does not change them.
     storage.write("a/b", b"one", Durability::Synced).unwrap();
@@ -444,6 +458,10 @@ impl Storage for Failing {
 
     fn read_state(&self, key: &str, most: u64, buffer: &mut Vec<u8>) -> Result<Option<Stamp>> {
         self.count(key)?.read_state(key, most, buffer)
+    }
+
+    fn open(&self, key: &str) -> Result<Option<Box<dyn OpenObject>>> {
+        self.count(key)?.open(key)
     }
 
     fn write(&self, key: &str, bytes: &[u8], durability: Durability) -> Result<()> {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{
-    Change, Durability, Entry, Hold, Kind, Moved, Stamp, Storage, UNFINISHED, key, unfinished, whole_lines,
+    Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, UNFINISHED, key, unfinished,
+    whole_lines,
 };
 use crate::{Error, Result};
 
@@ -288,6 +289,25 @@ fn stamp(metadata: &fs::Metadata) -> Stamp {
     ))
 }
 
+/// A file that others replace, but never change.
+struct OpenFile {
+    file: File,
+    length: u64,
+    path: PathBuf,
+}
+
+impl OpenObject for OpenFile {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.file
+            .read_exact_at(buffer, offset)
+            .map_err(Error::io("read", &self.path))
+    }
+}
+
 impl Storage for LocalStorage {
     fn describe(&self, key: &str) -> String {
         self.path(key).display().to_string()
@@ -300,6 +320,21 @@ impl Storage for LocalStorage {
         match File::open(&path).and_then(|mut file| file.read_to_end(buffer)) {
             Ok(_) => Ok(true),
             Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(Error::io("read", &path)(error)),
+        }
+    }
+
+    fn open(&self, key: &str) -> Result<Option<Box<dyn OpenObject>>> {
+        key::check(key)?;
+        let path = self.path(key);
+        match File::open(&path).and_then(|file| Ok((file.metadata()?, file))) {
+            Ok((metadata, _)) if metadata.is_dir() => Ok(None),
+            Ok((metadata, file)) => Ok(Some(Box::new(OpenFile {
+                length: metadata.len(),
+                file,
+                path,
+            }))),
+            Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(Error::io("read", &path)(error)),
         }
     }

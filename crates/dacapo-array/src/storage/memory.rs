@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use super::{Change, Durability, Entry, Hold, Kind, Moved, Stamp, Storage, UNFINISHED, key};
+use super::{Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, UNFINISHED, key};
 use crate::{Error, Result};
 
 /// Objects that live as long as this value.
@@ -66,6 +66,29 @@ fn below<'a>(
         .map(move |(key, object)| (key, &key[length..], object))
 }
 
+/// A copy of an object.
+struct OpenBytes {
+    bytes: Vec<u8>,
+    name: String,
+}
+
+impl OpenObject for OpenBytes {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(buffer.len());
+        let Some(found) = self.bytes.get(start..end) else {
+            let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(Error::io("read", Path::new(&self.name))(error));
+        };
+        buffer.copy_from_slice(found);
+        Ok(())
+    }
+}
+
 impl Storage for MemoryStorage {
     fn describe(&self, key: &str) -> String {
         super::join(&format!("memory://{}", self.name), key)
@@ -80,6 +103,13 @@ impl Storage for MemoryStorage {
         let found = objects.get(key);
         buffer.extend_from_slice(found.map_or(&[], |object| &object.bytes));
         Ok(found.is_some())
+    }
+
+    fn open(&self, key: &str) -> Result<Option<Box<dyn OpenObject>>> {
+        key::check(key)?;
+        let found = self.objects().get(key).map(|object| object.bytes.clone());
+        let name = self.describe(key);
+        Ok(found.map(|bytes| Box::new(OpenBytes { bytes, name }) as Box<dyn OpenObject>))
     }
 
     fn read_state(&self, key: &str, most: u64, buffer: &mut Vec<u8>) -> Result<Option<Stamp>> {

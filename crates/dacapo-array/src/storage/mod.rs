@@ -114,6 +114,9 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// [`crate::Error::Io`] for an object of more than `most` bytes, which is not read.
     fn read_state(&self, key: &str, most: u64, buffer: &mut Vec<u8>) -> Result<Option<Stamp>>;
 
+    /// Opens an object of which parts are to be read; nothing if there is none.
+    fn open(&self, key: &str) -> Result<Option<Box<dyn OpenObject>>>;
+
     /// Writes an object in place of any that is there.
     fn write(&self, key: &str, bytes: &[u8], durability: Durability) -> Result<()>;
 
@@ -188,6 +191,22 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// is held by nobody: what killed processes left. Where nobody knows who holds what, any age above zero
     /// stands for a day.
     fn sweep(&self, prefix: &str, age: Duration) -> Result<()>;
+}
+
+/// One state of an object: it stays what it is, or errs, when the object is written.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "the length of an object, which is no collection"
+)]
+pub trait OpenObject: Send + Sync {
+    /// Bytes.
+    fn len(&self) -> u64;
+
+    /// Fills `buffer` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] if there are fewer, or if the object has been written since in an object store.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
 }
 
 /// See [`Storage::hold`].

@@ -12,13 +12,14 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    UpdateVersion,
 };
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    Change, Credentials, Durability, Entry, Hold, Kind, MARKERS, Moved, ObjectStoreOptions, Stamp, Storage,
-    UNFINISHED, join, key,
+    Change, Credentials, Durability, Entry, Hold, Kind, MARKERS, Moved, ObjectStoreOptions, OpenObject,
+    Stamp, Storage, UNFINISHED, join, key,
 };
 use crate::{Error, Result};
 
@@ -322,6 +323,40 @@ impl ObjectStorage {
     }
 }
 
+/// An object as it was when it was opened: the service refuses to read another state.
+struct OpenRemote {
+    store: Arc<dyn ObjectStore>,
+    runtime: Arc<Asynchrony>,
+    path: Path,
+    name: String,
+    meta: ObjectMeta,
+}
+
+impl OpenObject for OpenRemote {
+    fn len(&self) -> u64 {
+        self.meta.size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let (store, path) = (self.store.clone(), self.path.clone());
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(offset..offset + buffer.len() as u64)),
+            if_match: self.meta.e_tag.clone(),
+            ..GetOptions::default()
+        };
+        let got = self
+            .runtime
+            .wait(async move { store.get_opts(&path, options).await?.bytes().await })
+            .map_err(|error| failed("read", &self.name, error))?;
+        if got.len() != buffer.len() {
+            let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(Error::io("read", FilePath::new(&self.name))(error));
+        }
+        buffer.copy_from_slice(&got);
+        Ok(())
+    }
+}
+
 impl Storage for ObjectStorage {
     fn describe(&self, key: &str) -> String {
         if key.is_empty() {
@@ -334,6 +369,20 @@ impl Storage for ObjectStorage {
     fn read_into(&self, key: &str, buffer: &mut Vec<u8>) -> Result<bool> {
         key::check(key)?;
         Ok(self.get(key, u64::MAX, buffer)?.is_some())
+    }
+
+    fn open(&self, key: &str) -> Result<Option<Box<dyn OpenObject>>> {
+        key::check(key)?;
+        let (path, name) = (self.path(key)?, self.describe(key));
+        Ok(self.head(key)?.map(|meta| {
+            Box::new(OpenRemote {
+                store: self.store.clone(),
+                runtime: self.runtime.clone(),
+                path,
+                name,
+                meta,
+            }) as Box<dyn OpenObject>
+        }))
     }
 
     fn read_state(&self, key: &str, most: u64, buffer: &mut Vec<u8>) -> Result<Option<Stamp>> {

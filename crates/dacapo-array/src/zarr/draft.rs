@@ -7,14 +7,13 @@ use serde_json::Value;
 
 use super::format::{self, Node};
 use super::place::Place;
+use super::shapes::Shapes;
 use super::{Codec, CreateOptions, ZarrArray, ZarrFormat, placement};
 use crate::storage::{Access, Durability, Hold, Moved, Storage, StorageExt, join, unfinished};
 use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Error, NdData, Result, Roi};
 
 /// What is unfinished and younger than this is not taken for a leftover: its maker may not hold it yet.
 const LEFTOVER: Duration = Duration::from_secs(60);
-/// Bytes of a chunk of default shape, at most.
-const DEFAULT_CHUNK: usize = 16 << 20;
 
 /// An array that nobody finds before it is published. Dropped instead, it leaves nothing behind; what a kill
 /// leaves of it, the next draft beside it clears away.
@@ -78,20 +77,7 @@ impl DraftArray {
 
     fn begin(place: Place, spec: &ArraySpec, options: &CreateOptions) -> Result<Self> {
         spec.check()?;
-        let shape = spec.shape();
-        let chunk_shape = match &options.chunk_shape {
-            Some(chunk) if chunk.len() != shape.len() || chunk.contains(&0) => {
-                let reason = format!("a chunk shape of {chunk:?} for an array of {shape:?}");
-                return Err(Error::Spec { reason });
-            }
-            // A chunk larger than the array only wastes memory.
-            Some(chunk) => chunk
-                .iter()
-                .zip(&shape)
-                .map(|(&chunk, &length)| chunk.min(length.max(1)))
-                .collect(),
-            None => default_chunk(spec),
-        };
+        let shapes = Shapes::new(spec, options)?;
         let codec = options.codec.unwrap_or(if spec.dtype.is_float() {
             Codec::Blosc { level: 1 }
         } else {
@@ -99,7 +85,7 @@ impl DraftArray {
         });
         let mut attributes = options.attributes.clone();
         attributes.extend(placement::funlib(spec));
-        let metadata = format::describe(spec, &chunk_shape, codec, options, attributes);
+        let metadata = format::describe(spec, &shapes, codec, options, attributes);
         may_be_made(&place, options.overwrite)?;
         create_groups(&place, options.format)?;
         let storage = &place.storage;
@@ -191,31 +177,6 @@ fn may_be_made(place: &Place, replace: bool) -> Result<()> {
             text: place.address.to_string(),
             reason: "something is there that is no array, and is not replaced by one".to_owned(),
         }),
-    }
-}
-
-/// Cubes of 128 voxels (squares of 1024, …) with all channels, smaller where that is too much.
-fn default_chunk(spec: &ArraySpec) -> Vec<usize> {
-    let shape = spec.shape();
-    let (channels, voxels) = shape.split_at(spec.channels.len());
-    let mut edge = match voxels.len() {
-        1 => 1 << 20,
-        2 => 1 << 10,
-        _ => 1 << 7,
-    };
-    let mut channels: Vec<usize> = channels.iter().map(|&n| n.max(1)).collect();
-    loop {
-        let voxels = voxels.iter().map(|&n| n.clamp(1, edge));
-        let chunk: Vec<usize> = channels.iter().copied().chain(voxels).collect();
-        if edge <= 32 && chunk.iter().product::<usize>() * spec.dtype.size() > DEFAULT_CHUNK {
-            // That many channels are read one by one.
-            channels.fill(1);
-            edge = 64;
-        } else if chunk.iter().product::<usize>() * spec.dtype.size() <= DEFAULT_CHUNK {
-            return chunk;
-        } else {
-            edge /= 2;
-        }
     }
 }
 

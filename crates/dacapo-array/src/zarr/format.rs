@@ -1,6 +1,7 @@
 //! An array's own metadata, version 2 or 3: shape, chunks, codecs, chunk keys. Where the array lies in the
 //! world is in `placement`.
 
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use zarrs::array::{
 
 use super::CreateOptions;
 use super::place::{Read, read_json};
+use super::shapes::Shapes;
+use super::shard::{self, Layout};
 use crate::storage::{Kind, Stamp, Storage, join};
 use crate::{ArraySpec, DType};
 
@@ -39,6 +42,11 @@ pub enum Codec {
         /// 1 (fast) to 9 (small).
         level: u8,
     },
+    /// Blosc with LZ4 and bytes shuffled: the fastest to read.
+    BloscLz4 {
+        /// 1 (fast) to 9 (small).
+        level: u8,
+    },
     /// Gzip, for programs that know no other.
     Gzip {
         /// 1 (fast) to 9 (small).
@@ -64,11 +72,15 @@ pub(super) struct Format {
     pub(super) attributes: Map<String, Value>,
     /// Version 3 names of the axes.
     pub(super) dimension_names: Vec<Option<String>>,
+    /// How chunks stand in objects of many, if they do.
+    pub(super) shards: Option<Layout>,
     array: Array<()>,
     codecs: Arc<CodecChain>,
     data_type: DataType,
     fill_value: FillValue,
     chunk: Vec<NonZeroU64>,
+    /// Shape of what is decoded at a time.
+    inner: Vec<NonZeroU64>,
 }
 
 /// What stands at a key.
@@ -170,6 +182,10 @@ impl Format {
                     .map(|name| name.as_str().map(str::to_owned))
                     .collect()
             });
+        let shards = match version {
+            ZarrFormat::V2 => None,
+            ZarrFormat::V3 => shard::describe(&metadata),
+        };
         let metadata: ArrayMetadata = match version {
             ZarrFormat::V2 => serde_json::from_value(metadata).map(ArrayMetadata::V2),
             ZarrFormat::V3 => serde_json::from_value(metadata).map(ArrayMetadata::V3),
@@ -207,10 +223,37 @@ impl Format {
         if fill.len() != dtype.size() {
             return Err("its fill value has another type".into());
         }
+        let chunk_shape: Vec<usize> = chunk.iter().map(|n| n.get() as usize).collect();
+        let shards = match shards {
+            None => None,
+            Some(described) => {
+                // What an array would be of which each chunk were an object.
+                let inner = serde_json::from_value(described.inner.clone())
+                    .map_err(|error| error.to_string())
+                    .and_then(|metadata| {
+                        Array::new_with_metadata(Arc::new(()), "/", ArrayMetadata::V3(metadata))
+                            .map_err(|error| error.to_string())
+                    })
+                    .map_err(|reason| format!("the chunks of its shards: {reason}"))?;
+                let shape = inner
+                    .chunk_shape(&vec![0; axes])
+                    .map_err(|error| error.to_string())?;
+                let shape = shape.iter().map(|n| n.get() as usize).collect();
+                described.layout(&chunk_shape, shape, inner.codecs())
+            }
+        };
+        let inner = match &shards {
+            None => chunk.to_vec(),
+            Some(layout) => (layout.chunk_shape.iter())
+                .filter_map(|&n| NonZeroU64::new(n as u64))
+                .collect(),
+        };
         Ok(Self {
             version,
+            inner,
+            shards,
             shape: array.shape().iter().map(|&n| n as usize).collect(),
-            chunk_shape: chunk.iter().map(|n| n.get() as usize).collect(),
+            chunk_shape,
             dtype,
             fill,
             attributes,
@@ -228,39 +271,55 @@ impl Format {
         self.array.chunk_key(chunk).to_string()
     }
 
-    /// The values of a chunk, row-major, as bytes of this machine.
+    /// Shape of what is decoded at a time.
+    pub(super) fn inner_shape(&self) -> &[usize] {
+        self.shards
+            .as_ref()
+            .map_or(&self.chunk_shape, |layout| &layout.chunk_shape)
+    }
+
+    /// The values of an object, row-major, as bytes of this machine.
     ///
     /// # Errors
     /// As a text what is wrong with the bytes.
     pub(super) fn decode(&self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
-        let options = CodecOptions::default().with_concurrent_target(1);
-        let decoded = self
-            .codecs
-            .decode(
-                bytes.into(),
-                &self.chunk,
-                &self.data_type,
-                &self.fill_value,
-                &options,
-            )
-            .and_then(|decoded| Ok(decoded.into_fixed()?))
-            .map_err(|error| error.to_string())?;
-        if decoded.len() != self.chunk_bytes() {
-            return Err(format!(
-                "it decodes to {} bytes, not {}",
-                decoded.len(),
-                self.chunk_bytes()
-            ));
-        }
+        let decoded = self.decode_as(&self.codecs, &self.chunk, bytes.into())?;
         Ok(decoded.into_owned())
     }
 
-    /// The bytes that a chunk's values are stored as.
+    /// As [`Format::decode`], of what is decoded at a time.
+    ///
+    /// # Errors
+    /// As [`Format::decode`].
+    pub(super) fn decode_inner<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
+        let codecs = self.shards.as_ref().map_or(&self.codecs, |layout| &layout.codecs);
+        self.decode_as(codecs, &self.inner, bytes.into())
+    }
+
+    fn decode_as<'a>(
+        &self,
+        codecs: &CodecChain,
+        shape: &[NonZeroU64],
+        bytes: Cow<'a, [u8]>,
+    ) -> Result<Cow<'a, [u8]>, String> {
+        let options = CodecOptions::default().with_concurrent_target(1);
+        let decoded = codecs
+            .decode(bytes, shape, &self.data_type, &self.fill_value, &options)
+            .and_then(|decoded| Ok(decoded.into_fixed()?))
+            .map_err(|error| error.to_string())?;
+        let expected = shape.iter().map(|n| n.get() as usize).product::<usize>() * self.dtype.size();
+        if decoded.len() != expected {
+            return Err(format!("it decodes to {} bytes, not {expected}", decoded.len()));
+        }
+        Ok(decoded)
+    }
+
+    /// The bytes that an object's values are stored as; those of a shard on so many threads.
     ///
     /// # Errors
     /// As a text why they cannot be.
-    pub(super) fn encode(&self, values: &[u8]) -> Result<Vec<u8>, String> {
-        let options = CodecOptions::default().with_concurrent_target(1);
+    pub(super) fn encode(&self, values: &[u8], threads: usize) -> Result<Vec<u8>, String> {
+        let options = CodecOptions::default().with_concurrent_target(threads);
         self.codecs
             .encode(
                 ArrayBytes::new_flen(values),
@@ -273,7 +332,7 @@ impl Format {
             .map_err(|error| error.to_string())
     }
 
-    /// Bytes of a decoded chunk.
+    /// Bytes of a decoded object.
     pub(super) fn chunk_bytes(&self) -> usize {
         self.chunk_shape.iter().product::<usize>() * self.dtype.size()
     }
@@ -282,7 +341,7 @@ impl Format {
 /// The objects that an array with these properties has for its metadata: name and content.
 pub(super) fn describe(
     spec: &ArraySpec,
-    chunk_shape: &[usize],
+    shapes: &Shapes,
     codec: Codec,
     options: &CreateOptions,
     attributes: Map<String, Value>,
@@ -302,12 +361,15 @@ pub(super) fn describe(
                 Codec::Blosc { level } => {
                     json!({"id": "blosc", "cname": "zstd", "clevel": level, "shuffle": 2, "blocksize": 0})
                 }
+                Codec::BloscLz4 { level } => {
+                    json!({"id": "blosc", "cname": "lz4", "clevel": level, "shuffle": 1, "blocksize": 0})
+                }
                 Codec::Gzip { level } => json!({"id": "gzip", "level": level}),
             };
             let array = json!({
                 "zarr_format": 2,
                 "shape": shape,
-                "chunks": chunk_shape,
+                "chunks": shapes.chunk,
                 "dtype": v2_name(dtype),
                 "compressor": compressor,
                 "fill_value": fill,
@@ -332,11 +394,26 @@ pub(super) fn describe(
                     "cname": "zstd", "clevel": level, "shuffle": "bitshuffle",
                     "typesize": dtype.size(), "blocksize": 0,
                 }})),
+                Codec::BloscLz4 { level } => codecs.push(json!({"name": "blosc", "configuration": {
+                    "cname": "lz4", "clevel": level, "shuffle": "shuffle",
+                    "typesize": dtype.size(), "blocksize": 0,
+                }})),
                 Codec::Gzip { level } => {
                     codecs.push(json!({"name": "gzip", "configuration": {"level": level}}))
                 }
             }
             codecs.push(json!({"name": "crc32c"}));
+            if shapes.object != shapes.chunk {
+                codecs = vec![json!({"name": "sharding_indexed", "configuration": {
+                    "chunk_shape": shapes.chunk,
+                    "codecs": codecs,
+                    "index_codecs": [
+                        {"name": "bytes", "configuration": {"endian": "little"}},
+                        {"name": "crc32c"},
+                    ],
+                    "index_location": "end",
+                }})];
+            }
             vec![(
                 "zarr.json",
                 json!({
@@ -344,7 +421,7 @@ pub(super) fn describe(
                     "node_type": "array",
                     "shape": shape,
                     "data_type": dtype.name(),
-                    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk_shape}},
+                    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shapes.object}},
                     "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
                     "fill_value": fill,
                     "codecs": codecs,

@@ -7,21 +7,24 @@ mod find;
 mod format;
 mod place;
 mod placement;
+mod read;
+mod scatter;
+mod shapes;
+mod shard;
 mod windows;
+mod write;
 
-use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, IxDyn};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::dtype::{with_data, with_dtype};
-use crate::memory::{check_values, filled, window_inside};
+use crate::memory::{check_values, window_inside};
 use crate::storage::{Access, Durability, Stamp, Storage, StorageExt, join};
 use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Element, Error, NdData, Result, Roi};
-use cache::{Cache, Decoded, Lookup};
+use cache::Cache;
 use format::Format;
 use place::{Place, read_json};
 use windows::Window;
@@ -33,9 +36,15 @@ pub use format::{Codec, ZarrFormat};
 /// How an array is created.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateOptions {
-    /// Chunk shape in values along all axes, channels among them; derived from the array's shape by default.
-    /// Writes of whole chunks are the fastest.
+    /// Shape of the blocks that will be written, in values along all axes, channels among them. The shapes of
+    /// chunks and shards are derived from it, unless they are given: a block is whole objects.
+    pub block_shape: Option<Vec<usize>>,
+    /// Chunk shape in values along all axes, channels among them; by default derived from the block's shape, else
+    /// from the array's. Reading decodes whole chunks.
     pub chunk_shape: Option<Vec<usize>>,
+    /// Shape of the shards, objects of many chunks, in values along all axes: multiples of the chunks'. Zarr 3
+    /// only. Writing replaces whole shards.
+    pub shard_shape: Option<Vec<usize>>,
     /// The format's version.
     pub format: ZarrFormat,
     /// How chunks are compressed; by default Zstandard, for floats Blosc.
@@ -51,7 +60,9 @@ pub struct CreateOptions {
 impl Default for CreateOptions {
     fn default() -> Self {
         Self {
+            block_shape: None,
             chunk_shape: None,
+            shard_shape: None,
             format: ZarrFormat::V2,
             codec: None,
             fill: 0.0,
@@ -171,8 +182,13 @@ impl ZarrArray {
         &self.format.attributes
     }
 
-    /// Shape of its chunks (of its shards, if it has such), in values along all axes.
+    /// Shape of its chunks, in values along all axes: what is decoded at a time.
     pub fn chunk_shape(&self) -> &[usize] {
+        self.format.inner_shape()
+    }
+
+    /// Shape of its objects, shards or chunks, in values along all axes: what is written at a time.
+    pub fn object_shape(&self) -> &[usize] {
         &self.format.chunk_shape
     }
 
@@ -215,15 +231,6 @@ impl ZarrArray {
         join(&self.key, &self.format.chunk_key(chunk))
     }
 
-    fn decode(&self, chunk: &[u64]) -> Result<Decoded> {
-        match self.place.storage.read(&self.chunk_key(chunk))? {
-            Some(bytes) => Ok(Some(Arc::new(
-                self.format.decode(bytes).map_err(self.broken(chunk))?,
-            ))),
-            None => Ok(None),
-        }
-    }
-
     /// A window of all axes, from its first spatial voxel.
     fn window(&self, begin: Vec<i64>, shape: Vec<usize>) -> Window {
         let channels = &self.spec.channels;
@@ -231,107 +238,6 @@ impl ZarrArray {
             begin: std::iter::repeat_n(0, channels.len()).chain(begin).collect(),
             shape: channels.iter().copied().chain(shape).collect(),
         }
-    }
-
-    fn read_window<T: Element + Bytes>(&self, window: &Window) -> Result<ArrayD<T>> {
-        let Format {
-            shape,
-            chunk_shape,
-            fill,
-            ..
-        } = &self.format;
-        let values = Mutex::new(
-            filled(&window.shape, T::from_bytes(fill))?
-                .into_raw_vec_and_offset()
-                .0,
-        );
-        window
-            .chunks(shape, chunk_shape)
-            .into_par_iter()
-            .try_for_each(|chunk| {
-                let shared = window.shared(&chunk, shape, chunk_shape);
-                let decoded = match self.cache.get(&chunk) {
-                    Lookup::Found(decoded) => decoded,
-                    Lookup::Missing(ticket) => {
-                        let decoded = self.decode(&chunk)?;
-                        if !shared.is_whole(&chunk, shape, chunk_shape) {
-                            self.cache.put(&chunk, decoded.clone(), ticket);
-                        }
-                        decoded
-                    }
-                };
-                if let Some(decoded) = decoded {
-                    let mut values = values.lock().unwrap_or_else(PoisonError::into_inner);
-                    shared.rows(&window.shape, chunk_shape, |to, from, length| {
-                        T::copy_from_bytes(
-                            &decoded[from * size_of::<T>()..(from + length) * size_of::<T>()],
-                            &mut values[to..to + length],
-                        );
-                    });
-                }
-                Ok(())
-            })?;
-        // Chunks that were not found may be those of an array that was removed meanwhile.
-        self.check_is_there()?;
-        let values = values.into_inner().unwrap_or_else(PoisonError::into_inner);
-        ArrayD::from_shape_vec(window.shape.clone(), values).map_err(|error| Error::Shape {
-            reason: error.to_string(),
-        })
-    }
-
-    fn write_window<T: Element + Bytes>(&self, window: &Window, data: &ArrayD<T>) -> Result<()> {
-        let Format {
-            shape,
-            chunk_shape,
-            fill,
-            ..
-        } = &self.format;
-        let data = data.as_standard_layout();
-        let values = data.as_slice().unwrap_or_default();
-        self.check_is_there()?;
-        let storage = &*self.place.storage;
-        let chunks = window.chunks(shape, chunk_shape);
-        chunks.par_iter().try_for_each(|chunk| {
-            let shared = window.shared(chunk, shape, chunk_shape);
-            let encode = |mut bytes: Vec<u8>| {
-                shared.rows(&window.shape, chunk_shape, |from, to, length| {
-                    T::copy_to_bytes(
-                        &values[from..from + length],
-                        &mut bytes[to * size_of::<T>()..(to + length) * size_of::<T>()],
-                    );
-                });
-                self.format.encode(&bytes).map_err(self.broken(chunk))
-            };
-            let blank = || fill.repeat(self.format.chunk_bytes() / fill.len());
-            let key = self.chunk_key(chunk);
-            // Whatever happens to the object: nobody reads the old values from the cache.
-            self.cache.forget(chunk);
-            let written = if shared.is_whole(chunk, shape, chunk_shape) {
-                storage.write(&key, &encode(blank())?, self.durability)
-            } else {
-                let mut hasher = DefaultHasher::new();
-                chunk.hash(&mut hasher);
-                let turn = &self.turns[hasher.finish() as usize % TURNS];
-                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                storage.update_with(&key, self.durability, &mut |present| {
-                    encode(match present {
-                        Some(bytes) => self.format.decode(bytes.to_vec()).map_err(self.broken(chunk))?,
-                        None => blank(),
-                    })
-                })
-            };
-            self.cache.forget(chunk);
-            written
-        })?;
-        if self.durability != Durability::Later {
-            let prefixes: BTreeSet<String> = chunks
-                .iter()
-                .filter_map(|chunk| Some(self.chunk_key(chunk).rsplit_once('/')?.0.to_owned()))
-                .collect();
-            prefixes.iter().try_for_each(|prefix| storage.sync(prefix))?;
-        }
-        // What was written into an array that went meanwhile is nowhere.
-        self.check_is_there()
     }
 }
 
@@ -343,7 +249,19 @@ impl ArrayRead for ZarrArray {
     fn read(&self, roi: &Roi) -> Result<NdData> {
         let (begin, shape) = self.spec.window(roi)?;
         let window = self.window(begin, shape);
-        with_dtype!(self.spec.dtype, T => self.read_window::<T>(&window).map(T::wrap))
+        with_dtype!(self.spec.dtype, T => self.read_window::<T>(&window, Vec::new()).map(T::wrap))
+    }
+
+    fn read_into(&self, roi: &Roi, buffer: &mut NdData) -> Result<()> {
+        let (begin, shape) = self.spec.window(roi)?;
+        let window = self.window(begin, shape);
+        with_dtype!(self.spec.dtype, T => {
+            let used = T::unwrap(std::mem::replace(buffer, NdData::U8(ArrayD::default(IxDyn(&[])))));
+            // Memory of another type is of no use.
+            let used = used.map_or_else(|_| Vec::new(), |array| array.into_raw_vec_and_offset().0);
+            *buffer = T::wrap(self.read_window::<T>(&window, used)?);
+        });
+        Ok(())
     }
 }
 

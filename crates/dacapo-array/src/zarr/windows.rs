@@ -75,6 +75,14 @@ impl Shared {
         })
     }
 
+    /// Whether it is all of a chunk.
+    pub(super) fn fills(&self, chunk_shape: &[usize]) -> bool {
+        self.chunk
+            .iter()
+            .zip(chunk_shape)
+            .all(|(range, &length)| *range == (0..length))
+    }
+
     /// Calls `f(first value in the window, first value in the chunk, values)` for each shared row.
     pub(super) fn rows(
         &self,
