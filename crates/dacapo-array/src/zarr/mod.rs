@@ -17,12 +17,11 @@ mod write;
 use std::sync::{Arc, Mutex};
 
 use ndarray::{ArrayD, IxDyn};
-use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::dtype::{with_data, with_dtype};
 use crate::memory::{check_values, window_inside};
-use crate::storage::{Access, Durability, Stamp, Storage, StorageExt, join};
+use crate::storage::{Access, Durability, Stamp, Storage, join};
 use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Element, Error, NdData, Result, Roi};
 use cache::Cache;
 use format::Format;
