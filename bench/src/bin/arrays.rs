@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use dacapo::array::{
-    Access, ArrayAddress, ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Codec, Coordinate, CreateOptions, DType,
-    DraftArray, NdData, Roi, ZarrArray, ZarrFormat, open_array,
+    ArrayAddress, ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Codec, Coordinate, CreateOptions, DType,
+    DraftArray, NdData, Roi, ZarrArray, ZarrFormat, open_array, storage::Access,
 };
 use dacapo_bench::{Random, cpu_seconds, memory};
 use ndarray::{ArrayD, ArrayView3, Axis, Slice};
@@ -106,7 +106,7 @@ impl Case {
     }
 
     fn open(&self) -> ZarrArray {
-        ZarrArray::open(&self.access, &self.address).unwrap()
+        ZarrArray::open(&self.address, &self.access).unwrap()
     }
 
     /// Does what is not to be measured, and gives the rest.
@@ -116,7 +116,7 @@ impl Case {
             "write" => {
                 let data = self.data();
                 Box::new(move || {
-                    let draft = DraftArray::new(&self.access, &self.address, &self.spec, &self.options).unwrap();
+                    let draft = DraftArray::new(&self.address, &self.access, &self.spec, &self.options).unwrap();
                     draft.write(&self.spec.roi, &data).unwrap();
                     draft.publish().unwrap();
                     bytes
@@ -126,7 +126,7 @@ impl Case {
                 let data = self.data();
                 let (edge, roi) = (64, self.spec.roi.clone());
                 Box::new(move || {
-                    let draft = DraftArray::new(&self.access, &self.address, &self.spec, &self.options).unwrap();
+                    let draft = DraftArray::new(&self.address, &self.access, &self.spec, &self.options).unwrap();
                     // As a prediction comes: block after block, each by one of two threads.
                     let blocks = blocks(roi.voxels(&self.spec.voxel_size).unwrap()[0], edge);
                     rayon::scope(|scope| {
@@ -171,7 +171,7 @@ impl Case {
                 let addresses = many_arrays(&self.dir);
                 Box::new(move || {
                     for address in &addresses {
-                        std::hint::black_box(open_array(&self.access, address).unwrap());
+                        std::hint::black_box(open_array(address, &self.access).unwrap());
                     }
                     addresses.len()
                 })
@@ -264,8 +264,8 @@ fn many_arrays(dir: &Path) -> Vec<ArrayAddress> {
         .map(|i| format!("{}/many.zarr/{}/{i}", dir.display(), i / 100).parse().unwrap())
         .collect();
     for address in &addresses {
-        if ZarrArray::open(&Access::default(), address).is_err() {
-            ZarrArray::create(&Access::default(), address, &spec, &options).unwrap();
+        if ZarrArray::open(address, &Access::default()).is_err() {
+            ZarrArray::create(address, &Access::default(), &spec, &options).unwrap();
         }
     }
     addresses
@@ -275,7 +275,7 @@ fn many_arrays(dir: &Path) -> Vec<ArrayAddress> {
 fn make_data(dir: &Path) {
     fs::create_dir_all(dir).unwrap();
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/fib25_96.zarr/raw");
-    let tile = open_array(&Access::default(), &fixture.parse().unwrap()).unwrap();
+    let tile = open_array(&fixture.parse().unwrap(), &Access::default()).unwrap();
     let tile = tile.read_as::<u8>(&tile.spec().roi).unwrap();
     let side = tile.shape()[0];
     let mirrored = |i: usize| if i / side % 2 == 0 { i % side } else { side - 1 - i % side };
