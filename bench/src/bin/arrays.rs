@@ -163,7 +163,7 @@ impl Case {
                 let (base, array) = many_chunks(&self.dir);
                 Box::new(move || {
                     let store = dacapo::LocalStore::new(base.clone());
-                    let _ = dacapo::ArrayStore::remove(&store.arrays, &array).unwrap();
+                    let _ = dacapo_store::ArrayStore::remove(&store.arrays, &array).unwrap();
                     CHUNKS.pow(3) as usize
                 })
             }
@@ -235,10 +235,10 @@ fn cut(data: &NdData, begin: &[i64; 3], edge: usize) -> NdData {
 }
 
 /// An array of some 10,000 chunks in a store.
-fn many_chunks(dir: &Path) -> (PathBuf, dacapo::LocalArrayIdentifier) {
+fn many_chunks(dir: &Path) -> (PathBuf, dacapo_store::LocalArrayIdentifier) {
     let base = dir.join("base");
     let store = dacapo::LocalStore::new(base.clone());
-    let array = dacapo::ArrayStore::validation_prediction_array(&store.arrays, "run", 1, "many").unwrap();
+    let array = dacapo_store::ArrayStore::validation_prediction_array(&store.arrays, "run", 1, "many").unwrap();
     let voxel_size = Coordinate::splat(3, 1);
     let shape = [4 * CHUNKS as usize; 3];
     let spec = ArraySpec::new(Roi::from_voxels(&[0; 3], &shape, &voxel_size), voxel_size, DType::U8);
@@ -247,7 +247,7 @@ fn many_chunks(dir: &Path) -> (PathBuf, dacapo::LocalArrayIdentifier) {
         overwrite: true,
         ..CreateOptions::default()
     };
-    let draft = dacapo::ArrayStore::draft(&store.arrays, &array, &spec, &options).unwrap();
+    let draft = dacapo_store::ArrayStore::draft(&store.arrays, &array, &spec, &options).unwrap();
     draft.write(&spec.roi, &NdData::U8(ArrayD::from_elem(spec.shape(), 1))).unwrap();
     draft.publish().unwrap();
     (base, array)

@@ -2,8 +2,8 @@
 
 use dacapo_array::storage::{Access, UNFINISHED};
 use dacapo_array::{
-    ArrayAddress, ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Codec, Coordinate, CreateOptions, DType, Error,
-    MemoryArray, NdData, Roi, ZarrArray, ZarrFormat,
+    ArrayAddress, ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Codec, Coordinate, CreateOptions, DType,
+    Error, MemoryArray, NdData, Roi, ZarrArray, ZarrFormat,
 };
 use ndarray::ArrayD;
 use proptest::prelude::*;
@@ -25,8 +25,12 @@ fn options(codec: Codec) -> CreateOptions {
 
 fn spec() -> ArraySpec {
     let voxel_size = Coordinate::splat(3, 2);
-    ArraySpec::new(Roi::from_voxels(&[3, 0, -4], &[17, 13, 22], &voxel_size), voxel_size, DType::U16)
-        .with_channels(vec![3])
+    ArraySpec::new(
+        Roi::from_voxels(&[3, 0, -4], &[17, 13, 22], &voxel_size),
+        voxel_size,
+        DType::U16,
+    )
+    .with_channels(vec![3])
 }
 
 fn roi(begin: [i64; 3], shape: [usize; 3]) -> Roi {
@@ -93,7 +97,12 @@ proptest! {
 fn any_damaged_byte_of_a_shard_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let access = Access::default();
-    for codec in [Codec::None, Codec::Zstd { level: 1 }, Codec::BloscLz4 { level: 5 }, Codec::Blosc { level: 1 }] {
+    for codec in [
+        Codec::None,
+        Codec::Zstd { level: 1 },
+        Codec::BloscLz4 { level: 5 },
+        Codec::Blosc { level: 1 },
+    ] {
         let options = CreateOptions {
             overwrite: true,
             ..options(codec)
@@ -108,16 +117,32 @@ fn any_damaged_byte_of_a_shard_is_found() {
             damaged[at] ^= 1 << (at % 8);
             std::fs::write(&shard, &damaged).unwrap();
             let found = ZarrArray::open(&address(dir.path()), &access).unwrap().read_all();
-            assert!(matches!(found, Err(Error::Chunk { .. })), "{codec:?}: byte {at} of {}", bytes.len());
+            assert!(
+                matches!(found, Err(Error::Chunk { .. })),
+                "{codec:?}: byte {at} of {}",
+                bytes.len()
+            );
         }
         for length in [0, 10, bytes.len() / 2, bytes.len() - 1] {
             std::fs::write(&shard, &bytes[..length]).unwrap();
             let found = ZarrArray::open(&address(dir.path()), &access).unwrap().read_all();
-            assert!(matches!(found, Err(Error::Chunk { .. })), "{codec:?}: {length} bytes");
+            assert!(
+                matches!(found, Err(Error::Chunk { .. })),
+                "{codec:?}: {length} bytes"
+            );
         }
         std::fs::write(&shard, &bytes).unwrap();
-        ZarrArray::open(&address(dir.path()), &access).unwrap().read_all().unwrap();
+        ZarrArray::open(&address(dir.path()), &access)
+            .unwrap()
+            .read_all()
+            .unwrap();
     }
-    let left: Vec<_> = std::fs::read_dir(dir.path().join("a.zarr")).unwrap().flatten().collect();
-    assert!(left.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with(UNFINISHED)));
+    let left: Vec<_> = std::fs::read_dir(dir.path().join("a.zarr"))
+        .unwrap()
+        .flatten()
+        .collect();
+    assert!(
+        left.iter()
+            .all(|entry| !entry.file_name().to_string_lossy().starts_with(UNFINISHED))
+    );
 }

@@ -252,6 +252,7 @@ fn a_run_or_checkpoint_that_is_not_there_is_told_with_what_is() {
         iteration: IterationChoice::Number(7),
         roi: None,
         overwrite: false,
+        format: dacapo_array::ZarrFormat::V3,
     };
     let error = predict(&store, "small", &request, &engine(), &()).unwrap_err();
     assert!(error.to_string().contains("it has those of [1]"), "{error}");

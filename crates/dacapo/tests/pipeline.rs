@@ -322,6 +322,7 @@ fn prediction_of_a_part_equals_that_of_the_whole_away_from_its_border() {
         iteration: IterationChoice::Latest,
         roi,
         overwrite: false,
+        format: dacapo_array::ZarrFormat::V3,
     };
     let whole = request("whole", None);
     let done = predict(&store, "small", &whole, &engine(), &()).unwrap();

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{
-    Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, StorageExt, UNFINISHED, join, unfinished,
+    Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, StorageExt, UNFINISHED, join,
+    unfinished,
 };
 use crate::{Error, Result};
 
@@ -80,7 +81,10 @@ fn objects(storage: &dyn Storage) {
     open.read_at(4, &mut part).unwrap();
     assert_eq!(&part, b"456");
     assert!(matches!(open.read_at(8, &mut part), Err(Error::Io { .. })));
-    assert!(matches!(open.read_at(u64::MAX - 1, &mut part), Err(Error::Io { .. })));
+    assert!(matches!(
+        open.read_at(u64::MAX - 1, &mut part),
+        Err(Error::Io { .. })
+    ));
     storage.write("a/b", b"abcdefghij", Durability::Synced).unwrap();
     // The old bytes or none, never the new ones.
     assert!(open.read_at(4, &mut part).is_err() || &part == b"456");

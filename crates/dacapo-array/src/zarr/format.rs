@@ -78,7 +78,6 @@ pub(super) struct Format {
     codecs: Arc<CodecChain>,
     data_type: DataType,
     fill_value: FillValue,
-    chunk: Vec<NonZeroU64>,
     /// Shape of what is decoded at a time.
     inner: Vec<NonZeroU64>,
 }
@@ -261,7 +260,6 @@ impl Format {
             codecs: array.codecs(),
             data_type: array.data_type().clone(),
             fill_value: array.fill_value().clone(),
-            chunk: chunk.to_vec(),
             array,
         })
     }
@@ -278,22 +276,17 @@ impl Format {
             .map_or(&self.chunk_shape, |layout| &layout.chunk_shape)
     }
 
-    /// The values of an object, row-major, as bytes of this machine.
+    /// The values of a chunk, row-major, as bytes of this machine. The chunks of shards that are read whole
+    /// ([`shard::describe`]) are the shards.
     ///
     /// # Errors
     /// As a text what is wrong with the bytes.
-    pub(super) fn decode(&self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
-        let decoded = self.decode_as(&self.codecs, &self.chunk, bytes.into())?;
-        Ok(decoded.into_owned())
+    pub(super) fn decode<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
+        self.decode_as(self.chunk_codecs(), &self.inner, bytes.into())
     }
 
-    /// As [`Format::decode`], of what is decoded at a time.
-    ///
-    /// # Errors
-    /// As [`Format::decode`].
-    pub(super) fn decode_inner<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
-        let codecs = self.shards.as_ref().map_or(&self.codecs, |layout| &layout.codecs);
-        self.decode_as(codecs, &self.inner, bytes.into())
+    fn chunk_codecs(&self) -> &CodecChain {
+        self.shards.as_ref().map_or(&self.codecs, |layout| &layout.codecs)
     }
 
     fn decode_as<'a>(
@@ -314,16 +307,16 @@ impl Format {
         Ok(decoded)
     }
 
-    /// The bytes that an object's values are stored as; those of a shard on so many threads.
+    /// The bytes that a chunk's values are stored as.
     ///
     /// # Errors
     /// As a text why they cannot be.
-    pub(super) fn encode(&self, values: &[u8], threads: usize) -> Result<Vec<u8>, String> {
-        let options = CodecOptions::default().with_concurrent_target(threads);
-        self.codecs
+    pub(super) fn encode(&self, values: &[u8]) -> Result<Vec<u8>, String> {
+        let options = CodecOptions::default().with_concurrent_target(1);
+        self.chunk_codecs()
             .encode(
                 ArrayBytes::new_flen(values),
-                &self.chunk,
+                &self.inner,
                 &self.data_type,
                 &self.fill_value,
                 &options,
@@ -332,9 +325,9 @@ impl Format {
             .map_err(|error| error.to_string())
     }
 
-    /// Bytes of a decoded object.
+    /// Bytes of a decoded chunk.
     pub(super) fn chunk_bytes(&self) -> usize {
-        self.chunk_shape.iter().product::<usize>() * self.dtype.size()
+        self.inner_shape().iter().product::<usize>() * self.dtype.size()
     }
 }
 

@@ -22,7 +22,7 @@ thread_local! {
 }
 
 /// The shards that a window meets; no entry for those that were never written.
-type Shards = BTreeMap<Vec<u64>, Shard>;
+type Shards = BTreeMap<Vec<u64>, Shard<'static>>;
 
 impl ZarrArray {
     /// The values of a window, in `values` if it has room for them. Outside of the array, and where nothing was
@@ -144,9 +144,7 @@ impl ZarrArray {
             }
         };
         if found {
-            then(Some(
-                self.format.decode_inner(&encoded).map_err(self.broken(chunk))?,
-            ));
+            then(Some(self.format.decode(&encoded).map_err(self.broken(chunk))?));
         } else {
             then(None);
         }

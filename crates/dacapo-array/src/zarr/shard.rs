@@ -1,6 +1,7 @@
-//! Shards: objects of Zarr 3 that hold many chunks, with an index of where each stands. They are written whole;
-//! here is how one chunk is read of them.
+//! Shards: objects of Zarr 3 that hold many chunks, with an index of where each stands. How they are put together,
+//! and how one chunk is taken out; what chunks hold is not known here.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -124,18 +125,76 @@ impl Layout {
     }
 }
 
+/// A shard made of encoded chunks in the order of their numbers; nothing for those that were never written.
+pub(super) fn assemble<'a>(
+    layout: &Layout,
+    chunks: impl IntoIterator<Item = Option<Cow<'a, [u8]>>>,
+) -> Vec<u8> {
+    let entries = layout.counts.iter().product::<usize>() * ENTRY;
+    let size = entries + if layout.index_has_checksum { CHECKSUM } else { 0 };
+    let mut bytes = vec![0; if layout.index_at_end { 0 } else { size }];
+    let mut index = Vec::with_capacity(size);
+    for chunk in chunks {
+        let place = match &chunk {
+            Some(chunk) => [bytes.len() as u64, chunk.len() as u64],
+            None => [u64::MAX; 2],
+        };
+        index.extend(place.iter().flat_map(|number| number.to_le_bytes()));
+        bytes.extend_from_slice(chunk.as_deref().unwrap_or_default());
+    }
+    if layout.index_has_checksum {
+        let checksum = crc32c::crc32c(&index);
+        index.extend_from_slice(&checksum.to_le_bytes());
+    }
+    if layout.index_at_end {
+        bytes.extend_from_slice(&index);
+    } else {
+        bytes[..size].copy_from_slice(&index);
+    }
+    bytes
+}
+
+/// A shard of chunks that were never written.
+pub(super) fn nothing(layout: &Layout) -> Vec<u8> {
+    assemble(layout, std::iter::repeat_n(None, layout.counts.iter().product()))
+}
+
+/// The bytes of a shard, as an object.
+pub(super) struct InMemory<'a>(pub(super) &'a [u8]);
+
+impl OpenObject for InMemory<'_> {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> crate::Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        match self.0.get(start..start.saturating_add(buffer.len())) {
+            Some(found) => buffer.copy_from_slice(found),
+            None => {
+                return Err(crate::Error::Io {
+                    action: "read",
+                    path: "a shard".into(),
+                    source: std::io::ErrorKind::UnexpectedEof.into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A shard that is being read.
-pub(super) struct Shard {
-    object: Box<dyn OpenObject>,
+pub(super) struct Shard<'a> {
+    object: Box<dyn OpenObject + 'a>,
     index: Vec<[u64; 2]>,
 }
 
-impl Shard {
+impl<'a> Shard<'a> {
     /// Reads the index of a shard.
     ///
     /// # Errors
     /// As a text what is wrong with it.
-    pub(super) fn open(object: Box<dyn OpenObject>, layout: &Layout) -> Result<Self, String> {
+    pub(super) fn open(object: Box<dyn OpenObject + 'a>, layout: &Layout) -> Result<Self, String> {
         let entries = layout.counts.iter().product::<usize>() * ENTRY;
         let size = entries + if layout.index_has_checksum { CHECKSUM } else { 0 };
         let length = object.len();
