@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dacapo::array::storage::Location;
 
-use crate::commands::{config, demo, predict, runs, show, train, validate};
+use crate::commands::{arrays, config, demo, predict, runs, show, train, validate};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::report;
@@ -71,6 +71,9 @@ enum Command {
     Runs(runs::Runs),
     /// Show a run: scores, curve, and pictures to files.
     Show(show::Show),
+    /// The arrays of runs, and those of other programs.
+    #[command(subcommand)]
+    Arrays(arrays::Arrays),
     /// Check a config, or describe what one can say.
     #[command(subcommand)]
     Config(config::Config),
@@ -88,6 +91,7 @@ pub fn run() -> ExitCode {
         Command::Predict(command) => command.run(&context),
         Command::Runs(command) => command.run(&context),
         Command::Show(command) => command.run(&context),
+        Command::Arrays(command) => command.run(&context),
         Command::Config(command) => command.run(&context),
     });
     done.unwrap_or_else(|error| report::failure(&error))

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use dacapo_array::{ArrayAddress, CreateOptions, DraftArray, Roi, open_array, ZarrFormat};
+use dacapo_array::{ArrayAddress, CreateOptions, DraftArray, Roi, ZarrFormat, open_array};
 use dacapo_nn::Engine;
 use dacapo_store::{LocalStore, Provenance, StatsStore, WeightsStore};
 
