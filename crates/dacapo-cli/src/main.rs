@@ -8,6 +8,7 @@ mod interrupt;
 mod printer;
 mod progress;
 mod report;
+mod typed;
 
 use std::process::ExitCode;
 
