@@ -540,7 +540,7 @@ fn other_files_are_refused_by_name() {
         &text,
         &put("empty.tif", b""),
         &put("a.npy", b"\x93NUMP"),
-        &dir.path().to_owned(),
+        &put("folder/notes.txt", b"").parent().unwrap().to_owned(),
     ] {
         let error = open(path).err().unwrap();
         assert!(

@@ -47,8 +47,7 @@ impl NpyArray {
     pub(super) fn open(path: &Path, placement: &Placement) -> Result<Self> {
         let mut file = File::open(path).map_err(Error::io("open", path))?;
         let (header, start) = header(&mut file, path)?;
-        let spec = placement.spec(Placement::default(), &header.shape, header.dtype)?;
-        let mut shape = header.shape;
+        let mut shape = header.shape.clone();
         if header.fortran {
             shape.reverse();
         }
@@ -61,6 +60,7 @@ impl NpyArray {
             order: header.order,
         };
         rows.check()?;
+        let spec = placement.spec(Placement::default(), &header.shape, header.dtype)?;
         Ok(Self {
             spec,
             rows,

@@ -20,7 +20,8 @@ impl Layout {
         let mut axes = Vec::new();
         for &(name, length) in slowest_first.iter().rev() {
             axes.push((name, length, stride));
-            stride *= length;
+            // What overflows has no number of pages either.
+            stride = stride.saturating_mul(length);
         }
         axes.sort_by_key(|&(name, ..)| "tczyx".find(name));
         let name = |name: char| {
