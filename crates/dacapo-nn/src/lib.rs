@@ -39,5 +39,6 @@ pub use error::{Error, Result};
 pub use loss::Loss;
 pub use optimizer::{OptimizerConfig, OptimizerKind};
 pub use schedule::{Decay, Schedule};
+pub use simd::InstructionSet;
 pub use tensor::{NamedTensor, Tensor};
 pub use unet::{Norm, Padding, UNetConfig};
