@@ -42,6 +42,7 @@ pub use error::{Error, Result};
 pub use loss::Loss;
 pub use optimizer::{OptimizerConfig, OptimizerKind};
 pub use schedule::{Decay, Schedule};
+pub use simd::InstructionSet;
 pub use tensor::{NamedTensor, Tensor};
 pub use torch_file::{TorchFile, TorchTensor, TorchType};
 pub use unet::{Norm, Padding, UNetConfig};
