@@ -92,7 +92,7 @@ fn make_source(dir: &Path, dtype: DType, shape: [usize; 3], voxel_size: [&str; 3
         .unwrap()
         .parse()
         .unwrap();
-    let array = ZarrArray::create(&address, &spec, &CreateOptions::default()).unwrap();
+    let array = ZarrArray::create(&address, &Access::default(), &spec, &CreateOptions::default()).unwrap();
     array.write(&spec.roi, &data).unwrap();
     write_values(&dir.join(format!("expected_{dtype}.npy")), data);
     json!({
