@@ -336,9 +336,14 @@ impl OpenObject for OpenRemote {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        let Some(end) = end.filter(|&end| end <= self.meta.size) else {
+            let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(Error::io("read", FilePath::new(&self.name))(error));
+        };
         let (store, path) = (self.store.clone(), self.path.clone());
         let options = GetOptions {
-            range: Some(GetRange::Bounded(offset..offset + buffer.len() as u64)),
+            range: Some(GetRange::Bounded(offset..end)),
             if_match: self.meta.e_tag.clone(),
             ..GetOptions::default()
         };

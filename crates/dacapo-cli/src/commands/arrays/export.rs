@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use dacapo::array::{
-    ArrayAddress, ArrayRead, CreateOptions, ExportOptions, Roi, ZarrFormat, export, open_array,
-};
+use dacapo::array::{ArrayAddress, CreateOptions, ExportOptions, Roi, ZarrFormat, export, open_array};
 
 use super::parts::{Parts, failed, line, value};
 use crate::context::Context;
