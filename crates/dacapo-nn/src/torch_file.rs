@@ -140,8 +140,8 @@ impl TorchTensor {
 
     /// How many values it has; nothing if that is more than can be counted.
     fn len(&self) -> Option<u64> {
-        let lengths = self.shape.iter().map(|&length| length as u64);
-        lengths.fold(Some(1), |n, length| n?.checked_mul(length))
+        let mut lengths = self.shape.iter().map(|&length| length as u64);
+        lengths.try_fold(1_u64, u64::checked_mul)
     }
 
     /// The end of what it uses of its storage, in values.
@@ -149,9 +149,9 @@ impl TorchTensor {
         if self.len()? == 0 {
             return Some(0);
         }
-        let axes = self.shape.iter().zip(&self.strides);
-        let last = axes.fold(Some(self.offset), |at, (&length, &stride)| {
-            at?.checked_add((length as u64 - 1).checked_mul(stride)?)
+        let mut axes = self.shape.iter().zip(&self.strides);
+        let last = axes.try_fold(self.offset, |at, (&length, &stride)| {
+            at.checked_add((length as u64 - 1).checked_mul(stride)?)
         });
         last?.checked_add(1)
     }

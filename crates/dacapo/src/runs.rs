@@ -113,7 +113,7 @@ pub fn runs(store: &LocalStore) -> Result<Vec<RunSummary>> {
 pub(crate) fn originals(store: &LocalStore) -> Result<Option<OriginalBase>> {
     // It knows no object stores.
     let base = store.base().path().filter(|base| OriginalBase::is(base));
-    Ok(base.map(|base| OriginalBase::find(base, None)).transpose()?)
+    base.map(|base| OriginalBase::find(base, None)).transpose()
 }
 
 /// One run at a glance.

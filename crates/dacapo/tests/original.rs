@@ -214,7 +214,11 @@ fn it_becomes_a_run_of_ours_and_stays_as_it_is() {
         );
         copied += 1;
     }
-    assert!(copied > 20 && adopted.files > copied);
+    assert!(
+        copied > 20 && adopted.files > copied,
+        "{copied} of {}",
+        adopted.files
+    );
     assert!(ours.join("validation.zarr/10/crop2/output/.zgroup").is_file());
     assert!(!ours.join("validation.zarr/10/crop2/prediction/.zgroup").exists());
     let yaml = fs::read(original.base().root().join(format!("configs/runs/{RUN}.yaml"))).unwrap();

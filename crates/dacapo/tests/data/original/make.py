@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 SOURCE, TARGET = Path(sys.argv[1]), Path(__file__).parent
-LARGEST_CHUNK = 800
+LARGEST_CHUNK = 6600
 
 
 class Weights:
