@@ -95,7 +95,7 @@ pub enum Error {
     #[error("there is no array `{}` in {}{}", address.dataset, address.container, alternatives(there))]
     NoArray {
         /// What was asked for.
-        address: ArrayAddress,
+        address: Box<ArrayAddress>,
         /// Arrays of the container.
         there: Vec<String>,
     },
@@ -115,7 +115,7 @@ pub enum Error {
     #[error("the metadata of {address} cannot be used: {reason}")]
     Metadata {
         /// The array.
-        address: ArrayAddress,
+        address: Box<ArrayAddress>,
         /// What is wrong.
         reason: String,
     },
@@ -123,7 +123,7 @@ pub enum Error {
     #[error("chunk {chunk:?} of {address}: {reason}")]
     Chunk {
         /// The array.
-        address: ArrayAddress,
+        address: Box<ArrayAddress>,
         /// Its place among the chunks.
         chunk: Vec<u64>,
         /// What is wrong.

@@ -1,5 +1,10 @@
 //! Sharded arrays: windows read and written beside an array in memory, and damage that is found.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
+
 use dacapo_array::storage::{Access, UNFINISHED};
 use dacapo_array::{
     ArrayAddress, ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Codec, Coordinate, CreateOptions, DType,

@@ -237,7 +237,7 @@ pub enum Error {
         /// Datasets and Rois of the batch's crops.
         place: String,
         /// The array group that has the batch, if it could be written.
-        snapshot: Option<Location>,
+        snapshot: Option<Box<Location>>,
         /// What the engine says.
         source: Box<dacapo_nn::Error>,
     },

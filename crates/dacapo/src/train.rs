@@ -247,7 +247,7 @@ impl Trainer<'_> {
             run,
             iteration,
             place: place.join(", "),
-            snapshot: snapshot.ok(),
+            snapshot: snapshot.ok().map(Box::new),
             source: Box::new(source),
         }
     }

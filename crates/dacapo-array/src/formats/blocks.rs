@@ -210,7 +210,9 @@ mod tests {
             let begin: Vec<i64> = index.iter().zip(&self.1).map(|(i, n)| (i * n) as i64).collect();
             let whole = Roi::from_voxels(&begin, &self.1, &self.0.spec().voxel_size);
             // More than lies in the array: what is outside must not matter.
-            (index[0] % 2 == 0).then(|| self.0.read(&whole)).transpose()
+            (index[0].is_multiple_of(2))
+                .then(|| self.0.read(&whole))
+                .transpose()
         }
     }
 

@@ -116,7 +116,7 @@ pub(super) fn missing(place: &Place) -> Error {
         };
     }
     Error::NoArray {
-        address: address.clone(),
+        address: Box::new(address.clone()),
         there: list_within(&**storage, container).unwrap_or_default(),
     }
 }

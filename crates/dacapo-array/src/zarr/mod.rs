@@ -205,7 +205,7 @@ impl ZarrArray {
 
     fn broken(&self, chunk: &[u64]) -> impl Fn(String) -> Error {
         move |reason| Error::Chunk {
-            address: self.place.address.clone(),
+            address: Box::new(self.place.address.clone()),
             chunk: chunk.to_vec(),
             reason,
         }

@@ -61,7 +61,7 @@ impl Place {
 
     pub(super) fn broken(&self, reason: impl Into<String>) -> Error {
         Error::Metadata {
-            address: self.address.clone(),
+            address: Box::new(self.address.clone()),
             reason: reason.into(),
         }
     }
