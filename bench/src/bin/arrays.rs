@@ -35,7 +35,10 @@ fn main() {
     if op == "data" {
         return make_data(dir);
     }
-    rayon::ThreadPoolBuilder::new().num_threads(2).build_global().unwrap();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(2)
+        .build_global()
+        .unwrap();
     let case = Case::new(case, dir);
     let mut prepared = case.prepare(op);
     let before = memory("VmRSS");
@@ -43,7 +46,10 @@ fn main() {
     let bytes = prepared();
     let (wall, cpu) = (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let extra = memory("VmHWM") - before;
-    println!("{}", serde_json::json!({"wall": wall, "cpu": cpu, "bytes": bytes, "memory": extra}));
+    println!(
+        "{}",
+        serde_json::json!({"wall": wall, "cpu": cpu, "bytes": bytes, "memory": extra})
+    );
 }
 
 struct Case {
@@ -68,7 +74,8 @@ impl Case {
             chunk_shape.insert(0, 1);
             shard_shape.insert(0, 1);
         }
-        let spec = ArraySpec::new(Roi::from_voxels(&[0; 3], &shape, &voxel_size), voxel_size, dtype).with_channels(channels);
+        let spec = ArraySpec::new(Roi::from_voxels(&[0; 3], &shape, &voxel_size), voxel_size, dtype)
+            .with_channels(channels);
         let options = CreateOptions {
             chunk_shape: Some(chunk_shape),
             shard_shape: (codec == "shard").then_some(shard_shape),
@@ -96,7 +103,12 @@ impl Case {
             NdData::U8(ArrayD::from_shape_vec(shape, fs::read(self.dir.join("em.bin")).unwrap()).unwrap())
         } else {
             let bytes = fs::read(self.dir.join("prediction.bin")).unwrap();
-            let values = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+            let values = bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&bytes| f32::from_le_bytes(bytes))
+                .collect();
             NdData::F32(ArrayD::from_shape_vec(shape, values).unwrap())
         }
     }
@@ -116,7 +128,8 @@ impl Case {
             "write" => {
                 let data = self.data();
                 Box::new(move || {
-                    let draft = DraftArray::new(&self.address, &self.access, &self.spec, &self.options).unwrap();
+                    let draft =
+                        DraftArray::new(&self.address, &self.access, &self.spec, &self.options).unwrap();
                     draft.write(&self.spec.roi, &data).unwrap();
                     draft.publish().unwrap();
                     bytes
@@ -126,7 +139,8 @@ impl Case {
                 let data = self.data();
                 let (edge, roi) = (64, self.spec.roi.clone());
                 Box::new(move || {
-                    let draft = DraftArray::new(&self.address, &self.access, &self.spec, &self.options).unwrap();
+                    let draft =
+                        DraftArray::new(&self.address, &self.access, &self.spec, &self.options).unwrap();
                     // As a prediction comes: block after block, each by one of two threads.
                     let blocks = blocks(roi.voxels(&self.spec.voxel_size).unwrap()[0], edge);
                     rayon::scope(|scope| {
@@ -157,7 +171,10 @@ impl Case {
                     let roi = Roi::from_voxels(&begin, &[WINDOW; 3], &self.spec.voxel_size);
                     std::hint::black_box(array.read(&roi).unwrap());
                 }
-                WINDOWS * WINDOW.pow(3) * self.spec.dtype.size() * self.spec.channels.iter().product::<usize>()
+                WINDOWS
+                    * WINDOW.pow(3)
+                    * self.spec.dtype.size()
+                    * self.spec.channels.iter().product::<usize>()
             }),
             "remove" => {
                 let (base, array) = many_chunks(&self.dir);
@@ -215,7 +232,9 @@ fn address(dir: &Path, name: &str) -> ArrayAddress {
 fn blocks(length: usize, edge: usize) -> Vec<[i64; 3]> {
     let at = |i: usize| (i * edge) as i64;
     let n = length / edge;
-    (0..n * n * n).map(|i| [at(i / n / n), at(i / n % n), at(i % n)]).collect()
+    (0..n * n * n)
+        .map(|i| [at(i / n / n), at(i / n % n), at(i % n)])
+        .collect()
 }
 
 fn cut(data: &NdData, begin: &[i64; 3], edge: usize) -> NdData {
@@ -223,7 +242,10 @@ fn cut(data: &NdData, begin: &[i64; 3], edge: usize) -> NdData {
         let mut view = array.view();
         let leading = view.ndim() - 3;
         for (axis, &begin) in begin.iter().enumerate() {
-            view.slice_axis_inplace(Axis(leading + axis), Slice::from(begin as isize..begin as isize + edge as isize));
+            view.slice_axis_inplace(
+                Axis(leading + axis),
+                Slice::from(begin as isize..begin as isize + edge as isize),
+            );
         }
         view.to_owned()
     }
@@ -238,30 +260,45 @@ fn cut(data: &NdData, begin: &[i64; 3], edge: usize) -> NdData {
 fn many_chunks(dir: &Path) -> (PathBuf, dacapo_store::LocalArrayIdentifier) {
     let base = dir.join("base");
     let store = dacapo::LocalStore::new(base.clone());
-    let array = dacapo_store::ArrayStore::validation_prediction_array(&store.arrays, "run", 1, "many").unwrap();
+    let array =
+        dacapo_store::ArrayStore::validation_prediction_array(&store.arrays, "run", 1, "many").unwrap();
     let voxel_size = Coordinate::splat(3, 1);
     let shape = [4 * CHUNKS as usize; 3];
-    let spec = ArraySpec::new(Roi::from_voxels(&[0; 3], &shape, &voxel_size), voxel_size, DType::U8);
+    let spec = ArraySpec::new(
+        Roi::from_voxels(&[0; 3], &shape, &voxel_size),
+        voxel_size,
+        DType::U8,
+    );
     let options = CreateOptions {
         chunk_shape: Some(vec![4; 3]),
         overwrite: true,
         ..CreateOptions::default()
     };
     let draft = dacapo_store::ArrayStore::draft(&store.arrays, &array, &spec, &options).unwrap();
-    draft.write(&spec.roi, &NdData::U8(ArrayD::from_elem(spec.shape(), 1))).unwrap();
+    draft
+        .write(&spec.roi, &NdData::U8(ArrayD::from_elem(spec.shape(), 1)))
+        .unwrap();
     draft.publish().unwrap();
     (base, array)
 }
 
 fn many_arrays(dir: &Path) -> Vec<ArrayAddress> {
     let voxel_size = Coordinate::splat(3, 1);
-    let spec = ArraySpec::new(Roi::from_voxels(&[0; 3], &[64; 3], &voxel_size), voxel_size, DType::U8);
+    let spec = ArraySpec::new(
+        Roi::from_voxels(&[0; 3], &[64; 3], &voxel_size),
+        voxel_size,
+        DType::U8,
+    );
     let options = CreateOptions {
         format: ZarrFormat::V3,
         ..CreateOptions::default()
     };
     let addresses: Vec<ArrayAddress> = (0..ARRAYS)
-        .map(|i| format!("{}/many.zarr/{}/{i}", dir.display(), i / 100).parse().unwrap())
+        .map(|i| {
+            format!("{}/many.zarr/{}/{i}", dir.display(), i / 100)
+                .parse()
+                .unwrap()
+        })
         .collect();
     for address in &addresses {
         if ZarrArray::open(address, &Access::default()).is_err() {
@@ -278,7 +315,13 @@ fn make_data(dir: &Path) {
     let tile = open_array(&fixture.parse().unwrap(), &Access::default()).unwrap();
     let tile = tile.read_as::<u8>(&tile.spec().roi).unwrap();
     let side = tile.shape()[0];
-    let mirrored = |i: usize| if i / side % 2 == 0 { i % side } else { side - 1 - i % side };
+    let mirrored = |i: usize| {
+        if i / side % 2 == 0 {
+            i % side
+        } else {
+            side - 1 - i % side
+        }
+    };
     let tile: ArrayView3<u8> = tile.view().into_dimensionality().unwrap();
     let at = |z: usize, y: usize, x: usize| tile[[mirrored(z), mirrored(y), mirrored(x)]];
     let mut em = Vec::with_capacity(EM.pow(3));
@@ -296,7 +339,9 @@ fn make_data(dir: &Path) {
             for y in 0..height {
                 for x in 0..width {
                     // Neighbours of different distance, as affinities have; certain in most places.
-                    let mean = (f32::from(at(z, y, x)) + f32::from(at(z + c, y, x)) + f32::from(at(z, y + c, x))) / 3.0;
+                    let mean =
+                        (f32::from(at(z, y, x)) + f32::from(at(z + c, y, x)) + f32::from(at(z, y + c, x)))
+                            / 3.0;
                     let noise = random.below(1000) as f32 / 1000.0;
                     let value = 1.0 / (1.0 + (-(mean - 90.0 + noise) / 6.0).exp());
                     file.write_all(&value.to_le_bytes()).unwrap();

@@ -253,7 +253,7 @@ impl OriginalBase {
         })
     }
 
-    /// The run as [`crate::runs`] lists it.
+    /// The run as [`crate::runs()`] lists it.
     pub(crate) fn summary(&self, run: &str) -> Result<RunSummary> {
         let reading = self.read(run)?;
         let total = reading.total.unwrap_or(0);
