@@ -316,7 +316,7 @@ fn make_data(dir: &Path) {
     let tile = tile.read_as::<u8>(&tile.spec().roi).unwrap();
     let side = tile.shape()[0];
     let mirrored = |i: usize| {
-        if i / side % 2 == 0 {
+        if (i / side).is_multiple_of(2) {
             i % side
         } else {
             side - 1 - i % side

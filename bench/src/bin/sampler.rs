@@ -14,7 +14,7 @@ fn main() {
     };
     let (batches, workers): (u64, usize) = (batches.parse().unwrap(), workers.parse().unwrap());
     let config = load_config(Path::new(config), &std::env::current_dir().unwrap()).unwrap();
-    let plan = Plan::open(&config).unwrap();
+    let plan = Plan::open(&config, &dacapo::array::storage::Access::default()).unwrap();
     let sampler = Sampler::new(&plan);
     // The first batches read the data.
     (1..4).for_each(|i| drop(sampler.batch(i).unwrap()));
