@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use dacapo_nn::{
-    Batch, CpuEngine, Engine, Error, Network, NetworkSpec, Norm, Padding, Tensor, UNetConfig,
+    Batch, CpuEngine, Engine, Error, InstructionSet, Network, NetworkSpec, Norm, Padding, Tensor, UNetConfig,
     load_checkpoint, save_checkpoint,
 };
 
@@ -94,31 +94,45 @@ fn variants() -> Vec<(&'static str, UNetConfig)> {
 }
 
 fn build(architecture: &UNetConfig, channels: usize, threads: usize) -> Box<dyn Network> {
+    build_with(architecture, channels, threads, InstructionSet::detect())
+}
+
+fn build_with(
+    architecture: &UNetConfig,
+    channels: usize,
+    threads: usize,
+    set: InstructionSet,
+) -> Box<dyn Network> {
     let spec = NetworkSpec {
         clip_gradient_norm: Some(1.0),
         ..NetworkSpec::new(architecture.clone(), channels)
     };
-    CpuEngine::new(Some(threads)).unwrap().build(&spec).unwrap()
+    let engine = CpuEngine::with_instructions(Some(threads), set).unwrap();
+    engine.build(&spec).unwrap()
 }
 
 #[test]
 fn the_bits_do_not_depend_on_the_number_of_threads() {
-    for (name, architecture) in variants() {
+    let sets = InstructionSet::available();
+    for ((name, architecture), &set) in variants().iter().flat_map(|v| sets.iter().map(move |s| (v, s))) {
         let run = |threads| {
-            let mut network = build(&architecture, 2, threads);
+            let mut network = build_with(architecture, 2, threads, set);
             let steps: Vec<_> = (0..2)
-                .map(|i| network.train_step(&batch(&architecture, 2, 2, i), 1e-2).unwrap())
+                .map(|i| network.train_step(&batch(architecture, 2, 2, i), 1e-2).unwrap())
                 .collect();
             let mut output = Tensor::default();
             network
-                .forward(&batch(&architecture, 2, 1, 9).input, &mut output)
+                .forward(&batch(architecture, 2, 1, 9).input, &mut output)
                 .unwrap();
             (steps, network.export(), output)
         };
         let one = run(1);
         assert!(one.2.data.iter().all(|p| (0.0..=1.0).contains(p)), "{name}");
         for threads in [2, 3, 8] {
-            assert!(run(threads) == one, "{name} differs with {threads} threads");
+            assert!(
+                run(threads) == one,
+                "{name} differs with {threads} threads and {set:?}"
+            );
         }
     }
 }
@@ -348,5 +362,35 @@ fn configs_that_make_no_sense_name_the_field() {
             error.to_string().starts_with(&format!("`{field}`")),
             "{field}: {error}"
         );
+    }
+}
+
+#[test]
+fn instruction_sets_differ_by_rounding_only() {
+    let sets = InstructionSet::available();
+    assert_eq!(sets.first().map(|set| set.name()), Some("plain"));
+    assert_eq!(sets.last(), Some(&InstructionSet::detect()));
+    for (name, architecture) in variants() {
+        let run = |&set| {
+            let mut network = build_with(&architecture, 2, 2, set);
+            let batch = batch(&architecture, 2, 1, 0);
+            let step = network.train_step(&batch, 1e-3).unwrap();
+            (step, network.prediction().clone())
+        };
+        let results: Vec<_> = sets.iter().map(run).collect();
+        let (step, output) = &results[0];
+        for (other_step, other_output) in &results[1..] {
+            let near = |a: f64, b: f64| (a - b).abs() < 1e-4 * a.abs();
+            assert!(
+                near(step.loss, other_step.loss),
+                "{name}: {step:?} {other_step:?}"
+            );
+            assert!(
+                near(step.gradient_norm, other_step.gradient_norm),
+                "{name}: {step:?} {other_step:?}"
+            );
+            let pairs = output.data.iter().zip(&other_output.data);
+            pairs.for_each(|(a, b)| assert!((a - b).abs() < 1e-4, "{name}: {a} {b}"));
+        }
     }
 }

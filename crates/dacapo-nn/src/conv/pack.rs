@@ -95,6 +95,19 @@ impl Job for Row<'_> {
             }
             i += V::LANES;
         }
+        if stride == 1 && i < to.len() {
+            let count = to.len() - i;
+            // SAFETY: fewer than a vector's elements are left of `to`, and so many, at least, of the row.
+            unsafe {
+                let mut v = V::load_first(row.as_ptr().add(i), count);
+                if let Some(gate) = gate {
+                    v = v.gated(V::load_first(gate.as_ptr().add(i), count));
+                }
+                total = total.add(v);
+                v.store_first(to.as_mut_ptr().add(i), count);
+            }
+            i = to.len();
+        }
         let zero = total.like(0.0);
         *sum = V::sums([total, zero, zero, zero])[0];
         while i < to.len() {

@@ -69,6 +69,7 @@ struct Results {
     db: Vec<f32>,
 }
 
+#[derive(Clone)]
 struct Case {
     geometry: ConvGeometry,
     batch: usize,
@@ -336,6 +337,13 @@ fn large() -> Vec<Case> {
     cases
 }
 
+fn on_every_set(cases: Vec<Case>) -> impl Iterator<Item = (Case, InstructionSet)> {
+    let sets = InstructionSet::available();
+    cases
+        .into_iter()
+        .flat_map(move |case| sets.clone().into_iter().map(move |set| (case.clone(), set)))
+}
+
 #[test]
 fn large_shapes() {
     large().iter().for_each(Case::check_all);
@@ -343,14 +351,14 @@ fn large_shapes() {
 
 #[test]
 fn the_same_bits_at_any_number_of_threads() {
-    for case in large() {
+    for (case, set) in on_every_set(large()) {
         let t = case.tensors();
         let results = [1, 2, 3, 8].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .build()
                 .unwrap();
-            pool.install(|| case.run(InstructionSet::detect(), &t))
+            pool.install(|| case.run(set, &t))
         });
         results[1..]
             .iter()
@@ -360,21 +368,22 @@ fn the_same_bits_at_any_number_of_threads() {
 
 #[test]
 fn what_is_not_finite_shows_and_does_not_stay() {
-    for case in [
+    let cases = vec![
         case([12, 12], [9, 9, 9], [3, 3, 3], 1, 1),
         case([2, 3], [9, 9, 9], [2, 2, 2], 1, 0),
-    ] {
+    ];
+    for (case, set) in on_every_set(cases) {
         let case = Case { relu: true, ..case };
         let clean = case.tensors();
-        let before = case.run(InstructionSet::detect(), &clean);
+        let before = case.run(set, &clean);
         for bad in [f32::NAN, f32::INFINITY] {
             let mut t = case.tensors();
             t.x.fill(bad);
-            let r = case.run(InstructionSet::detect(), &t);
+            let r = case.run(set, &t);
             assert!(r.y.iter().all(|v| !v.is_finite() || *v == 0.0) && r.y.iter().any(|v| !v.is_finite()));
             assert!(r.dw.iter().any(|v| !v.is_finite()));
             // Nothing of it lingers in the kept memory.
-            assert!(case.run(InstructionSet::detect(), &clean) == before);
+            assert!(case.run(set, &clean) == before);
         }
     }
 }

@@ -11,16 +11,18 @@ use crate::simd::InstructionSet;
 pub(crate) struct Arena(Vec<Vec<f32>>);
 
 impl Arena {
-    /// A buffer of at least `len` values, which are unspecified.
+    /// A buffer of at least `len` values, which are unspecified: the smallest that fits, but none of more than twice
+    /// the length, which something large will soon need.
     pub(crate) fn take(&mut self, len: usize) -> Vec<f32> {
         let fits = self
             .0
             .iter()
             .enumerate()
-            .filter(|(_, buffer)| buffer.len() >= len);
+            .filter(|(_, buffer)| (len..=2 * len).contains(&buffer.len()));
         match fits.min_by_key(|(_, buffer)| buffer.len()).map(|(i, _)| i) {
             Some(i) => self.0.swap_remove(i),
-            None => vec![0.0; len],
+            // With some room, so that a little more fits there later. Pages that are never touched cost nothing.
+            None => vec![0.0; len.next_multiple_of(len.next_power_of_two().div_ceil(8).max(1))],
         }
     }
 
@@ -38,8 +40,9 @@ pub(crate) struct Plan {
     /// Of every buffer.
     shapes: Vec<Shape>,
     kernels: Vec<Box<dyn Kernel>>,
-    /// The operation after which nobody reads a buffer.
-    last_use: Vec<usize>,
+    /// For each operation, the buffers that nobody reads after it has run forward, and backward.
+    free_forward: Vec<Vec<usize>>,
+    free_backward: Vec<Vec<usize>>,
     buffers: Buffers,
 }
 
@@ -56,7 +59,9 @@ impl Buffers {
         if buffer == 0 {
             input
         } else {
-            &self.values[buffer][..self.lens[buffer]]
+            // Empty where the values are not held.
+            let values = &self.values[buffer];
+            &values[..self.lens[buffer].min(values.len())]
         }
     }
 
@@ -74,7 +79,9 @@ impl Plan {
         set: InstructionSet,
     ) -> Result<Self> {
         let mut kernels = Vec::with_capacity(graph.nodes.len());
-        let mut last_use: Vec<usize> = (0..shapes.len()).collect();
+        // The last operation that reads a buffer, forward and (in reverse) backward.
+        let mut last_forward = vec![None; shapes.len()];
+        let mut last_backward = vec![None; shapes.len()];
         for (i, node) in graph.nodes.iter().enumerate() {
             let inputs: Vec<Shape> = node.inputs.iter().map(|&buffer| shapes[buffer]).collect();
             let site = Site {
@@ -84,8 +91,29 @@ impl Plan {
                 first_param: node.first_param,
                 set,
             };
-            kernels.push(node.op.plan(&site)?);
-            node.inputs.iter().for_each(|&buffer| last_use[buffer] = i);
+            let kernel = node.op.plan(&site)?;
+            let needs = kernel.needs();
+            if needs.output {
+                last_backward[i + 1].get_or_insert(i);
+            }
+            for &buffer in &node.inputs {
+                last_forward[buffer] = Some(i);
+                if needs.inputs {
+                    last_backward[buffer].get_or_insert(i);
+                }
+            }
+            kernels.push(kernel);
+        }
+        let mut free_forward = vec![Vec::new(); kernels.len()];
+        let mut free_backward = free_forward.clone();
+        for (buffer, (forward, backward)) in last_forward.iter().zip(&last_backward).enumerate() {
+            match (mode, forward, backward) {
+                (Mode::Train, _, Some(node)) => free_backward[*node].push(buffer),
+                (Mode::Train, Some(node), None) | (Mode::Predict, Some(node), _) => {
+                    free_forward[*node].push(buffer);
+                }
+                (_, None, _) => {}
+            }
         }
         let lens: Vec<usize> = shapes.iter().map(|shape| batch * shape.len()).collect();
         let buffers = Buffers {
@@ -97,7 +125,8 @@ impl Plan {
             mode,
             shapes,
             kernels,
-            last_use,
+            free_forward,
+            free_backward,
             buffers,
         })
     }
@@ -110,8 +139,8 @@ impl Plan {
         self.shapes[self.shapes.len() - 1]
     }
 
-    /// Runs all operations and returns the network's output. When training, the buffers are held for
-    /// [`Plan::backward`]; otherwise each goes back as soon as nobody reads it any more.
+    /// Runs all operations and returns the network's output. Each buffer goes back as soon as nobody reads it any
+    /// more: when training, that includes [`Plan::backward`].
     pub(crate) fn forward<'a>(
         &'a mut self,
         graph: &Graph,
@@ -119,7 +148,12 @@ impl Plan {
         arena: &mut Arena,
         input: &'a [f32],
     ) -> &'a [f32] {
-        let Self { kernels, buffers, .. } = self;
+        let Self {
+            kernels,
+            buffers,
+            free_forward,
+            ..
+        } = self;
         buffers
             .values
             .iter_mut()
@@ -134,12 +168,8 @@ impl Plan {
                 self.mode,
             );
             buffers.values[i + 1] = output;
-            if self.mode == Mode::Predict {
-                for &buffer in &node.inputs {
-                    if self.last_use[buffer] == i {
-                        arena.give(std::mem::take(&mut buffers.values[buffer]));
-                    }
-                }
+            for &buffer in &free_forward[i] {
+                arena.give(std::mem::take(&mut buffers.values[buffer]));
             }
         }
         self.buffers.read(graph.nodes.len(), input)
@@ -155,44 +185,55 @@ impl Plan {
         input: &[f32],
         output_gradient: Vec<f32>,
     ) {
-        let Self { kernels, buffers, .. } = self;
+        let Self {
+            kernels,
+            buffers,
+            free_backward,
+            ..
+        } = self;
         let mut gradients: Vec<Option<Vec<f32>>> = vec![None; buffers.lens.len()];
         gradients[graph.nodes.len()] = Some(output_gradient);
         for (i, (node, kernel)) in graph.nodes.iter().zip(kernels).enumerate().rev() {
-            let Some(mut gradient) = gradients[i + 1].take() else {
-                continue;
-            };
-            let take = |&buffer: &usize| (buffer != 0).then(|| arena.take(buffers.lens[buffer]));
-            let mut fresh: Vec<Option<Vec<f32>>> = node.inputs.iter().map(take).collect();
-            let mut wanted: Vec<Option<&mut [f32]>> = fresh
-                .iter_mut()
-                .zip(&node.inputs)
-                .map(|(fresh, &buffer)| fresh.as_mut().map(|fresh| &mut fresh[..buffers.lens[buffer]]))
-                .collect();
-            let step = BackwardStep {
-                inputs: &buffers.read_all(&node.inputs, input),
-                output: buffers.read(i + 1, input),
-                gradient: &mut gradient[..buffers.lens[i + 1]],
-                input_gradients: &mut wanted,
-            };
-            kernel.backward(step, params);
-            for (fresh, &buffer) in fresh.into_iter().zip(&node.inputs) {
-                let Some(fresh) = fresh else { continue };
-                match &mut gradients[buffer] {
-                    None => gradients[buffer] = Some(fresh),
-                    Some(sum) => {
-                        add(&mut sum[..buffers.lens[buffer]], &fresh);
-                        arena.give(fresh);
+            if let Some(mut gradient) = gradients[i + 1].take() {
+                let add = kernel.adds() && node.inputs.iter().any(|&buffer| gradients[buffer].is_some());
+                let mut take = |&buffer: &usize| match gradients[buffer].take_if(|_| add) {
+                    Some(sum) => Some(sum),
+                    None => (buffer != 0).then(|| arena.take(buffers.lens[buffer])),
+                };
+                let mut fresh: Vec<Option<Vec<f32>>> = node.inputs.iter().map(&mut take).collect();
+                let mut wanted: Vec<Option<&mut [f32]>> = fresh
+                    .iter_mut()
+                    .zip(&node.inputs)
+                    .map(|(fresh, &buffer)| fresh.as_mut().map(|fresh| &mut fresh[..buffers.lens[buffer]]))
+                    .collect();
+                let step = BackwardStep {
+                    inputs: &buffers.read_all(&node.inputs, input),
+                    output: buffers.read(i + 1, input),
+                    gradient: &mut gradient[..buffers.lens[i + 1]],
+                    input_gradients: &mut wanted,
+                    add,
+                };
+                kernel.backward(step, params);
+                for (fresh, &buffer) in fresh.into_iter().zip(&node.inputs) {
+                    let Some(fresh) = fresh else { continue };
+                    match &mut gradients[buffer] {
+                        None => gradients[buffer] = Some(fresh),
+                        Some(sum) => {
+                            add_to(&mut sum[..buffers.lens[buffer]], &fresh);
+                            arena.give(fresh);
+                        }
                     }
                 }
+                arena.give(gradient);
             }
-            arena.give(gradient);
-            arena.give(std::mem::take(&mut buffers.values[i + 1]));
+            for &buffer in &free_backward[i] {
+                arena.give(std::mem::take(&mut buffers.values[buffer]));
+            }
         }
     }
 }
 
-fn add(sum: &mut [f32], other: &[f32]) {
+fn add_to(sum: &mut [f32], other: &[f32]) {
     use rayon::prelude::*;
     sum.par_iter_mut()
         .with_min_len(1 << 14)

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{BackwardStep, Kernel, Mode, Op, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Site};
 use crate::Result;
 use crate::cpu::params::Params;
 use crate::math::sigmoid;
@@ -45,6 +45,13 @@ impl Kernel for Activate {
                     *y = sigmoid(x);
                 }
             });
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            inputs: false,
+            output: true,
+        }
     }
 
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {

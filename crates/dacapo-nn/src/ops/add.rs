@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::rows::Centred;
-use super::{BackwardStep, Kernel, Mode, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
 use crate::Result;
 use crate::cpu::params::Params;
 
@@ -57,6 +57,13 @@ impl Kernel for AddKernel {
                     sum.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
                 }
             });
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            inputs: false,
+            output: self.relu,
+        }
     }
 
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {

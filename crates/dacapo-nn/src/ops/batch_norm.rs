@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::group_norm::{EPSILON, scale_and_shift};
 use super::statistics::{affine, gradient_dot_deviation, mask, squared_deviation, sum};
-use super::{BackwardStep, Kernel, Mode, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
 use crate::Result;
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
 
@@ -139,6 +139,13 @@ impl Kernel for BatchNormKernel {
                     this.relu,
                 );
             });
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            inputs: true,
+            output: self.relu,
+        }
     }
 
     fn backward(&mut self, step: BackwardStep<'_>, params: &mut Params) {

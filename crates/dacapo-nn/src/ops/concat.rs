@@ -1,19 +1,23 @@
-//! Concatenation of channels, with the centre crops that keep a valid U-Net translation equivariant.
+//! Concatenation of channels, with the centre crops that keep a valid U-Net translation equivariant, and the
+//! nearest-neighbour upsampling in front of it: what is only read once is not stored.
 
 use rayon::prelude::*;
 
+use super::repeat::Repeated;
 use super::rows::Centred;
-use super::{BackwardStep, Kernel, Mode, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
 use crate::Result;
 use crate::cpu::params::Params;
 
-/// Channels of the first input, then of the second; both cropped about their centres.
+/// Channels of the first input, then of the second, of which every voxel becomes a block of `factor` voxels; both
+/// cropped about their centres.
 ///
-/// The output is as large as the second input, or with `equivariant` the largest `n * factor + crop` in it:
-/// then the convolutions that follow, which take `crop` voxels away, leave a whole number of strides, and
+/// The output is as large as the upsampled second input, or with `equivariant` the largest `n * factor + crop` in
+/// it: then the convolutions that follow, which take `crop` voxels away, leave a whole number of strides, and
 /// the network's output moves with its input.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Concat {
+    pub(crate) factor: [usize; 3],
     pub(crate) equivariant: Option<Equivariance>,
 }
 
@@ -30,7 +34,7 @@ impl Op for Concat {
     }
 
     fn length(&self, axis: usize, inputs: &[usize]) -> std::result::Result<usize, String> {
-        let mut length = inputs[1];
+        let mut length = inputs[1] * self.factor[axis];
         if let Some(Equivariance { factor, crop }) = self.equivariant {
             let strides = length.saturating_sub(crop[axis]) / factor[axis];
             if strides == 0 {
@@ -50,68 +54,87 @@ impl Op for Concat {
     }
 
     fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
-        let parts = site
-            .inputs
-            .iter()
-            .map(|&shape| (shape, Centred::new(shape, site.output)))
-            .collect();
+        let [skip, below] = [site.inputs[0], site.inputs[1]];
         Ok(Box::new(ConcatKernel {
-            parts,
+            skip,
+            crop: Centred::new(skip, site.output),
+            below,
+            repeated: Repeated::new(below.voxels, self.factor, site.output.voxels),
             output: site.output,
         }))
     }
 }
 
 struct ConcatKernel {
-    parts: Vec<(Shape, Centred)>,
+    skip: Shape,
+    crop: Centred,
+    below: Shape,
+    repeated: Repeated,
     output: Shape,
-}
-
-impl ConcatKernel {
-    /// The input that output channel `channel` comes from, and which of its channels.
-    fn source(&self, mut channel: usize) -> (usize, usize) {
-        let mut input = 0;
-        while channel >= self.parts[input].0.channels {
-            channel -= self.parts[input].0.channels;
-            input += 1;
-        }
-        (input, channel)
-    }
 }
 
 impl Kernel for ConcatKernel {
     fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Mode) {
-        let this = &*self;
+        let Self {
+            skip,
+            crop,
+            below,
+            repeated,
+            output: shape,
+        } = &*self;
         output
-            .par_chunks_mut(this.output.volume())
+            .par_chunks_mut(shape.volume())
             .enumerate()
             .for_each(|(i, to)| {
-                let (entry, channel) = (i / this.output.channels, i % this.output.channels);
-                let (input, channel) = this.source(channel);
-                let (shape, fit) = &this.parts[input];
-                let from = (entry * shape.channels + channel) * shape.volume();
-                fit.copy(&inputs[input][from..from + shape.volume()], to);
+                let (entry, channel) = (i / shape.channels, i % shape.channels);
+                match channel.checked_sub(skip.channels) {
+                    None => crop.copy(plane(inputs[0], skip, entry, channel), to),
+                    Some(channel) => repeated.copy(plane(inputs[1], below, entry, channel), to),
+                }
             });
     }
 
-    fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
-        let gradient = &*step.gradient;
-        let volume = self.output.volume();
-        let mut first_channel = 0;
-        for ((shape, fit), input_gradient) in self.parts.iter().zip(step.input_gradients.iter_mut()) {
-            if let Some(input_gradient) = input_gradient {
-                input_gradient
-                    .par_chunks_mut(shape.volume())
-                    .enumerate()
-                    .for_each(|(i, to)| {
-                        let (entry, channel) = (i / shape.channels, i % shape.channels);
-                        let from = (entry * self.output.channels + first_channel + channel) * volume;
-                        fit.reversed().copy(&gradient[from..from + volume], to);
-                    });
-            }
-            first_channel += shape.channels;
+    fn needs(&self) -> Needs {
+        Needs {
+            inputs: false,
+            output: false,
         }
     }
+
+    fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
+        let Self {
+            skip,
+            crop,
+            below,
+            repeated,
+            output,
+        } = &*self;
+        let gradient = &*step.gradient;
+        let [to_skip, to_below] = step.input_gradients else {
+            return;
+        };
+        if let Some(to_skip) = to_skip {
+            let back = crop.reversed();
+            let channels = to_skip.par_chunks_mut(skip.volume()).enumerate();
+            channels.for_each(|(i, to)| {
+                let (entry, channel) = (i / skip.channels, i % skip.channels);
+                back.copy(plane(gradient, output, entry, channel), to);
+            });
+        }
+        if let Some(to_below) = to_below {
+            let channels = to_below.par_chunks_mut(below.volume()).enumerate();
+            channels.for_each(|(i, to)| {
+                let (entry, channel) = (i / below.channels, i % below.channels);
+                repeated.sum(plane(gradient, output, entry, skip.channels + channel), to);
+            });
+        }
+    }
+}
+
+/// One channel of one batch entry.
+fn plane<'a>(values: &'a [f32], shape: &Shape, entry: usize, channel: usize) -> &'a [f32] {
+    let volume = shape.volume();
+    &values[(entry * shape.channels + channel) * volume..][..volume]
 }
 
 #[cfg(test)]
@@ -125,17 +148,17 @@ mod tests {
             factor: [2; 3],
             crop: [1, 2, 2],
         });
-        check(
-            &Concat { equivariant: None },
-            &[(2, [4, 5, 6]), (1, [2, 3, 4])],
-            2,
-        );
-        check(&Concat { equivariant }, &[(2, [6, 7, 8]), (3, [4, 5, 6])], 2);
+        let concat = |factor, equivariant| Concat { factor, equivariant };
+        check(&concat([1; 3], None), &[(2, [4, 5, 6]), (1, [2, 3, 4])], 2);
+        check(&concat([1; 3], equivariant), &[(2, [6, 7, 8]), (3, [4, 5, 6])], 2);
+        check(&concat([1, 3, 2], None), &[(1, [4, 9, 7]), (2, [3, 2, 3])], 2);
+        check(&concat([2; 3], equivariant), &[(1, [6, 7, 8]), (2, [2, 3, 3])], 1);
     }
 
     #[test]
     fn crops_to_whole_strides() {
         let op = Concat {
+            factor: [1; 3],
             equivariant: Some(Equivariance {
                 factor: [4; 3],
                 crop: [4; 3],

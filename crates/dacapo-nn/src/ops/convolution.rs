@@ -1,7 +1,7 @@
 //! Convolution and transposed convolution as operations: parameters and shape rules. The arithmetic is in
 //! `conv`.
 
-use super::{BackwardStep, Kernel, Mode, Op, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Site};
 use crate::Result;
 use crate::conv::{ConvGeometry, Convolution, TransposedConvolution};
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
@@ -156,6 +156,13 @@ macro_rules! impl_kernel {
                     self.relu,
                     output,
                 );
+            }
+
+            fn needs(&self) -> Needs {
+                Needs {
+                    inputs: true,
+                    output: self.relu,
+                }
             }
 
             fn backward(&mut self, step: BackwardStep<'_>, params: &mut Params) {

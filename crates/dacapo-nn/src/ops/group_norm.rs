@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::statistics::{affine, gradient_dot_deviation, mask, squared_deviation, sum};
-use super::{BackwardStep, Kernel, Mode, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
 use crate::Result;
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
 
@@ -98,17 +98,25 @@ impl Kernel for GroupNormKernel {
         });
     }
 
+    fn needs(&self) -> Needs {
+        Needs {
+            inputs: true,
+            output: self.relu,
+        }
+    }
+
     fn backward(&mut self, step: BackwardStep<'_>, params: &mut Params) {
         let volume = self.shape.volume();
         let channels = self.shape.channels;
         let per_group = channels / self.groups;
         let (groups, relu, moments) = (self.groups, self.relu, &self.moments);
         let [weight, bias] = self.params;
+        let outputs = if relu { step.output } else { step.inputs[0] };
         // Per channel of each entry: sum of the gradient, and of the gradient times the normalised input.
         let sums: Vec<(f64, f64)> = step
             .gradient
             .par_chunks_mut(volume)
-            .zip(step.output.par_chunks(volume))
+            .zip(outputs.par_chunks(volume))
             .zip(step.inputs[0].par_chunks(volume))
             .enumerate()
             .map(|(i, ((gradient, output), x))| {

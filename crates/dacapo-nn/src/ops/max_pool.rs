@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{BackwardStep, Kernel, Mode, Op, Shape, Site};
-use crate::Result;
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
 use crate::cpu::params::Params;
+use crate::{Error, Result};
 
 /// The largest value of each block of `factor` voxels. A NaN in a block wins; of equal values the first in
 /// z, y, x order gets the gradient.
@@ -30,18 +30,31 @@ impl Op for MaxPool {
     }
 
     fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
+        let places = self.factor.iter().product::<usize>();
+        if places > MOST_PLACES {
+            return Err(Error::Config {
+                field: "downsample_factors",
+                reason: format!("a block of {:?} voxels is too large", self.factor),
+            });
+        }
         Ok(Box::new(PoolKernel {
             factor: self.factor,
             input: site.inputs[0],
             output: site.output,
+            winners: vec![0; site.batch * site.output.len()],
         }))
     }
 }
+
+/// Most voxels of a block.
+const MOST_PLACES: usize = 1 << 16;
 
 struct PoolKernel {
     factor: [usize; 3],
     input: Shape,
     output: Shape,
+    /// For each output, which voxel of its block it is, in z, y, x order.
+    winners: Vec<u16>,
 }
 
 impl PoolKernel {
@@ -53,33 +66,100 @@ impl PoolKernel {
     }
 }
 
-impl Kernel for PoolKernel {
-    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Mode) {
-        let this = &*self;
-        let ([_, height, width], fx, in_width) = (this.output.voxels, this.factor[2], this.input.voxels[2]);
-        let channels = inputs[0].par_chunks(this.input.volume());
-        output
-            .par_chunks_mut(this.output.volume())
-            .zip(channels)
-            .for_each(|(to, from)| {
-                let mut best = vec![0f32; in_width];
-                for (row, to) in to.chunks_exact_mut(width).enumerate() {
-                    let mut rows = this.rows(row / height, row % height);
-                    if let Some(first) = rows.next() {
-                        best.copy_from_slice(&from[first..first + in_width]);
-                    }
-                    for start in rows {
-                        for (best, &value) in best.iter_mut().zip(&from[start..start + in_width]) {
-                            *best = larger(*best, value);
-                        }
-                    }
+impl PoolKernel {
+    /// The largest values of one channel.
+    fn largest(&self, from: &[f32], to: &mut [f32]) {
+        let ([_, height, width], fx, in_width) = (self.output.voxels, self.factor[2], self.input.voxels[2]);
+        let mut best = vec![0f32; in_width];
+        for (row, to) in to.chunks_exact_mut(width).enumerate() {
+            for (r, start) in self.rows(row / height, row % height).enumerate() {
+                let from = &from[start..start + in_width];
+                if r == 0 {
+                    best.copy_from_slice(from);
+                } else {
+                    let pairs = best.iter_mut().zip(from);
+                    pairs.for_each(|(best, &value)| *best = larger(*best, value));
+                }
+            }
+            match fx {
+                2 => {
+                    let pairs = to.iter_mut().zip(best.as_chunks::<2>().0);
+                    pairs.for_each(|(to, &[a, b])| *to = larger(a, b));
+                }
+                _ => {
                     for (to, block) in to.iter_mut().zip(best.chunks_exact(fx)) {
-                        *to = block[1..]
-                            .iter()
-                            .fold(block[0], |best, &value| larger(best, value));
+                        *to = block[1..].iter().fold(block[0], |a, &b| larger(a, b));
                     }
                 }
-            });
+            }
+        }
+    }
+
+    /// The same, and which they are.
+    fn winners(&self, from: &[f32], to: &mut [f32], winners: &mut [u16]) {
+        let ([_, height, width], fx, in_width) = (self.output.voxels, self.factor[2], self.input.voxels[2]);
+        // Of each column of the block's rows: the largest value, and its place in the block.
+        let (mut best, mut places) = (vec![0f32; in_width], vec![0u32; in_width]);
+        let columns: Vec<u32> = (0..in_width).map(|x| (x % fx) as u32).collect();
+        let out_rows = to.chunks_exact_mut(width).zip(winners.chunks_exact_mut(width));
+        for (row, (to, winners)) in out_rows.enumerate() {
+            for (r, start) in self.rows(row / height, row % height).enumerate() {
+                let from = &from[start..start + in_width];
+                if r == 0 {
+                    best.copy_from_slice(from);
+                    places.copy_from_slice(&columns);
+                    continue;
+                }
+                let first = (r * fx) as u32;
+                let found = best.iter_mut().zip(&mut places);
+                for ((best, place), (&value, &column)) in found.zip(from.iter().zip(&columns)) {
+                    let wins = beats(value, *best);
+                    *best = if wins { value } else { *best };
+                    *place = if wins { first + column } else { *place };
+                }
+            }
+            let found = best.chunks_exact(fx).zip(places.chunks_exact(fx));
+            for ((to, winner), (best, places)) in to.iter_mut().zip(winners).zip(found) {
+                let (mut value, mut place) = (best[0], places[0]);
+                for (&other, &at) in best[1..].iter().zip(&places[1..]) {
+                    let tie = (other == value) | (other.is_nan() & value.is_nan());
+                    let wins = beats(other, value) | (tie & (at < place));
+                    value = if wins { other } else { value };
+                    place = if wins { at } else { place };
+                }
+                // Below MOST_PLACES.
+                (*to, *winner) = (value, place as u16);
+            }
+        }
+    }
+}
+
+impl Kernel for PoolKernel {
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, mode: Mode) {
+        let (volume, out_volume) = (self.input.volume(), self.output.volume());
+        let mut winners = std::mem::take(&mut self.winners);
+        let this = &*self;
+        let channels = output
+            .par_chunks_mut(out_volume)
+            .zip(inputs[0].par_chunks(volume));
+        match mode {
+            Mode::Train => channels
+                .zip(winners.par_chunks_mut(out_volume))
+                .for_each(|((to, from), winners)| this.winners(from, to, winners)),
+            Mode::Predict => channels.for_each(|(to, from)| this.largest(from, to)),
+        }
+        self.winners = winners;
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            inputs: false,
+            output: false,
+        }
+    }
+
+    fn adds(&self) -> bool {
+        true
     }
 
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
@@ -89,36 +169,27 @@ impl Kernel for PoolKernel {
         let this = &*self;
         let ([_, height, width], fx) = (this.output.voxels, this.factor[2]);
         let (volume, out_volume) = (this.input.volume(), this.output.volume());
+        // Offset of each place of a block from its first voxel.
+        let offsets: Vec<usize> = this
+            .rows(0, 0)
+            .flat_map(|start| (0..fx).map(move |x| start + x))
+            .collect();
         let outputs = step
-            .output
+            .gradient
             .par_chunks(out_volume)
-            .zip(step.gradient.par_chunks(out_volume));
-        let inputs = step.inputs[0].par_chunks(volume);
+            .zip(this.winners.par_chunks(out_volume));
         input_gradient
             .par_chunks_mut(volume)
-            .zip(inputs)
             .zip(outputs)
-            .for_each(|((to, x), (best, gradient))| {
-                let mut taken = vec![false; width];
-                for row in 0..out_volume / width {
-                    taken.fill(false);
-                    let out = row * width..(row + 1) * width;
-                    for start in this.rows(row / height, row % height) {
-                        let block = start..start + width * fx;
-                        let blocks = to[block.clone()]
-                            .chunks_exact_mut(fx)
-                            .zip(x[block].chunks_exact(fx));
-                        let outs = best[out.clone()]
-                            .iter()
-                            .zip(&gradient[out.clone()])
-                            .zip(&mut taken);
-                        for ((to, x), ((&best, &gradient), taken)) in blocks.zip(outs) {
-                            for (to, &x) in to.iter_mut().zip(x) {
-                                let hit = !*taken & ((x == best) | x.is_nan());
-                                *to = if hit { gradient } else { 0.0 };
-                                *taken |= hit;
-                            }
-                        }
+            .for_each(|(to, (gradient, winners))| {
+                if !step.add {
+                    to.fill(0.0);
+                }
+                let rows = gradient.chunks_exact(width).zip(winners.chunks_exact(width));
+                for (row, (gradient, winners)) in rows.enumerate() {
+                    let start = this.rows(row / height, row % height).next().unwrap_or_default();
+                    for (x, (gradient, &winner)) in gradient.iter().zip(winners).enumerate() {
+                        to[start + x * fx + offsets[usize::from(winner)]] += gradient;
                     }
                 }
             });
@@ -126,12 +197,19 @@ impl Kernel for PoolKernel {
 }
 
 /// The larger of two values; NaN if the second is, or the first already was.
+#[inline(always)]
 fn larger(best: f32, value: f32) -> f32 {
-    if value > best || value.is_nan() {
+    if (value > best) | value.is_nan() {
         value
     } else {
         best
     }
+}
+
+/// Whether a value takes the place of the one that was the largest so far. The first NaN does, and stays.
+#[inline(always)]
+fn beats(value: f32, best: f32) -> bool {
+    (value > best) | (value.is_nan() & !best.is_nan())
 }
 
 #[cfg(test)]
@@ -143,5 +221,30 @@ mod tests {
     fn gradients_agree_with_central_differences() {
         check(&MaxPool { factor: [2; 3] }, &[(2, [2, 4, 6])], 2);
         check(&MaxPool { factor: [1, 3, 2] }, &[(1, [3, 6, 4])], 1);
+    }
+
+    #[test]
+    fn the_first_of_equals_and_the_first_nan_win() {
+        let kernel = PoolKernel {
+            factor: [1, 2, 2],
+            input: Shape {
+                channels: 1,
+                voxels: [1, 2, 6],
+            },
+            output: Shape {
+                channels: 1,
+                voxels: [1, 1, 3],
+            },
+            winners: Vec::new(),
+        };
+        let nan = f32::NAN;
+        let x = [0.0, 2.0, 1.0, 1.0, 5.0, nan, 2.0, 0.0, 1.0, 1.0, nan, 7.0];
+        let (mut y, mut winners) = ([0.0; 3], [9; 3]);
+        kernel.winners(&x, &mut y, &mut winners);
+        assert_eq!((y[0], y[1], winners), (2.0, 1.0, [1, 0, 1]));
+        let mut predicted = [0.0; 3];
+        kernel.largest(&x, &mut predicted);
+        assert_eq!(predicted[..2], y[..2]);
+        assert!(y[2].is_nan() && predicted[2].is_nan());
     }
 }

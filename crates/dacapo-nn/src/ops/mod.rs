@@ -16,6 +16,7 @@ mod convolution;
 mod group_norm;
 mod max_pool;
 mod multiply;
+mod repeat;
 mod rows;
 pub(crate) mod statistics;
 mod trilinear;
@@ -97,16 +98,39 @@ pub(crate) trait Kernel: Send {
     /// Overwrites the whole output.
     fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, mode: Mode);
 
+    /// What the backward pass reads of the forward's values.
+    fn needs(&self) -> Needs {
+        Needs {
+            inputs: true,
+            output: true,
+        }
+    }
+
+    /// Whether the backward pass can add to a gradient that its only input already has ([`BackwardStep::add`]).
+    fn adds(&self) -> bool {
+        false
+    }
+
     /// Overwrites the gradients of the inputs that are asked for, and of the parameters.
     fn backward(&mut self, step: BackwardStep<'_>, params: &mut Params);
 }
 
+/// Values that are kept for a backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub(crate) inputs: bool,
+    pub(crate) output: bool,
+}
+
 /// What a backward pass works on.
 pub(crate) struct BackwardStep<'a> {
+    /// Empty where no operation needs them, as the output.
     pub(crate) inputs: &'a [&'a [f32]],
     pub(crate) output: &'a [f32],
     /// Gradient of the output; the kernel may use it as scratch.
     pub(crate) gradient: &'a mut [f32],
     /// Gradients of the inputs, to be overwritten; `None` where nobody wants it.
     pub(crate) input_gradients: &'a mut [Option<&'a mut [f32]>],
+    /// The input's gradient is to be added to, not overwritten: only where [`Kernel::adds`].
+    pub(crate) add: bool,
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{BackwardStep, Kernel, Mode, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
 use crate::Result;
 use crate::cpu::params::Params;
 
@@ -46,6 +46,13 @@ impl Kernel for MultiplyKernel {
                 .zip(gate)
                 .for_each(|((y, x), g)| *y = x * g);
         });
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            inputs: true,
+            output: false,
+        }
     }
 
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {

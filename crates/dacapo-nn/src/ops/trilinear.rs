@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{BackwardStep, Kernel, Mode, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
 use crate::Result;
 use crate::cpu::params::Params;
 
@@ -85,6 +85,13 @@ impl Kernel for TrilinearKernel {
                 to.fill(0.0);
                 self.shares(|out, at, share| to[out] += share * from[at]);
             });
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            inputs: false,
+            output: false,
+        }
     }
 
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {

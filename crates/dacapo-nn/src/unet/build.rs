@@ -96,7 +96,11 @@ impl Builder<'_> {
             factor: self.stride_below(level),
             crop: std::array::from_fn(|axis| kernels.iter().map(|kernel| kernel[axis] - 1).sum()),
         });
-        let joined = self.graph.push(Concat { equivariant }, &[skip, upsampled]);
+        // Repetition is the concatenation's affair: its result is only read there.
+        let factor = if config.constant_upsample { factor } else { [1; 3] };
+        let joined = self
+            .graph
+            .push(Concat { factor, equivariant }, &[skip, upsampled]);
         let width = if level == 0 {
             config.out_width()
         } else {
@@ -193,14 +197,14 @@ impl Builder<'_> {
         x
     }
 
-    /// Upsampling to `width` channels with a ReLU. A convolution of kernel 1 and the repetition of voxels
-    /// commute, so the convolution comes first, where there are fewer voxels.
+    /// Upsampling to `width` channels with a ReLU, all but the repetition of voxels where that is the kind: a
+    /// convolution of kernel 1 and the repetition commute, so the convolution comes first, where there are fewer
+    /// voxels.
     fn upsample(&mut self, input: Buffer, name: &str, width: usize, factor: [usize; 3]) -> Buffer {
         if self.config.constant_upsample {
             let mut conv = self.conv(&format!("{name}.1"), input, width, [1; 3]);
             conv.relu = true;
-            let narrowed = self.graph.push(conv, &[input]);
-            self.graph.push(Upsample { factor }, &[narrowed])
+            self.graph.push(conv, &[input])
         } else {
             let conv = self.conv(&format!("{name}.0"), input, width, factor);
             let conv = Conv {

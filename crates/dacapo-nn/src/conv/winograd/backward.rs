@@ -3,7 +3,7 @@
 use super::layout::Block;
 use super::tile::Tile;
 use super::{Winograd, each, share, stages, weights};
-use crate::conv::kernel::{self, ROWS, groups};
+use crate::conv::kernel::{self, ROWS};
 use crate::conv::pack::Gated;
 use crate::conv::scratch::{Scratch, Shared};
 use rayon::prelude::*;
@@ -11,6 +11,8 @@ use std::marker::PhantomData;
 
 /// Most slabs that a sample is split into.
 const SLABS: usize = 8;
+/// Sums that one task clears or adds up.
+const CHUNK: usize = 4096;
 
 impl Winograd {
     pub(super) fn backward_tiled<Z: Tile, Y: Tile>(
@@ -36,7 +38,8 @@ impl Winograd {
         let du = l.positions * l.weights;
         let part = du + g.out_channels.next_multiple_of(16);
         let parts = if self.by_slab { units } else { 1 };
-        let mut sums = Scratch::zeroed(parts * part);
+        let mut sums = Scratch::take(parts * part);
+        sums.par_chunks_mut(CHUNK).for_each(|sums| sums.fill(0.0));
         let overhang = if dx.is_some() && slabs > 1 {
             g.in_channels * Z::OVERLAP * g.input[1] * g.input[2]
         } else {
@@ -78,20 +81,19 @@ impl Winograd {
             db.copy_from_slice(&sums[du..du + db.len()]);
         }
         let matrix = self.matrix(false);
-        let (groups, u, step, tiles) = (
-            groups(g.out_channels),
-            &sums[..du],
-            l.weights,
-            PhantomData::<(Z, Y)>,
-        );
-        self.set.run(weights::Gradient {
-            matrix,
-            groups,
-            u,
-            step,
-            dw,
-            tiles,
-        });
+        let (u, step): (&[f32], _) = (&sums[..du], l.weights);
+        dw.par_chunks_mut(ROWS * matrix.out_step)
+            .enumerate()
+            .for_each(|(group, dw)| {
+                self.set.run(weights::Gradient {
+                    matrix,
+                    group,
+                    u,
+                    step,
+                    dw,
+                    tiles: PhantomData::<(Z, Y)>,
+                });
+            });
     }
 
     /// Adds to each slab's first planes what the slab before has left for them.
@@ -129,7 +131,6 @@ impl Winograd {
 
 /// Adds all parts to the first, in order.
 fn add_parts(sums: &mut [f32], part: usize) {
-    const CHUNK: usize = 4096;
     let (first, others) = sums.split_at_mut(part);
     if others.is_empty() {
         return;

@@ -103,12 +103,13 @@ impl<Z: Tile, Y: Tile> Job for Forward<'_, Z, Y> {
     }
 }
 
-/// The weights' gradient out of that of `U`, all of it.
+/// The weights' gradient out of that of `U`, of one group of output channels.
 pub(super) struct Gradient<'a, Z, Y> {
     pub(super) matrix: Matrix,
-    pub(super) groups: usize,
+    pub(super) group: usize,
     pub(super) u: &'a [f32],
     pub(super) step: usize,
+    /// The group's rows.
     pub(super) dw: &'a mut [f32],
     pub(super) tiles: PhantomData<(Z, Y)>,
 }
@@ -118,49 +119,49 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
     unsafe fn run<V: Vector>(self) {
         let Self {
             matrix,
-            groups,
+            group,
             u,
             step,
             dw,
             ..
         } = self;
-        for group in 0..groups {
-            let mut first = 0;
-            while first < matrix.ins {
-                let channels = (V::LANES / ROWS).min(matrix.ins - first);
-                for kx in 0..matrix.taps {
-                    let mut half = [[unsafe { V::splat(0.0) }; TAPS]; IN];
-                    for y in 0..Y::IN {
-                        let mut positions = [half[0][0]; IN];
-                        for z in 0..Z::IN {
-                            let mut lanes = [0.0f32; LANES];
-                            for j in 0..channels {
-                                let at = (z * Y::IN + y) * step + matrix.packed(group, first + j, kx);
-                                lanes[j * ROWS..][..ROWS].copy_from_slice(&u[at..at + ROWS]);
-                            }
-                            positions[z] = unsafe { V::load(lanes.as_ptr()) };
+        let mut first = 0;
+        while first < matrix.ins {
+            let channels = (V::LANES / ROWS).min(matrix.ins - first);
+            for kx in 0..matrix.taps {
+                let mut half = [[unsafe { V::splat(0.0) }; TAPS]; IN];
+                for y in 0..Y::IN {
+                    let mut positions = [half[0][0]; IN];
+                    for z in 0..Z::IN {
+                        let mut lanes = [0.0f32; LANES];
+                        for j in 0..channels {
+                            let at = (z * Y::IN + y) * step + matrix.packed(group, first + j, kx);
+                            lanes[j * ROWS..][..ROWS].copy_from_slice(&u[at..at + ROWS]);
                         }
-                        half[y] = Z::weights_adjoint(positions);
+                        positions[z] = unsafe { V::load(lanes.as_ptr()) };
                     }
-                    for kz in 0..Z::TAPS {
-                        let mut positions = [half[0][0]; IN];
-                        for y in 0..Y::IN {
-                            positions[y] = half[y][kz];
-                        }
-                        let taps = Y::weights_adjoint(positions);
-                        for ky in 0..Y::TAPS {
-                            let mut lanes = [0.0f32; LANES];
-                            unsafe { taps[ky].store(lanes.as_mut_ptr()) };
-                            for (l, lane) in lanes.iter().enumerate().take(V::LANES) {
-                                if let Some(start) = matrix.lane(group, first, l) {
-                                    dw[start + (kz * Y::TAPS + ky) * matrix.taps + kx] = *lane;
-                                }
+                    half[y] = Z::weights_adjoint(positions);
+                }
+                for kz in 0..Z::TAPS {
+                    let mut positions = [half[0][0]; IN];
+                    for y in 0..Y::IN {
+                        positions[y] = half[y][kz];
+                    }
+                    let taps = Y::weights_adjoint(positions);
+                    for ky in 0..Y::TAPS {
+                        let mut lanes = [0.0f32; LANES];
+                        unsafe { taps[ky].store(lanes.as_mut_ptr()) };
+                        for (l, lane) in lanes.iter().enumerate().take(V::LANES) {
+                            if let Some(start) = matrix.lane(group, first, l) {
+                                dw[start - group * ROWS * matrix.out_step
+                                    + (kz * Y::TAPS + ky) * matrix.taps
+                                    + kx] = *lane;
                             }
                         }
                     }
                 }
-                first += V::LANES / ROWS;
             }
+            first += V::LANES / ROWS;
         }
     }
 }
