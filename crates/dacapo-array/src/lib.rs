@@ -27,4 +27,6 @@ pub use memory::MemoryArray;
 pub use roi::{Roi, SnapMode};
 pub use spec::ArraySpec;
 pub use traits::{ArrayRead, ArrayReadExt, ArrayWrite};
-pub use zarr::{Codec, CreateOptions, DraftArray, ZarrArray, ZarrFormat, list_arrays, open_array};
+pub use zarr::{
+    Codec, CreateOptions, DraftArray, Missing, Stored, ZarrArray, ZarrFormat, list_arrays, open_array,
+};

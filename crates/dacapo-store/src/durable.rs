@@ -78,11 +78,10 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
 /// `dir` may ask for this.
 pub(crate) fn sweep(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(PREFIX.as_bytes())
-        {
+        let name = entry.file_name();
+        let begins = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        // Copies are not this run's writer's: they are gone on with, or swept when they are old.
+        if begins(PREFIX) && !begins(dacapo_array::storage::COPYING) {
             tracing::debug!(path = %entry.path().display(), "sweeping what was never finished");
             crate::remove::delete(&entry.path());
         }

@@ -84,7 +84,10 @@ impl LocalStore {
         }
         let trash = dir.join(crate::arrays::TRASH);
         for removed in fs::read_dir(&trash).into_iter().flatten().flatten() {
-            remove::delete(&removed.path());
+            // What is kept stays until it is purged.
+            if removed.file_name() != crate::trash::KEPT {
+                remove::delete(&removed.path());
+            }
         }
     }
 }

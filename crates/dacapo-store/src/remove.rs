@@ -8,6 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use dacapo_array::storage::{Kind, Storage, StorageExt, join};
 use rayon::prelude::*;
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, fsync, mkdirat, openat, renameat, statat},
@@ -151,6 +152,15 @@ fn node(dir: &OwnedFd) -> Result<Node, Errno> {
     let is_array =
         serde_json::from_reader(io::BufReader::new(v3)).is_ok_and(|v3: NodeType| v3.node_type == "array");
     Ok(if is_array { Node::Array } else { Node::Group })
+}
+
+/// Whether the metadata of an array stands at a key.
+pub(crate) fn is_array(storage: &dyn Storage, key: &str) -> Result<bool> {
+    if storage.kind(&join(key, ".zarray"))? == Some(Kind::Object) {
+        return Ok(true);
+    }
+    let v3 = storage.read(&join(key, "zarr.json"))?.unwrap_or_default();
+    Ok(serde_json::from_slice(&v3).is_ok_and(|v3: NodeType| v3.node_type == "array"))
 }
 
 /// Whether a directory is no array. What cannot be looked into is none.

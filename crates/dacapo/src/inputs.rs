@@ -35,6 +35,7 @@ pub(crate) fn keep(
             ..dataset.raw.spec().clone()
         };
         let mut provenance = Provenance::new(run);
+        provenance.dataset = Some(dataset.name.clone());
         provenance.input = Some(identity.clone());
         let kept = draft(store, &raw, &spec, provenance.attributes(), None)?;
         copy(&*dataset.raw, &kept)?;
@@ -46,6 +47,7 @@ pub(crate) fn keep(
     };
     if !is_kept {
         let mut provenance = Provenance::new(run);
+        provenance.dataset = Some(dataset.name.clone());
         provenance.input = Some(InputIdentity {
             source: dataset.labels_address.clone(),
             content: hash(truth),

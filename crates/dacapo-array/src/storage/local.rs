@@ -16,7 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{Durability, Entry, Hold, Kind, Moved, Stamp, Storage, UNFINISHED, key};
+use super::{COPY_AGE, COPYING, Durability, Entry, Hold, Kind, Moved, Stamp, Storage, UNFINISHED, key};
 use crate::{Error, Result};
 
 /// A directory and what is below it.
@@ -355,6 +355,19 @@ impl Storage for LocalStorage {
         Ok(entries)
     }
 
+    fn unfinished(&self, prefix: &str) -> Result<Vec<String>> {
+        key::check_prefix(prefix)?;
+        let dir = self.path(prefix);
+        let found = match fs::read_dir(&dir) {
+            Err(error) if is_missing(&error) => return Ok(Vec::new()),
+            found => found.map_err(Error::io("list", &dir))?,
+        };
+        let names = found.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| name.starts_with(UNFINISHED)).collect();
+        names.sort();
+        Ok(names)
+    }
+
     fn kind(&self, key: &str) -> Result<Option<Kind>> {
         if key.is_empty() {
             return Ok(self.root.is_dir().then_some(Kind::Prefix));
@@ -474,6 +487,8 @@ impl Storage for LocalStorage {
             if !OsStr::as_encoded_bytes(&name).starts_with(UNFINISHED.as_bytes()) {
                 continue;
             }
+            let is_copy = OsStr::as_encoded_bytes(&name).starts_with(COPYING.as_bytes());
+            let age = if is_copy { age.max(COPY_AGE) } else { age };
             let changed = entry.metadata().and_then(|metadata| metadata.modified());
             let is_old = changed.is_ok_and(|time| time.elapsed().unwrap_or_default() >= age);
             let is_held = || {

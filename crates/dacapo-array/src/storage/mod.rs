@@ -20,6 +20,13 @@ pub use memory::MemoryStorage;
 /// clears them away.
 pub const UNFINISHED: &str = ".unfinished-";
 
+/// How the names of copies begin that can be gone on with. They are [`UNFINISHED`] too, but [`Storage::sweep`]
+/// leaves them for [`COPY_AGE`].
+pub const COPYING: &str = ".unfinished-copy-";
+
+/// So old is a copy that nobody goes on with any more.
+pub const COPY_AGE: Duration = Duration::from_secs(7 * 86_400);
+
 /// The objects that make a tree of objects a node of a Zarr hierarchy. Where a tree cannot be moved or removed
 /// in one step, these come last and go first, so that nobody finds half of one.
 pub const MARKERS: [&str; 3] = [".zarray", ".zgroup", "zarr.json"];
@@ -93,6 +100,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// What is one level below a prefix, sorted by name; nothing where there is none. What is
     /// [`UNFINISHED`] is left out.
     fn list(&self, prefix: &str) -> Result<Vec<Entry>>;
+
+    /// The names of what is [`UNFINISHED`] one level below a prefix, sorted: left by killed processes, or being
+    /// made now. A storage that hides them from everyone has none.
+    fn unfinished(&self, prefix: &str) -> Result<Vec<String>> {
+        key::check_prefix(prefix).map(|()| Vec::new())
+    }
 
     /// What stands at a key, links not followed. Prefixes that end in nothing are there in a directory only.
     fn kind(&self, key: &str) -> Result<Option<Kind>>;

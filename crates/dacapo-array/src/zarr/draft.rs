@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::files::{self, Durability, Unfinished};
 use super::format::{self, Format, Node};
-use super::{Codec, CreateOptions, ZarrArray, ZarrFormat, placement};
+use super::{Codec, CreateOptions, ZarrArray, ZarrFormat, placement, stored};
 use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Error, NdData, Result, Roi};
 
 /// Bytes of a chunk of default shape, at most.
@@ -51,6 +51,8 @@ impl DraftArray {
             Codec::Zstd { level: 1 }
         });
         let mut attributes = options.attributes.clone();
+        // Those of an array that it is made after may say which chunks that had.
+        attributes.shift_remove(stored::CHUNKS);
         attributes.extend(placement::funlib(spec));
         let metadata = format::describe(spec, &chunk_shape, codec, options, attributes);
         may_be_made(address, options.overwrite)?;
@@ -88,6 +90,7 @@ impl DraftArray {
             replace,
             format,
         } = self;
+        array.record_written()?;
         let (address, spec) = (array.address, array.spec);
         may_be_made(&address, replace)?;
         match unfinished.finish(replace) {
@@ -98,6 +101,18 @@ impl DraftArray {
         }
         place_in_group(&address.path(), format, &spec)?;
         ZarrArray::over(&address, array.format)
+    }
+}
+
+impl ZarrArray {
+    /// Makes what is above an array in its container groups, and enters it into the multiscales of the one that
+    /// it is in: for arrays that were put where they are as they were.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for an array inside another, [`Error::Io`].
+    pub fn join_groups(&self) -> Result<()> {
+        create_groups(&self.address, self.format.version)?;
+        place_in_group(&self.address.path(), self.format.version, &self.spec)
     }
 }
 

@@ -167,7 +167,11 @@ impl Unfinished {
 /// Removes what killed processes left unfinished in a directory. Best effort: their names say what they are.
 fn clear_leftovers(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let is_unfinished = entry.file_name().to_str().is_some_and(is_unfinished);
+        let is_copy = |name: &str| name.starts_with(crate::storage::COPYING);
+        let is_unfinished = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| is_unfinished(name) && !is_copy(name));
         let is_old = || {
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
             modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LEFTOVER))

@@ -7,6 +7,7 @@ mod files;
 mod find;
 mod format;
 mod placement;
+mod stored;
 mod windows;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,6 +29,7 @@ use windows::Window;
 pub use draft::DraftArray;
 pub use find::{list_arrays, open_array};
 pub use format::{Codec, ZarrFormat};
+pub use stored::{Missing, Stored};
 
 /// How an array is created.
 #[derive(Clone, Debug, PartialEq)]
