@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{config, demo, predict, runs, show, train, validate};
+use crate::commands::{arrays, config, demo, predict, runs, show, train, validate};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::report;
@@ -67,6 +67,9 @@ enum Command {
     Runs(runs::Runs),
     /// Show a run: scores, curve, and pictures to files.
     Show(show::Show),
+    /// Find, describe, verify, copy and remove the arrays of runs.
+    #[command(subcommand)]
+    Arrays(arrays::Arrays),
     /// Check a config, or describe what one can say.
     #[command(subcommand)]
     Config(config::Config),
@@ -84,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Predict(command) => command.run(&context),
         Command::Runs(command) => command.run(&context),
         Command::Show(command) => command.run(&context),
+        Command::Arrays(command) => command.run(&context),
         Command::Config(command) => command.run(&context),
     });
     done.unwrap_or_else(|error| report::failure(&error))

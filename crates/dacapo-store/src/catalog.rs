@@ -1,12 +1,7 @@
 //! Which arrays there are. The layout says what each of them is, so that none is opened to list them; what is in
 //! them is for [`crate::details`] and [`crate::verify`] to say.
 
-use std::{
-    ffi::OsStr,
-    fmt,
-    path::Path,
-    str::FromStr,
-};
+use std::{ffi::OsStr, fmt, path::Path, str::FromStr};
 
 use dacapo_array::storage::{Kind, LocalStorage, Storage, join};
 use rayon::prelude::*;
@@ -394,10 +389,16 @@ mod tests {
             assert_eq!(found, by);
         }
         let snapshot = entry("run/snapshot.zarr/5/volumes/raw");
-        assert_eq!((snapshot.kind, snapshot.iteration), (ArrayKind::Snapshot, Some(5)));
+        assert_eq!(
+            (snapshot.kind, snapshot.iteration),
+            (ArrayKind::Snapshot, Some(5))
+        );
         assert_eq!(entry("run/mine.zarr/a").kind, ArrayKind::Other);
         assert_eq!(entry("run/validation.zarr/10/b/else").kind, ArrayKind::Other);
-        assert_eq!(entry("run/validation.zarr/007/b/prediction").kind, ArrayKind::Other);
+        assert_eq!(
+            entry("run/validation.zarr/007/b/prediction").kind,
+            ArrayKind::Other
+        );
     }
 
     /// Arrays of a run in the layout, by their paths in `validation.zarr`; what makes them arrays is one file.
@@ -433,7 +434,9 @@ mod tests {
         assert_eq!(store.runs().unwrap(), ["other", "run"]);
         let list = |filter: ArrayFilter| -> Vec<String> {
             let entries = store.list(&filter).unwrap();
-            let paths = entries.iter().map(|entry| store.path_of(&entry.identifier).unwrap());
+            let paths = entries
+                .iter()
+                .map(|entry| store.path_of(&entry.identifier).unwrap());
             paths.map(|path| path.replace("/validation.zarr/", ":")).collect()
         };
         let all = [
@@ -468,7 +471,12 @@ mod tests {
         let mut filter = run();
         filter.parameters = of("x(t=1)");
         assert_eq!(list(filter), ["run:10/b/output/x(t=1)"]);
-        assert!(LocalArrayStore::new(dir.path().join("none")).list(&run()).unwrap().is_empty());
+        assert!(
+            LocalArrayStore::new(dir.path().join("none"))
+                .list(&run())
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]
@@ -482,7 +490,9 @@ mod tests {
             }
             fs::create_dir_all(validation.join(format!("{iteration}/b/prediction"))).unwrap();
         }
-        let entries = LocalArrayStore::new(dir.path()).list(&ArrayFilter::default()).unwrap();
+        let entries = LocalArrayStore::new(dir.path())
+            .list(&ArrayFilter::default())
+            .unwrap();
         assert_eq!(entries.len(), 10_000);
         assert!(entries.iter().all(|entry| entry.dataset.as_deref() == Some("b")));
     }

@@ -81,13 +81,19 @@ pub fn copy_tree(
 
     // What the source had when an earlier copy stopped, and has no more.
     let there = objects(to, &aside, &mut Vec::new())?;
-    let names: HashMap<&str, u64> = before.iter().map(|object| (object.name.as_str(), object.bytes)).collect();
+    let names: HashMap<&str, u64> = before
+        .iter()
+        .map(|object| (object.name.as_str(), object.bytes))
+        .collect();
     for old in &there {
         if names.get(old.name.as_str()) != Some(&old.bytes) {
             to.delete(&join(&aside, &old.name))?;
         }
     }
-    let there: HashMap<&str, u64> = there.iter().map(|object| (object.name.as_str(), object.bytes)).collect();
+    let there: HashMap<&str, u64> = there
+        .iter()
+        .map(|object| (object.name.as_str(), object.bytes))
+        .collect();
 
     let copy = |object: &Object| -> Result<bool> {
         let (origin, place) = (join(source, &object.name), join(&aside, &object.name));
@@ -95,7 +101,8 @@ pub fn copy_tree(
             what: from.describe(&origin),
         };
         let bytes = from.read(&origin)?.ok_or_else(changed)?;
-        let is_there = |buffer: &mut Vec<u8>| -> Result<bool> { Ok(to.read_into(&place, buffer)? && *buffer == bytes) };
+        let is_there =
+            |buffer: &mut Vec<u8>| -> Result<bool> { Ok(to.read_into(&place, buffer)? && *buffer == bytes) };
         let mut buffer = Vec::new();
         let is_resumed = there.get(object.name.as_str()) == Some(&object.bytes) && is_there(&mut buffer)?;
         if !is_resumed {
@@ -131,7 +138,10 @@ pub fn copy_tree(
         Moved::Moved => Ok(copied),
         Moved::Occupied => Err(occupied()),
         Moved::Missing => Err(Error::Missing {
-            what: format!("unfinished copy {}; another copy of the same finished", to.describe(&aside)),
+            what: format!(
+                "unfinished copy {}; another copy of the same finished",
+                to.describe(&aside)
+            ),
         }),
     }
 }
@@ -170,7 +180,11 @@ fn list(
 }
 
 fn join_any(key: &str, below: &str) -> String {
-    if below.is_empty() { key.to_owned() } else { join(key, below) }
+    if below.is_empty() {
+        key.to_owned()
+    } else {
+        join(key, below)
+    }
 }
 
 /// Copies an array, and enters the copy into the groups that it then lies in. `tick` is told of bytes.
@@ -251,7 +265,10 @@ mod tests {
         write("validation.zarr/.zgroup", "{}");
         write("validation.zarr/10/b/prediction/.zarray", "{}");
         for chunk in 0..50 {
-            write(&format!("validation.zarr/10/b/prediction/0/{chunk}"), &format!("chunk {chunk}"));
+            write(
+                &format!("validation.zarr/10/b/prediction/0/{chunk}"),
+                &format!("chunk {chunk}"),
+            );
         }
     }
 
@@ -262,8 +279,10 @@ mod tests {
         run(&from);
         let left = AtomicU64::new(20);
         let stopped = copy_dir(&from, &to, &|_| {
-            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(1)))
-                .is_ok_and(|left| left > 0)
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                Some(left.saturating_sub(1))
+            })
+            .is_ok_and(|left| left > 0)
         });
         assert!(matches!(stopped, Err(Error::Stopped)));
         assert!(!to.exists());
@@ -276,8 +295,15 @@ mod tests {
         fs::remove_file(from.join(".lock")).unwrap();
         fs::remove_dir_all(from.join(".trash")).unwrap();
         assert_eq!(tree(&to), tree(&from));
-        assert_eq!(fs::read_dir(dir.path().join("there")).unwrap().count(), 1, "nothing is left beside it");
-        assert!(matches!(copy_dir(&from, &to, &|_| true), Err(Error::Occupied { .. })));
+        assert_eq!(
+            fs::read_dir(dir.path().join("there")).unwrap().count(),
+            1,
+            "nothing is left beside it"
+        );
+        assert!(matches!(
+            copy_dir(&from, &to, &|_| true),
+            Err(Error::Occupied { .. })
+        ));
         assert!(matches!(
             copy_dir(&dir.path().join("none"), &dir.path().join("x"), &|_| true),
             Err(Error::Missing { .. })
@@ -300,7 +326,10 @@ mod tests {
         assert!(matches!(changed, Err(Error::Changed { .. })), "{changed:?}");
         assert!(!to.exists());
         copy_dir(&from, &to, &|_| true).unwrap();
-        assert_eq!(fs::read(to.join("validation.zarr/10/b/prediction/0/0")).unwrap(), b"CHUNK 0");
+        assert_eq!(
+            fs::read(to.join("validation.zarr/10/b/prediction/0/0")).unwrap(),
+            b"CHUNK 0"
+        );
     }
 
     #[test]

@@ -104,7 +104,9 @@ pub fn details(array: &ZarrArray) -> Result<ArrayDetails> {
 
 fn values_in(array: &ZarrArray) -> u64 {
     let shape = array.spec().shape();
-    shape.iter().fold(1, |total, &length| total.saturating_mul(length as u64))
+    shape
+        .iter()
+        .fold(1, |total, &length| total.saturating_mul(length as u64))
 }
 
 /// The statistics of an array's values, what was never written among them.
@@ -200,11 +202,17 @@ fn part(values: impl Iterator<Item = Scalar>, labels: bool) -> Part {
 fn part_of(data: &NdData, labels: bool) -> Part {
     macro_rules! each {
         ($values:expr, $kind:ident as $wide:ty) => {
-            part($values.iter().map(|&value| Scalar::$kind(value as $wide)), labels)
+            part(
+                $values.iter().map(|&value| Scalar::$kind(value as $wide)),
+                labels,
+            )
         };
     }
     match data {
-        NdData::Bool(values) => part(values.iter().map(|&value| Scalar::Unsigned(u64::from(value))), labels),
+        NdData::Bool(values) => part(
+            values.iter().map(|&value| Scalar::Unsigned(u64::from(value))),
+            labels,
+        ),
         NdData::U8(values) => each!(values, Unsigned as u64),
         NdData::U16(values) => each!(values, Unsigned as u64),
         NdData::U32(values) => each!(values, Unsigned as u64),
@@ -240,7 +248,11 @@ impl Part {
             labels.extend(others);
             labels
         });
-        if self.labels.as_ref().is_some_and(|labels| labels.len() > MOST_LABELS) {
+        if self
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.len() > MOST_LABELS)
+        {
             self.labels = None;
         }
     }
@@ -291,7 +303,6 @@ pub fn statistics(array: &ZarrArray, labels: bool, tick: Tick) -> Result<Statist
     })
 }
 
-
 #[cfg(test)]
 mod tests {
     use dacapo_array::{ArraySpec, ArrayWrite, CreateOptions};
@@ -302,7 +313,11 @@ mod tests {
 
     fn array(dir: &std::path::Path, dtype: DType, fill: f64) -> ZarrArray {
         let voxel_size = Coordinate::new([4, 4, 4]);
-        let spec = ArraySpec::new(Roi::from_voxels(&[1, 0, 0], &[10, 6, 6], &voxel_size), voxel_size, dtype);
+        let spec = ArraySpec::new(
+            Roi::from_voxels(&[1, 0, 0], &[10, 6, 6], &voxel_size),
+            voxel_size,
+            dtype,
+        );
         let options = CreateOptions {
             chunk_shape: Some(vec![4, 4, 4]),
             fill,
@@ -319,7 +334,10 @@ mod tests {
         let big = u64::MAX;
         let roi = Roi::from_voxels(&[1, 0, 0], &[1, 1, 2], &array.spec().voxel_size);
         array
-            .write(&roi, &NdData::U64(ArrayD::from_shape_vec(vec![1, 1, 2], vec![0, big]).unwrap()))
+            .write(
+                &roi,
+                &NdData::U64(ArrayD::from_shape_vec(vec![1, 1, 2], vec![0, big]).unwrap()),
+            )
             .unwrap();
         let found = statistics(&array, false, &|_| true).unwrap();
         assert_eq!((&found.min, &found.max), (&json!(0), &json!(big)));
@@ -332,7 +350,10 @@ mod tests {
         assert_eq!(details.bytes_raw, 360 * 8);
         assert_eq!(details.fill, json!(3));
         assert!(details.metadata.contains_key(".zarray") && details.metadata.contains_key(".zattrs"));
-        assert!(matches!(statistics(&array, false, &|_| false), Err(Error::Stopped)));
+        assert!(matches!(
+            statistics(&array, false, &|_| false),
+            Err(Error::Stopped)
+        ));
     }
 
     #[test]

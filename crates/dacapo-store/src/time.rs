@@ -79,7 +79,13 @@ mod tests {
         for moment in [0, 951_782_400, 1_709_251_199, 1_795_465_160, 4_107_542_400] {
             assert_eq!(seconds(&utc(moment)), Some(moment));
         }
-        for bad in ["", "2026-11-23", "2026-13-01T00:00:00Z", "2026-11-23 20:19:20Z", "\u{e4}026-11-23T20:19:2Z"] {
+        for bad in [
+            "",
+            "2026-11-23",
+            "2026-13-01T00:00:00Z",
+            "2026-11-23 20:19:20Z",
+            "\u{e4}026-11-23T20:19:2Z",
+        ] {
             assert_eq!(seconds(bad), None, "{bad}");
         }
         assert!(age(&super::now()).is_some_and(|age| age.as_secs() < 5));

@@ -89,7 +89,11 @@ impl LocalArrayStore {
                 catalog::search(&*storage, &path, 0, &mut keys)?;
                 tracing::debug!(run, arrays = keys.len(), "looked into a group");
                 let identifiers = keys.iter().map(|key| self.identifier_at(key));
-                Ok(Some(identifiers.map(|id| Ok(ArrayEntry::of(id?))).collect::<Result<_>>()?))
+                Ok(Some(
+                    identifiers
+                        .map(|id| Ok(ArrayEntry::of(id?)))
+                        .collect::<Result<_>>()?,
+                ))
             }
         }
     }
@@ -103,7 +107,9 @@ impl LocalArrayStore {
             return Ok(Removed::Missing);
         }
         if keep {
-            return Ok(self.keep(group, true)?.map_or(Removed::Missing, |_| Removed::Removed));
+            return Ok(self
+                .keep(group, true)?
+                .map_or(Removed::Missing, |_| Removed::Removed));
         }
         let path = self.path_of(group)?;
         Ok(self.discard(&path)?)
@@ -116,7 +122,9 @@ impl LocalArrayStore {
         let aside = format!("{run}/{TRASH}/{}", durable::unique("removed-"));
         match storage.move_tree(path, &aside, false)? {
             Moved::Missing => Ok(Removed::Missing),
-            Moved::Occupied => Err(Error::Occupied { place: storage.describe(&aside) }),
+            Moved::Occupied => Err(Error::Occupied {
+                place: storage.describe(&aside),
+            }),
             Moved::Moved => {
                 if let Err(error) = storage.remove_tree(&aside) {
                     tracing::warn!(path, %error, "cannot delete what was removed; the run's next writer will");
@@ -156,7 +164,9 @@ impl LocalArrayStore {
             other => {
                 storage.delete(&format!("{key}.json"))?;
                 match other? {
-                    Moved::Occupied => Err(Error::Occupied { place: storage.describe(&key) }),
+                    Moved::Occupied => Err(Error::Occupied {
+                        place: storage.describe(&key),
+                    }),
                     Moved::Missing | Moved::Moved => Ok(None),
                 }
             }
@@ -299,7 +309,9 @@ mod tests {
     use crate::{ArrayStore, LocalStore};
 
     fn written(store: &LocalArrayStore, iteration: u64, value: u8) -> LocalArrayIdentifier {
-        let array = store.validation_prediction_array("run", iteration, "crop").unwrap();
+        let array = store
+            .validation_prediction_array("run", iteration, "crop")
+            .unwrap();
         let voxel_size = Coordinate::new([4, 4, 4]);
         let roi = Roi::from_voxels(&[0, 0, 0], &[8, 8, 8], &voxel_size);
         let spec = ArraySpec::new(roi.clone(), voxel_size, DType::U8);

@@ -61,7 +61,12 @@ impl LocalArrayStore {
         let sized: Vec<(&str, (u64, u64))> = arrays
             .collect::<Vec<_>>()
             .par_iter()
-            .map(|array| Ok((array.kind.name(), tally(storage, &self.path_of(&array.identifier)?)?)))
+            .map(|array| {
+                Ok((
+                    array.kind.name(),
+                    tally(storage, &self.path_of(&array.identifier)?)?,
+                ))
+            })
             .collect::<Result<_>>()?;
         let mut inside = (0, 0);
         for (kind, (files, bytes)) in sized {
@@ -153,7 +158,9 @@ impl LocalArrayStore {
         }
         let trash = join(run, TRASH);
         let removed = storage.list(&trash)?;
-        let removed = removed.into_iter().filter(|entry| entry.name.starts_with("removed-"));
+        let removed = removed
+            .into_iter()
+            .filter(|entry| entry.name.starts_with("removed-"));
         found.extend(removed.map(|entry| join(&trash, &entry.name)));
         found.sort();
         Ok(found)

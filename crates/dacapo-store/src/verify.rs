@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use dacapo_array::{ArrayRead, ArrayAddress, Roi, ZarrArray};
+use dacapo_array::{ArrayAddress, ArrayRead, Roi, ZarrArray};
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
@@ -137,7 +137,11 @@ pub fn verify(
                 }
                 Err(other) => return Err(other.into()),
             };
-            if tick(*bytes) { Ok(damage) } else { Err(Error::Stopped) }
+            if tick(*bytes) {
+                Ok(damage)
+            } else {
+                Err(Error::Stopped)
+            }
         })
         .collect::<Result<_>>()?;
     found.damage.extend(damage.into_iter().flatten());
@@ -146,13 +150,21 @@ pub fn verify(
 
 /// Whether a chunk ends with a checksum, or each part of a shard and the shard's index does.
 fn has_checksums(codecs: &[Value]) -> bool {
-    let name = |codec: &Value| codec.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let name = |codec: &Value| {
+        codec
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let Some(last) = codecs.last() else { return false };
     match name(last).as_str() {
         "crc32c" => true,
         "sharding_indexed" => ["codecs", "index_codecs"].iter().all(|part| {
             let inner = last.get("configuration").and_then(|shard| shard.get(part));
-            inner.and_then(Value::as_array).is_some_and(|codecs| has_checksums(codecs))
+            inner
+                .and_then(Value::as_array)
+                .is_some_and(|codecs| has_checksums(codecs))
         }),
         _ => false,
     }
@@ -171,13 +183,17 @@ fn check_groups(address: &ArrayAddress, found: &mut Verified) {
             }
         }
         if !is_group(&dir) {
-            found.remarks.push(format!("{} has no group metadata", dir.display()));
+            found
+                .remarks
+                .push(format!("{} has no group metadata", dir.display()));
         }
     }
 }
 
 fn is_group(dir: &Path) -> bool {
-    [".zgroup", "zarr.json"].iter().any(|name| dir.join(name).exists())
+    [".zgroup", "zarr.json"]
+        .iter()
+        .any(|name| dir.join(name).exists())
 }
 
 fn check_provenance(array: &ZarrArray, entry: Option<&ArrayEntry>, run: Option<&str>, found: &mut Verified) {
@@ -200,7 +216,9 @@ fn check_provenance(array: &ZarrArray, entry: Option<&ArrayEntry>, run: Option<&
         && input.dtype != array.spec().dtype.to_string()
     {
         let (said, is) = (&input.dtype, array.spec().dtype);
-        found.damage.push(Damage::whole(format!("its provenance says {said}, and it is {is}")));
+        found.damage.push(Damage::whole(format!(
+            "its provenance says {said}, and it is {is}"
+        )));
     }
     let mut compare = |what: &str, said: Option<String>, path: Option<String>| {
         if let (Some(said), Some(path)) = (said, path)
@@ -217,9 +235,17 @@ fn check_provenance(array: &ZarrArray, entry: Option<&ArrayEntry>, run: Option<&
         Some(entry.run.clone()),
     );
     let text = |number: u64| number.to_string();
-    compare("iteration", provenance.iteration.map(text), entry.iteration.map(text));
+    compare(
+        "iteration",
+        provenance.iteration.map(text),
+        entry.iteration.map(text),
+    );
     compare("dataset", provenance.dataset.clone(), entry.dataset.clone());
-    compare("parameters", provenance.parameters.clone(), entry.parameters.clone());
+    compare(
+        "parameters",
+        provenance.parameters.clone(),
+        entry.parameters.clone(),
+    );
 }
 
 #[cfg(test)]
@@ -227,9 +253,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    use dacapo_array::{
-        ArraySpec, ArrayWrite, Codec, Coordinate, CreateOptions, DType, NdData, ZarrFormat,
-    };
+    use dacapo_array::{ArraySpec, ArrayWrite, Codec, Coordinate, CreateOptions, DType, NdData, ZarrFormat};
     use ndarray::ArrayD;
 
     use super::*;
@@ -237,7 +261,11 @@ mod tests {
 
     fn spec() -> ArraySpec {
         let voxel_size = Coordinate::new([8, 4, 4]);
-        ArraySpec::new(Roi::from_voxels(&[2, 0, 0], &[12, 8, 8], &voxel_size), voxel_size, DType::U16)
+        ArraySpec::new(
+            Roi::from_voxels(&[2, 0, 0], &[12, 8, 8], &voxel_size),
+            voxel_size,
+            DType::U16,
+        )
     }
 
     fn values() -> NdData {
@@ -265,7 +293,9 @@ mod tests {
             ..CreateOptions::default()
         };
         let entry = entry(dir);
-        let draft = LocalArrayStore::new(dir).draft(&entry.identifier, &spec(), &options).unwrap();
+        let draft = LocalArrayStore::new(dir)
+            .draft(&entry.identifier, &spec(), &options)
+            .unwrap();
         draft.write(&spec().roi, &values()).unwrap();
         draft.publish().unwrap();
         entry
@@ -277,7 +307,11 @@ mod tests {
 
     fn chunks(entry: &ArrayEntry) -> Vec<PathBuf> {
         let array = ZarrArray::open(&entry.identifier.address()).unwrap();
-        let prefix = if array.format() == ZarrFormat::V3 { "c/" } else { "" };
+        let prefix = if array.format() == ZarrFormat::V3 {
+            "c/"
+        } else {
+            ""
+        };
         let path = |(at, _): &(Vec<u64>, u64)| {
             let key: Vec<String> = at.iter().map(u64::to_string).collect();
             entry.identifier.path().join(format!("{prefix}{}", key.join("/")))
@@ -288,10 +322,18 @@ mod tests {
     #[test]
     fn any_changed_byte_of_a_chunk_with_checksum_is_found_and_placed() {
         let dir = tempfile::tempdir().unwrap();
-        for codec in [Codec::None, Codec::Zstd { level: 1 }, Codec::Blosc { level: 1 }, Codec::Gzip { level: 1 }] {
+        for codec in [
+            Codec::None,
+            Codec::Zstd { level: 1 },
+            Codec::Blosc { level: 1 },
+            Codec::Gzip { level: 1 },
+        ] {
             let entry = written(dir.path(), ZarrFormat::V3, codec);
             let sound = check(&entry);
-            assert!(sound.is_sound() && sound.checksums && sound.remarks.is_empty(), "{sound:?}");
+            assert!(
+                sound.is_sound() && sound.checksums && sound.remarks.is_empty(),
+                "{sound:?}"
+            );
             assert_eq!(sound.chunks, 3);
             for (number, path) in chunks(&entry).iter().enumerate() {
                 let bytes = fs::read(path).unwrap();
@@ -303,7 +345,8 @@ mod tests {
                     let found = check(&entry);
                     assert_eq!(found.damage.len(), 1, "{codec:?}, byte {at}");
                     assert_eq!(found.damage[0].chunk, Some(vec![number as u64, 0, 0]));
-                    let roi = Roi::from_voxels(&[2 + 4 * number as i64, 0, 0], &[4, 8, 8], &spec().voxel_size);
+                    let roi =
+                        Roi::from_voxels(&[2 + 4 * number as i64, 0, 0], &[4, 8, 8], &spec().voxel_size);
                     assert_eq!(found.damage[0].roi, Some(roi));
                 }
                 for length in [0, 1, 4, bytes.len() - 1] {
@@ -346,12 +389,16 @@ mod tests {
         };
         let draft = store.draft(&entry.identifier, &spec(), &options).unwrap();
         let part = Roi::from_voxels(&[10, 0, 0], &[4, 8, 8], &spec().voxel_size);
-        draft.write(&part, &NdData::U16(ArrayD::ones(vec![4, 8, 8]))).unwrap();
+        draft
+            .write(&part, &NdData::U16(ArrayD::ones(vec![4, 8, 8])))
+            .unwrap();
         let array = draft.publish().unwrap();
         assert!(check(&entry).is_sound());
         // Nor what is written later; what was there stays known.
         let later = Roi::from_voxels(&[2, 0, 0], &[4, 8, 8], &spec().voxel_size);
-        array.write(&later, &NdData::U16(ArrayD::ones(vec![4, 8, 8]))).unwrap();
+        array
+            .write(&later, &NdData::U16(ArrayD::ones(vec![4, 8, 8])))
+            .unwrap();
         assert!(check(&entry).is_sound());
         fs::remove_file(&chunks(&entry)[1]).unwrap();
         assert_eq!(check(&entry).damage[0].roi, Some(part));
@@ -364,12 +411,32 @@ mod tests {
         let attributes = entry.identifier.path().join(".zattrs");
         let text = fs::read_to_string(&attributes).unwrap();
         for (from, to, what) in [
-            ("\"run\": \"run\"", "\"run\": \"other\"", "says run \"other\", its path \"run\""),
-            ("\"iteration\": 10", "\"iteration\": 11", "says iteration \"11\", its path \"10\""),
-            ("\"dataset\": \"crop\"", "\"dataset\": \"c\"", "says dataset \"c\""),
-            ("\"parameters\": \"t=1\"", "\"parameters\": \"t=2\"", "says parameters \"t=2\""),
+            (
+                "\"run\": \"run\"",
+                "\"run\": \"other\"",
+                "says run \"other\", its path \"run\"",
+            ),
+            (
+                "\"iteration\": 10",
+                "\"iteration\": 11",
+                "says iteration \"11\", its path \"10\"",
+            ),
+            (
+                "\"dataset\": \"crop\"",
+                "\"dataset\": \"c\"",
+                "says dataset \"c\"",
+            ),
+            (
+                "\"parameters\": \"t=1\"",
+                "\"parameters\": \"t=2\"",
+                "says parameters \"t=2\"",
+            ),
             ("\"run\": \"run\"", "\"run\": 5", "does not read: invalid type"),
-            ("\"written\": 3", "\"written\": 4", "has 4 chunks, and the array 3"),
+            (
+                "\"written\": 3",
+                "\"written\": 4",
+                "has 4 chunks, and the array 3",
+            ),
             ("\"written\": 3", "\"written\": \"x\"", "does not read"),
         ] {
             assert!(text.contains(from), "{text}");
@@ -378,9 +445,17 @@ mod tests {
             assert_eq!(found.damage.len(), 1, "{to}: {found:?}");
             assert!(found.damage[0].what.contains(what), "{found:?}");
         }
-        fs::write(&attributes, text.replace("\"run\": \"run\"", "\"run\": \"other\"")).unwrap();
+        fs::write(
+            &attributes,
+            text.replace("\"run\": \"run\"", "\"run\": \"other\""),
+        )
+        .unwrap();
         let address = entry.identifier.address();
-        assert!(verify(&address, Some(&entry), Some("other"), &|_| true).unwrap().is_sound());
+        assert!(
+            verify(&address, Some(&entry), Some("other"), &|_| true)
+                .unwrap()
+                .is_sound()
+        );
         fs::write(&attributes, "{").unwrap();
         assert!(check(&entry).damage[0].what.contains(".zattrs"));
         fs::write(&attributes, &text).unwrap();
@@ -407,7 +482,10 @@ mod tests {
         let found = check(&entry);
         assert!(found.is_sound());
         assert_eq!(found.in_flight, ["0/0/.unfinished-1-2-3"]);
-        assert_eq!(found.remarks, ["0/0/7 is no chunk of it", "notes.txt is no chunk of it"]);
+        assert_eq!(
+            found.remarks,
+            ["0/0/7 is no chunk of it", "notes.txt is no chunk of it"]
+        );
         assert!(matches!(
             verify(&entry.identifier.address(), Some(&entry), None, &|_| false),
             Err(Error::Stopped)

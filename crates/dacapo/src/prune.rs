@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use dacapo_store::{ArrayEntry, ArrayFilter, ArrayKind, ArrayStore, LocalStore, Removed};
 
+use crate::Result;
 use crate::best::is_better;
 use crate::config::{KeepPolicy, RunConfig};
 use crate::scores::RunScores;
-use crate::Result;
 
 /// What is to be pruned.
 #[derive(Debug, Clone, Default)]
@@ -50,9 +50,12 @@ pub fn plan_prune(store: &LocalStore, request: &PruneRequest) -> Result<Vec<Prun
     if filter.kinds.is_empty() {
         filter.kinds = vec![ArrayKind::Prediction, ArrayKind::Output];
     }
-    filter
-        .kinds
-        .retain(|kind| matches!(kind, ArrayKind::Prediction | ArrayKind::Output | ArrayKind::Snapshot));
+    filter.kinds.retain(|kind| {
+        matches!(
+            kind,
+            ArrayKind::Prediction | ArrayKind::Output | ArrayKind::Snapshot
+        )
+    });
     if filter.kinds.is_empty() {
         return Ok(Vec::new());
     }
@@ -70,13 +73,18 @@ pub fn plan_prune(store: &LocalStore, request: &PruneRequest) -> Result<Vec<Prun
     let mut scores: HashMap<String, Result<RunScores>> = HashMap::new();
     let mut lines = Vec::new();
     for ((run, kind, dataset), entries) in groups {
-        let scores = scores.entry(run.clone()).or_insert_with(|| RunScores::load(store, &run));
+        let scores = scores
+            .entry(run.clone())
+            .or_insert_with(|| RunScores::load(store, &run));
         let reasons = match (&*scores, kind, dataset.as_deref()) {
             (Ok(scores), _, dataset) => reasons(request, scores, dataset, &entries)?,
             (Err(_), ArrayKind::Snapshot, _) => positions(request, &iterations(&entries)),
             (Err(error), ..) => {
                 let why = format!("its run cannot be judged: {error}");
-                iterations(&entries).into_iter().map(|at| (at, (true, why.clone()))).collect()
+                iterations(&entries)
+                    .into_iter()
+                    .map(|at| (at, (true, why.clone())))
+                    .collect()
             }
         };
         for array in entries {
@@ -84,8 +92,14 @@ pub fn plan_prune(store: &LocalStore, request: &PruneRequest) -> Result<Vec<Prun
                 continue;
             }
             let known = array.iteration.and_then(|at| reasons.get(&at));
-            let (stays, why) = known.cloned().unwrap_or_else(|| (true, "it is of no iteration".to_owned()));
-            let bytes = if stays { 0 } else { store.arrays.bytes_of(&array.identifier)? };
+            let (stays, why) = known
+                .cloned()
+                .unwrap_or_else(|| (true, "it is of no iteration".to_owned()));
+            let bytes = if stays {
+                0
+            } else {
+                store.arrays.bytes_of(&array.identifier)?
+            };
             lines.push(PruneLine {
                 array,
                 stays,
@@ -118,7 +132,10 @@ fn positions(request: &PruneRequest, iterations: &[u64]) -> Reasons {
                 .filter(|every| at.is_multiple_of(every.get()))
                 .map(|every| format!("it is a multiple of {every}"))
         };
-        (at, stays.map_or((false, "nothing keeps it".to_owned()), |why| (true, why)))
+        (
+            at,
+            stays.map_or((false, "nothing keeps it".to_owned()), |why| (true, why)),
+        )
     };
     iterations.iter().enumerate().map(reason).collect()
 }
@@ -132,7 +149,9 @@ fn reasons(
     let all = iterations(entries);
     let mut reasons = positions(request, &all);
     // Snapshots are of no dataset, and have no scores.
-    let Some(dataset) = dataset else { return Ok(reasons) };
+    let Some(dataset) = dataset else {
+        return Ok(reasons);
+    };
     let asked: Vec<Option<&str>> = match request.criteria.as_slice() {
         [] => vec![None],
         names => names.iter().map(|name| Some(name.as_str())).collect(),
@@ -149,11 +168,13 @@ fn reasons(
             }
         }
         // Stable: the first of equal ones is best.
-        ranked.sort_by(|a, b| match (is_better(criterion, a.1, b.1), is_better(criterion, b.1, a.1)) {
-            (true, _) => Ordering::Less,
-            (_, true) => Ordering::Greater,
-            _ => Ordering::Equal,
-        });
+        ranked.sort_by(
+            |a, b| match (is_better(criterion, a.1, b.1), is_better(criterion, b.1, a.1)) {
+                (true, _) => Ordering::Less,
+                (_, true) => Ordering::Greater,
+                _ => Ordering::Equal,
+            },
+        );
         for (rank, (at, score)) in ranked.into_iter().enumerate() {
             let place = format!("{} by {} ({score:.4})", ordinal(rank), criterion.name);
             let entry = reasons.entry(at).or_default();
@@ -208,8 +229,15 @@ pub(crate) fn after_validation(store: &LocalStore, config: &RunConfig) -> Result
             criteria: Vec::new(),
         },
     )?;
-    let plan: Vec<PruneLine> = plan.into_iter().filter(|line| line.array.run == config.name).collect();
+    let plan: Vec<PruneLine> = plan
+        .into_iter()
+        .filter(|line| line.array.run == config.name)
+        .collect();
     let removed = prune(store, &plan, false)?;
-    tracing::info!(run = config.name, removed, "removed arrays that the config does not keep");
+    tracing::info!(
+        run = config.name,
+        removed,
+        "removed arrays that the config does not keep"
+    );
     Ok(())
 }

@@ -32,7 +32,12 @@ pub struct RunScores {
 
 impl std::fmt::Debug for RunScores {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RunScores of {} validations by {}", self.scores.len(), self.deciding)
+        write!(
+            f,
+            "RunScores of {} validations by {}",
+            self.scores.len(),
+            self.deciding
+        )
     }
 }
 
@@ -48,7 +53,10 @@ impl RunScores {
         let latest = latest_scores(store.stats.scores(run)?);
         let mut scores: HashMap<(String, u64), Vec<ValidationScore>> = HashMap::new();
         for score in latest {
-            scores.entry((score.dataset.clone(), score.iteration)).or_default().push(score);
+            scores
+                .entry((score.dataset.clone(), score.iteration))
+                .or_default()
+                .push(score);
         }
         let mut found = Self {
             task,
@@ -71,7 +79,10 @@ impl RunScores {
             scores.sort_by_key(|score| score.iteration);
             for criterion in self.task.criteria() {
                 if let Some(score) = best_by(criterion, scores.iter().copied()) {
-                    best.insert((dataset.to_owned(), criterion.name.to_owned()), found(criterion, score));
+                    best.insert(
+                        (dataset.to_owned(), criterion.name.to_owned()),
+                        found(criterion, score),
+                    );
                 }
             }
         }
@@ -90,13 +101,16 @@ impl RunScores {
     pub fn criterion(&self, name: Option<&str>) -> Result<&Criterion> {
         let name = name.unwrap_or(&self.deciding);
         let criteria = self.task.criteria();
-        criteria.iter().find(|criterion| criterion.name == name).ok_or_else(|| {
-            let known: Vec<&str> = criteria.iter().map(|criterion| criterion.name).collect();
-            Error::Criterion {
-                name: name.to_owned(),
-                suggestion: suggestion(name, &known),
-            }
-        })
+        criteria
+            .iter()
+            .find(|criterion| criterion.name == name)
+            .ok_or_else(|| {
+                let known: Vec<&str> = criteria.iter().map(|criterion| criterion.name).collect();
+                Error::Criterion {
+                    name: name.to_owned(),
+                    suggestion: suggestion(name, &known),
+                }
+            })
     }
 
     /// What an array scored: of a prediction the best that post-processing made of it, of an output its own, of

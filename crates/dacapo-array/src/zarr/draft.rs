@@ -78,6 +78,16 @@ impl DraftArray {
         })
     }
 
+    /// Gives it the values of an array that is stored alike (shape, chunks, codecs), without copying them where the
+    /// storage can; either can be written or removed, and the other stays as it is. Programs that change files in
+    /// place, instead of replacing them, would change both. False, with nothing done, if they are not stored alike.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Metadata`]. Then the draft may have some of the values.
+    pub fn share_chunks(&self, other: &ZarrArray) -> Result<bool> {
+        self.array.share_chunks(other)
+    }
+
     /// Puts the array in its place, in one step and durably: readers find the one that was there before, or
     /// this one with all that was written to it.
     ///

@@ -131,7 +131,11 @@ impl ZarrArray {
             shape, chunk_shape, ..
         } = &self.format;
         let axes = 0..shape.len();
-        let begin = axes.map(|axis| (chunk[axis] as usize).saturating_mul(chunk_shape[axis]).min(shape[axis]));
+        let begin = axes.map(|axis| {
+            (chunk[axis] as usize)
+                .saturating_mul(chunk_shape[axis])
+                .min(shape[axis])
+        });
         let begin: Vec<usize> = begin.collect();
         Window {
             shape: (0..shape.len())
@@ -181,9 +185,12 @@ impl ZarrArray {
         let Some(written) = self.format.attributes.get(CHUNKS) else {
             return Ok(Missing::default());
         };
-        let written = Written::deserialize(written).map_err(|error| broken(format!("does not read: {error}")))?;
+        let written =
+            Written::deserialize(written).map_err(|error| broken(format!("does not read: {error}")))?;
         let grid = self.chunk_grid();
-        let total = grid.iter().try_fold(1_u64, |total, &count| total.checked_mul(count));
+        let total = grid
+            .iter()
+            .try_fold(1_u64, |total, &count| total.checked_mul(count));
         let total = total.ok_or_else(|| broken("is of an array with too many chunks".to_owned()))?;
         let there = stored.chunks.len() as u64;
         if written.written > total {
@@ -202,7 +209,11 @@ impl ZarrArray {
                 });
             }
         };
-        let places: Vec<u64> = stored.chunks.iter().map(|(place, _)| linear(place, &grid)).collect();
+        let places: Vec<u64> = stored
+            .chunks
+            .iter()
+            .map(|(place, _)| linear(place, &grid))
+            .collect();
         let mut missing = Missing::default();
         for [first, last] in ranges {
             if first > last || last >= total {
@@ -222,7 +233,9 @@ impl ZarrArray {
     /// Makes the array say which chunks it has. For its one writer, before anyone else finds it.
     pub(super) fn record_written(&self) -> Result<()> {
         let grid = self.chunk_grid();
-        let total = grid.iter().try_fold(1_u64, |total, &count| total.checked_mul(count));
+        let total = grid
+            .iter()
+            .try_fold(1_u64, |total, &count| total.checked_mul(count));
         let stored = self.stored()?;
         let Some(total) = total.filter(|_| !stored.chunks.is_empty()) else {
             return Ok(());
@@ -249,7 +262,9 @@ impl ZarrArray {
             address: self.address.clone(),
             reason,
         };
-        let mut document = files::read_json(&self.dir.join(name)).map_err(broken)?.unwrap_or_else(|| json!({}));
+        let mut document = files::read_json(&self.dir.join(name))
+            .map_err(broken)?
+            .unwrap_or_else(|| json!({}));
         let attributes = match path {
             Some(path) => &mut document[path],
             None => &mut document,
@@ -257,6 +272,34 @@ impl ZarrArray {
         attributes[CHUNKS] = json!(written);
         let text = format!("{document:#}\n");
         files::write(&self.dir.join(name), text.as_bytes(), Durability::Later)
+    }
+
+    /// Gives this array, which has none, the chunks of one that is stored alike: as further names of the same
+    /// files where the file system has such, otherwise copied. Since chunks are replaced and never changed, what is
+    /// written to or removed from either leaves the other as it is. False, with nothing done, if they are not
+    /// stored alike.
+    pub(super) fn share_chunks(&self, other: &Self) -> Result<bool> {
+        let storage = |array: &Self| -> Result<Map<String, Value>> {
+            let mut documents = array.documents()?;
+            documents.shift_remove(".zattrs");
+            if let Some(Value::Object(document)) = documents.get_mut("zarr.json") {
+                document.shift_remove("attributes");
+            }
+            Ok(documents)
+        };
+        if storage(self)? != storage(other)? {
+            return Ok(false);
+        }
+        for (chunk, _) in other.stored()?.chunks {
+            let (from, to) = (other.chunk_path(&chunk), self.chunk_path(&chunk));
+            to.parent().map_or(Ok(()), files::create_dirs)?;
+            if std::fs::hard_link(&from, &to).is_err() {
+                let bytes =
+                    files::read(&from)?.ok_or_else(|| self.broken(&chunk)("it has gone".to_owned()))?;
+                files::write(&to, &bytes, Durability::Later)?;
+            }
+        }
+        Ok(true)
     }
 
     /// Its metadata as it is stored: each document by its name.
@@ -304,10 +347,9 @@ impl ZarrArray {
 
 /// The number of a place in C order.
 fn linear(place: &[u64], grid: &[u64]) -> u64 {
-    place
-        .iter()
-        .zip(grid)
-        .fold(0_u64, |linear, (&at, &count)| linear.wrapping_mul(count).wrapping_add(at))
+    place.iter().zip(grid).fold(0_u64, |linear, (&at, &count)| {
+        linear.wrapping_mul(count).wrapping_add(at)
+    })
 }
 
 /// The place with a number in C order.

@@ -1,5 +1,6 @@
 //! The commands, one file each: its options, and what it prints. The work is done by the library.
 
+pub mod arrays;
 pub mod config;
 pub mod demo;
 pub mod predict;

@@ -20,7 +20,12 @@ impl Bar {
 
     /// Over so many things.
     pub fn count(context: &Context, what: &str, total: u64) -> anyhow::Result<Self> {
-        Self::new(context, what, total, "  {msg:<28} [{bar:30}] {pos}/{len}, {eta} left")
+        Self::new(
+            context,
+            what,
+            total,
+            "  {msg:<28} [{bar:30}] {pos}/{len}, {eta} left",
+        )
     }
 
     fn new(context: &Context, what: &str, total: u64, template: &str) -> anyhow::Result<Self> {
