@@ -2,8 +2,9 @@
 //! and the metadata agrees with the path. Nothing is repaired here.
 //!
 //! What can be found depends on what the array carries. A Zarr 3 array of ours has a CRC-32C behind each chunk, so
-//! that no changed byte goes unnoticed. Zarr 2 has no checksums: there, what no longer decodes to as many bytes as
-//! it should is found, and what other programs put into their compressors. Which chunks were there when an array
+//! that no changed byte goes unnoticed. Zarr 2 has none, but our frames of Zstandard end with one over what was
+//! compressed, so that no changed value does; of other chunks, what no longer decodes to as many bytes as it should
+//! is found. Which chunks were there when an array
 //! was published stands in its attribute `dacapo_chunks`, written with the array in one step; since writing never
 //! takes a chunk away, one that is named there and is gone was lost.
 
@@ -56,7 +57,7 @@ pub struct Verified {
     pub chunks: u64,
     /// Their bytes as stored.
     pub bytes: u64,
-    /// Whether each chunk has a checksum, so that no changed byte goes unnoticed.
+    /// Whether the format has a checksum for each chunk, so that no changed byte goes unnoticed.
     pub checksums: bool,
     /// What is wrong; nothing if the array is sound.
     pub damage: Vec<Damage>,
@@ -358,6 +359,27 @@ mod tests {
                 fs::write(path, &bytes).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn a_changed_byte_of_our_version_2_changes_no_value_unnoticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = written(dir.path(), ZarrFormat::V2, Codec::Zstd { level: 1 });
+        let path = &chunks(&entry)[0];
+        let bytes = fs::read(path).unwrap();
+        let mut found = 0;
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            fs::write(path, &flipped).unwrap();
+            if check(&entry).is_sound() {
+                let array = ZarrArray::open(&entry.identifier.address()).unwrap();
+                assert_eq!(array.read(&spec().roi).unwrap(), values(), "byte {at}");
+            } else {
+                found += 1;
+            }
+        }
+        assert!(found >= bytes.len() - 4, "{found} of {}", bytes.len());
     }
 
     #[test]

@@ -137,6 +137,13 @@ impl Format {
                     .map(|name| name.as_str().map(str::to_owned))
                     .collect()
             });
+        // Frames of Zstandard may end with a checksum, which every reader heeds and no metadata has to announce:
+        // version 2 has no other.
+        if let (ZarrFormat::V2, Some(zstd)) = (version, metadata.pointer_mut("/compressor"))
+            && zstd.get("id").and_then(Value::as_str) == Some("zstd")
+        {
+            zstd["checksum"] = json!(true);
+        }
         let metadata: ArrayMetadata = match version {
             ZarrFormat::V2 => serde_json::from_value(metadata).map(ArrayMetadata::V2),
             ZarrFormat::V3 => serde_json::from_value(metadata).map(ArrayMetadata::V3),

@@ -46,7 +46,8 @@ impl Purge {
             self.what
                 .iter()
                 .map(|what| find(context, &trash, what))
-                .collect::<anyhow::Result<_>>()?
+                .collect::<anyhow::Result<Vec<_>>>()?
+                .concat()
         };
         if let Some(limit) = self.older_than {
             // What has no readable time is not known to be old.

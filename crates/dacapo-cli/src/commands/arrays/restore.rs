@@ -1,5 +1,6 @@
 //! `dacapo arrays restore`: put back what was removed.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -18,10 +19,11 @@ What stands in its place meanwhile is never replaced.
 Examples:
   dacapo arrays restore                                           what can be restored
   dacapo arrays restore my-run/validation.zarr/1000/crop2/prediction
+  dacapo arrays restore my-run                                    all of a run
   dacapo arrays restore 20261124T175229-3fa2")]
 pub struct Restore {
-    /// What to put back: the array or group that it was (the latest, if it was removed several times), or its
-    /// trash id.
+    /// What to put back: a trash id; or what it was, by path or glob: an array, a group, all of a run (the latest,
+    /// if it was removed several times).
     #[arg(value_name = "ARRAY|TRASH-ID")]
     what: Vec<String>,
     /// Only of runs with such a name (a glob).
@@ -36,11 +38,14 @@ impl Restore {
             return list_trash(context, &self.run, &[]);
         }
         let trash = context.store.arrays.trash(&self.run).map_err(ours)?;
-        let entries: Vec<TrashEntry> = self
-            .what
-            .iter()
-            .map(|what| find(context, &trash, what))
-            .collect::<anyhow::Result<_>>()?;
+        let mut latest = BTreeMap::new();
+        for what in &self.what {
+            // The latest comes last.
+            for entry in find(context, &trash, what)? {
+                latest.insert(entry.identifier.clone(), entry);
+            }
+        }
+        let entries: Vec<TrashEntry> = latest.into_values().collect();
         for entry in &entries {
             context.store.arrays.restore(entry).map_err(ours)?;
             if !context.printer.json {
@@ -54,24 +59,28 @@ impl Restore {
     }
 }
 
-/// The entry with this id, or the latest that was this array.
-pub fn find(context: &Context, trash: &[TrashEntry], what: &str) -> anyhow::Result<TrashEntry> {
+/// The entry with this id, or those that were this array, lay in it or match this pattern.
+pub fn find(context: &Context, trash: &[TrashEntry], what: &str) -> anyhow::Result<Vec<TrashEntry>> {
     let by_id: Vec<&TrashEntry> = trash.iter().filter(|entry| entry.id == what).collect();
     match by_id.as_slice() {
-        [one] => return Ok((*one).clone()),
+        [one] => return Ok(vec![(*one).clone()]),
         [] => {}
         _ => bail!("several runs have a {what} in their trash; name one with --run"),
     }
     let arrays = &context.store.arrays;
-    let path = identifier(context, what)
+    let place = identifier(context, what)
         .ok()
         .and_then(|id| arrays.path_of(&id).ok());
-    let was = |entry: &&TrashEntry| {
-        let place = arrays.path_of(&entry.identifier).ok();
-        place.as_deref() == Some(what.trim_end_matches('/')) || place.is_some() && place == path
-    };
-    match trash.iter().filter(was).next_back() {
-        Some(entry) => Ok(entry.clone()),
-        None => bail!("there is no {what} in the trash; `dacapo arrays ls --trash` shows what is"),
+    let pattern: Pattern = what.parse().map_err(ours)?;
+    let mut found = Vec::new();
+    for entry in trash {
+        let path = arrays.path_of(&entry.identifier).map_err(ours)?;
+        if place.as_ref() == Some(&path) || pattern.matches_path(&path) {
+            found.push(entry.clone());
+        }
     }
+    if found.is_empty() {
+        bail!("there is no {what} in the trash; `dacapo arrays ls --trash` shows what is");
+    }
+    Ok(found)
 }

@@ -18,7 +18,7 @@ use crate::printer::bytes;
 /// Check that arrays are what was written.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every chunk is decoded and its checksum, where the format has one (Zarr 3: crc32c), has to hold; no chunk that was
+Every chunk is decoded and its checksum, where it has one (crc32c in Zarr 3, Zstandard's own), has to hold; no chunk that was
 written may be missing; metadata has to read, and to agree with the path. What writers are making now, or left when
 they were killed, is named as in flight and is no damage. Nothing is changed.
 
@@ -200,7 +200,7 @@ fn report(context: &Context, found: &[Verified], in_flight: &[String]) -> anyhow
     })?;
     if unchecked > 0 {
         context.printer.note(format!(
-            "{} without checksums: there, a changed byte that still decodes is not noticed",
+            "{} in a format without checksums (Zarr 2): there, a changed byte that still decodes may go unnoticed",
             plural(unchecked, "array")
         ));
     }
