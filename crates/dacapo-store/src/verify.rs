@@ -8,8 +8,7 @@
 //! was published stands in its attribute `dacapo_chunks`, written with the array in one step; since writing never
 //! takes a chunk away, one that is named there and is gone was lost.
 
-use std::path::Path;
-
+use dacapo_array::storage::{LocalStorage, Storage, StorageExt, join};
 use dacapo_array::{ArrayAddress, ArrayRead, Roi, ZarrArray};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -104,7 +103,7 @@ pub fn verify(
         }
         Err(other) => return Err(other.into()),
     };
-    check_groups(address, &mut found);
+    check_groups(address, &mut found)?;
     check_provenance(&array, entry, run, &mut found);
     let stored = array.stored()?;
     found.checksums = has_checksums(&array.codecs()?);
@@ -172,29 +171,29 @@ fn has_checksums(codecs: &[Value]) -> bool {
 }
 
 /// The metadata of the groups above an array has to be metadata, if it is there.
-fn check_groups(address: &ArrayAddress, found: &mut Verified) {
-    let mut dir = address.path();
-    while dir.pop() && dir.starts_with(&address.container) {
+fn check_groups(address: &ArrayAddress, found: &mut Verified) -> Result<()> {
+    let container = LocalStorage::new(&address.container);
+    let mut group = address.dataset.as_str();
+    while !group.is_empty() {
+        group = group.rsplit_once('/').map_or("", |(above, _)| above);
+        let mut is_group = false;
         for name in [".zgroup", ".zattrs", "zarr.json"] {
-            let path = dir.join(name);
-            let Ok(text) = std::fs::read(&path) else { continue };
+            let key = join(group, name);
+            let Some(text) = container.read(&key)? else {
+                continue;
+            };
+            is_group |= name != ".zattrs";
             if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&text) {
-                let what = format!("{} does not read: {error}", path.display());
+                let what = format!("{} does not read: {error}", container.describe(&key));
                 found.damage.push(Damage::whole(what));
             }
         }
-        if !is_group(&dir) {
-            found
-                .remarks
-                .push(format!("{} has no group metadata", dir.display()));
+        if !is_group {
+            let place = container.describe(group);
+            found.remarks.push(format!("{place} has no group metadata"));
         }
     }
-}
-
-fn is_group(dir: &Path) -> bool {
-    [".zgroup", "zarr.json"]
-        .iter()
-        .any(|name| dir.join(name).exists())
+    Ok(())
 }
 
 fn check_provenance(array: &ZarrArray, entry: Option<&ArrayEntry>, run: Option<&str>, found: &mut Verified) {

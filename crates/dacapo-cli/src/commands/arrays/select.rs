@@ -52,17 +52,17 @@ impl Select {
 pub fn identifier(context: &Context, text: &str) -> Result<LocalArrayIdentifier> {
     let arrays = &context.store.arrays;
     let as_given: LocalArrayIdentifier = text.parse()?;
-    if arrays.path_of(&as_given).is_ok() || as_given.path().symlink_metadata().is_ok() {
+    let is_there = |container: &Path| container.symlink_metadata().is_ok();
+    if arrays.path_of(&as_given).is_ok() || is_there(as_given.container()) {
         return Ok(as_given);
     }
-    let is_relative = Path::new(text).is_relative();
-    Ok(
-        if is_relative && arrays.base().join(text).symlink_metadata().is_ok() {
-            arrays.identifier_at(text.trim_end_matches('/'))?
-        } else {
-            as_given
-        },
-    )
+    // The container decides, so that an array that is not there is missed where it would be.
+    let is_below = as_given.container().is_relative() && is_there(&arrays.base().join(as_given.container()));
+    Ok(if is_below {
+        arrays.identifier_at(text.trim_end_matches('/'))?
+    } else {
+        as_given
+    })
 }
 
 /// Reads `7d`, `12h`, `30m`, `90s`, `2w`.
