@@ -1,9 +1,9 @@
 //! How arrays are named: `container.zarr/dataset`.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::storage::Location;
 use crate::{Error, Result};
 
 /// The name of an array: a container and the dataset in it.
@@ -11,22 +11,24 @@ use crate::{Error, Result};
 /// ```
 /// use dacapo_array::ArrayAddress;
 /// let address: ArrayAddress = "data/fib25.zarr/sample2/raw".parse()?;
-/// assert_eq!(address.container.to_str(), Some("data/fib25.zarr"));
+/// assert_eq!(address.container, "data/fib25.zarr".parse()?);
 /// assert_eq!(address.dataset, "sample2/raw");
 /// assert_eq!(address.to_string(), "data/fib25.zarr/sample2/raw");
+/// let address: ArrayAddress = "s3://bucket/fib25.zarr/raw".parse()?;
+/// assert_eq!(address.container.to_string(), "s3://bucket/fib25.zarr");
 /// # Ok::<(), dacapo_array::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ArrayAddress {
-    /// Path of the container, up to and including the component that ends in `.zarr`.
-    pub container: PathBuf,
+    /// The container, up to and including the component that ends in `.zarr`.
+    pub container: Location,
     /// Path of the array in it, its parts joined by `/`.
     pub dataset: String,
 }
 
 impl ArrayAddress {
-    /// Directory of the array.
-    pub fn path(&self) -> PathBuf {
+    /// Where the array is.
+    pub fn location(&self) -> Location {
         self.container.join(&self.dataset)
     }
 
@@ -45,28 +47,26 @@ impl ArrayAddress {
 
 impl fmt::Display for ArrayAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.container.display(), self.dataset)
+        write!(f, "{}/{}", self.container, self.dataset)
     }
 }
 
 impl FromStr for ArrayAddress {
     type Err = Error;
 
-    /// Splits a path behind its last component that ends in `.zarr`.
+    /// Splits a path or URL behind its last component that ends in `.zarr`.
     fn from_str(text: &str) -> Result<Self> {
         let fail = |reason: &str| Error::Address {
             text: text.to_owned(),
             reason: reason.to_owned(),
         };
-        if let Some((scheme, _)) = text.split_once("://")
-            && scheme != "file"
-        {
-            return Err(Error::Unsupported {
-                what: format!("`{text}`: reading over `{scheme}://`"),
-                hint: "copy the container to a local path".into(),
-            });
-        }
-        let path = text.strip_prefix("file://").unwrap_or(text).trim_end_matches('/');
+        // What stands before the first part of a path or key: nothing, or a scheme and a bucket.
+        let start = match text.split_once("://") {
+            Some((scheme, rest)) => scheme.len() + 3 + rest.find('/').unwrap_or(rest.len()),
+            None => 0,
+        };
+        let (start, path) = text.split_at(start);
+        let path = path.trim_end_matches('/');
         let parts: Vec<&str> = path.split('/').collect();
         let Some(last) = parts
             .iter()
@@ -82,7 +82,7 @@ impl FromStr for ArrayAddress {
             ));
         }
         let address = Self {
-            container: parts[..=last].join("/").into(),
+            container: format!("{start}{}", parts[..=last].join("/")).parse()?,
             dataset: parts[last + 1..].join("/"),
         };
         address.check()?;
@@ -101,6 +101,8 @@ mod tests {
             "/x/y.zarr/c/d e/f(1, 2)",
             "../a.zarr/b",
             "base/run.zarr/x.zarr/10/raw",
+            "s3://bucket/x/y.zarr/a/b",
+            "memory://m/y.zarr/a",
         ] {
             assert_eq!(text.parse::<ArrayAddress>().unwrap().to_string(), text);
         }
@@ -123,13 +125,16 @@ mod tests {
             "a.zarr/../b",
             "a.zarr/./b",
             ".zarr/b",
+            "s3://bucket/a.zarr",
+            "s3://bucket.zarr/a",
+            "s3://bucket/raw",
         ] {
             assert!(
                 matches!(text.parse::<ArrayAddress>(), Err(Error::Address { .. })),
                 "{text}"
             );
         }
-        let error = "s3://bucket/a.zarr/b".parse::<ArrayAddress>().unwrap_err();
-        assert!(error.to_string().contains("s3://"), "{error}");
+        let error = "https://host/a.zarr/b".parse::<ArrayAddress>().unwrap_err();
+        assert!(error.to_string().contains("https://"), "{error}");
     }
 }

@@ -3,10 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::storage::Location;
 use crate::{ArrayAddress, DType, Roi};
 
 /// Shorthand for results of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong with geometry and arrays.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A text that names no place where anything can be kept.
+    #[error("`{text}` is no path or URL: {reason}")]
+    Location {
+        /// The text.
+        text: String,
+        /// Why.
+        reason: String,
+    },
     /// A text that is no key of a storage, or a key that leads through a symbolic link.
     #[error("`{key}` cannot be a key: {reason}")]
     Key {
@@ -75,15 +84,15 @@ pub enum Error {
         reason: String,
     },
     /// A container that is not there.
-    #[error("there is no container {}{}", path.display(), alternatives(there))]
+    #[error("there is no container {container}{}", alternatives(there))]
     NoContainer {
-        /// The path.
-        path: PathBuf,
+        /// Where it would be.
+        container: Location,
         /// Containers beside it.
         there: Vec<String>,
     },
     /// A dataset that is not there.
-    #[error("there is no array `{}` in {}{}", address.dataset, address.container.display(), alternatives(there))]
+    #[error("there is no array `{}` in {}{}", address.dataset, address.container, alternatives(there))]
     NoArray {
         /// What was asked for.
         address: ArrayAddress,
@@ -93,6 +102,12 @@ pub enum Error {
     /// An array that is there already.
     #[error("{address} is there already")]
     Exists {
+        /// The array.
+        address: ArrayAddress,
+    },
+    /// An array that is not what was opened any more.
+    #[error("{address} was removed or replaced since it was opened; open it again")]
+    Gone {
         /// The array.
         address: ArrayAddress,
     },

@@ -86,6 +86,29 @@ pub(crate) fn filled<T: Clone>(shape: &[usize], value: T) -> Result<ArrayD<T>> {
     })
 }
 
+/// Memory for the values of a window, `used` if that has room for them, and whether all of it is `fill`; an error
+/// where there is not enough.
+pub(crate) fn blank<T: Element>(shape: &[usize], fill: T, mut used: Vec<T>) -> Result<(Vec<T>, bool)> {
+    let too_large = || Error::Shape {
+        reason: format!("{shape:?} values do not fit into memory"),
+    };
+    let count = shape
+        .iter()
+        .try_fold(1, |count: usize, &n| count.checked_mul(n))
+        .ok_or_else(too_large)?;
+    if used.capacity() >= count {
+        used.resize(count, fill);
+        return Ok((used, false));
+    }
+    drop(used);
+    if fill == T::default() {
+        // Untouched memory is zero already.
+        let zeros = bytemuck::allocation::try_zeroed_vec(count).map_err(|()| too_large())?;
+        return Ok((zeros, true));
+    }
+    Ok((filled(shape, fill)?.into_raw_vec_and_offset().0, true))
+}
+
 /// Copies what a window (from `begin`, which may lie outside) shares with an array into the window.
 fn copy_shared<T: Copy>(mut from: ArrayViewD<'_, T>, begin: &[i64], mut to: ArrayViewMutD<'_, T>) {
     let leading = from.ndim() - begin.len();

@@ -15,6 +15,16 @@ pub trait ArrayRead: Send + Sync {
     /// # Errors
     /// [`crate::Error::Region`] if the region is not on the array's grid; whatever reading meets.
     fn read(&self, roi: &Roi) -> Result<NdData>;
+
+    /// As [`ArrayRead::read`], in place of what is in `buffer`, whose memory is used if it is of the same type and
+    /// large enough: reading into fresh memory can take as long as the reading.
+    ///
+    /// # Errors
+    /// As [`ArrayRead::read`]; `buffer` then holds anything.
+    fn read_into(&self, roi: &Roi, buffer: &mut NdData) -> Result<()> {
+        *buffer = self.read(roi)?;
+        Ok(())
+    }
 }
 
 /// An array that can be written.

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use dacapo_array::storage::Access;
 use dacapo_array::{
     ArrayAddress, ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Codec, Coordinate, CreateOptions, DType,
     Element, Error, MemoryArray, NdData, Roi, ZarrArray, ZarrFormat, list_arrays, open_array,
@@ -14,6 +15,14 @@ use serde_json::json;
 
 fn address(dir: &Path, text: &str) -> ArrayAddress {
     dir.join(text).to_str().unwrap().parse().unwrap()
+}
+
+fn here() -> Access {
+    Access::default()
+}
+
+fn path(address: &ArrayAddress) -> PathBuf {
+    address.location().path().unwrap().to_owned()
 }
 
 /// Some number for a voxel.
@@ -77,16 +86,25 @@ fn every_type_and_codec_goes_round() {
                     codec,
                     ..CreateOptions::default()
                 };
-                let created = ZarrArray::create(&address(dir.path(), &name), &spec, &options).unwrap();
+                let created =
+                    ZarrArray::create(&address(dir.path(), &name), &here(), &spec, &options).unwrap();
                 created.write(&spec.roi, &values).unwrap();
-                for array in [created, ZarrArray::open(&address(dir.path(), &name)).unwrap()] {
+                for array in [
+                    created,
+                    ZarrArray::open(&address(dir.path(), &name), &here()).unwrap(),
+                ] {
                     assert_eq!(array.spec(), &spec, "{name}");
                     assert_eq!(array.read_all().unwrap(), values, "{name}");
                 }
             }
         }
     }
-    assert_eq!(list_arrays(&dir.path().join("a.zarr")).unwrap().len(), 44);
+    assert_eq!(
+        list_arrays(&dir.path().join("a.zarr").into(), &here())
+            .unwrap()
+            .len(),
+        44
+    );
 }
 
 #[test]
@@ -100,7 +118,7 @@ fn windows_are_those_of_an_array_in_memory() {
         ..CreateOptions::default()
     };
     // A cache that holds a few chunks only, so that they come and go.
-    let zarr = ZarrArray::create(&address(dir.path(), "w.zarr/x"), &spec, &options)
+    let zarr = ZarrArray::create(&address(dir.path(), "w.zarr/x"), &here(), &spec, &options)
         .unwrap()
         .with_cache(4096);
     memory.write(&spec.roi, &whole).unwrap();
@@ -124,7 +142,10 @@ fn windows_are_those_of_an_array_in_memory() {
             let expected = memory.read(roi).unwrap();
             assert_eq!(zarr.read(roi).unwrap(), expected);
             assert_eq!(
-                ZarrArray::open(zarr.address()).unwrap().read(roi).unwrap(),
+                ZarrArray::open(zarr.address(), &here())
+                    .unwrap()
+                    .read(roi)
+                    .unwrap(),
                 expected
             );
         }
@@ -140,7 +161,7 @@ fn what_was_never_written_has_the_fill_value() {
         chunk_shape: Some(vec![3; 3]),
         ..CreateOptions::default()
     };
-    let array = ZarrArray::create(&address(dir.path(), "f.zarr/x"), &spec, &options).unwrap();
+    let array = ZarrArray::create(&address(dir.path(), "f.zarr/x"), &here(), &spec, &options).unwrap();
     let one = NdData::F32(ArrayD::from_elem(vec![1, 1, 1], 2.5));
     array.write(&region(&spec, [1, 1, 1], [1, 1, 1]), &one).unwrap();
     let values = array
@@ -158,7 +179,7 @@ fn threads_that_write_parts_of_one_chunk_lose_nothing() {
         chunk_shape: Some(vec![8, 8, 32]),
         ..CreateOptions::default()
     };
-    let array = ZarrArray::create(&address(dir.path(), "t.zarr/x"), &spec, &options).unwrap();
+    let array = ZarrArray::create(&address(dir.path(), "t.zarr/x"), &here(), &spec, &options).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..8usize {
             let (array, spec) = (&array, &spec);
@@ -172,7 +193,7 @@ fn threads_that_write_parts_of_one_chunk_lose_nothing() {
             });
         }
     });
-    let values = ZarrArray::open(array.address())
+    let values = ZarrArray::open(array.address(), &here())
         .unwrap()
         .read_as::<u16>(&spec.roi)
         .unwrap();
@@ -188,9 +209,9 @@ fn creating_over_an_array_must_be_asked_for_and_replaces_it() {
     let dir = tempfile::tempdir().unwrap();
     let at = address(dir.path(), "c.zarr/g/x");
     let small = spec([0; 3], [2, 2, 2], DType::U8);
-    let array = ZarrArray::create(&at, &small, &CreateOptions::default()).unwrap();
+    let array = ZarrArray::create(&at, &here(), &small, &CreateOptions::default()).unwrap();
     array.write(&small.roi, &data(DType::U8, &[2, 2, 2])).unwrap();
-    let error = ZarrArray::create(&at, &small, &CreateOptions::default()).unwrap_err();
+    let error = ZarrArray::create(&at, &here(), &small, &CreateOptions::default()).unwrap_err();
     assert!(matches!(error, Error::Exists { .. }), "{error}");
     assert_eq!(array.read_all().unwrap(), data(DType::U8, &[2, 2, 2]));
 
@@ -199,8 +220,8 @@ fn creating_over_an_array_must_be_asked_for_and_replaces_it() {
         overwrite: true,
         ..CreateOptions::default()
     };
-    ZarrArray::create(&at, &large, &options).unwrap();
-    let again = ZarrArray::open(&at).unwrap();
+    ZarrArray::create(&at, &here(), &large, &options).unwrap();
+    let again = ZarrArray::open(&at, &here()).unwrap();
     assert_eq!(again.spec(), &large);
     assert!(again.read_as::<u64>(&large.roi).unwrap().iter().all(|&v| v == 0));
     let names = |dir: &Path| {
@@ -216,7 +237,7 @@ fn creating_over_an_array_must_be_asked_for_and_replaces_it() {
     // Nothing fits inside an array.
     let inside = address(dir.path(), "c.zarr/g/x/y");
     assert!(matches!(
-        ZarrArray::create(&inside, &large, &options),
+        ZarrArray::create(&inside, &here(), &large, &options),
         Err(Error::Address { .. })
     ));
 }
@@ -237,9 +258,9 @@ fn the_group_places_the_array_for_other_programs() {
             ..CreateOptions::default()
         };
         let at = address(dir.path(), &format!("{format:?}.zarr/g/x"));
-        ZarrArray::create(&at, &spec, &options).unwrap();
+        ZarrArray::create(&at, &here(), &spec, &options).unwrap();
         // Without its own attributes, the array is placed by its group's.
-        let file = at.path().join(if format == ZarrFormat::V2 {
+        let file = path(&at).join(if format == ZarrFormat::V2 {
             ".zattrs"
         } else {
             "zarr.json"
@@ -250,7 +271,7 @@ fn the_group_places_the_array_for_other_programs() {
             ZarrFormat::V3 => metadata["attributes"] = json!({}),
         }
         fs::write(&file, metadata.to_string()).unwrap();
-        assert_eq!(ZarrArray::open(&at).unwrap().spec(), &spec, "{format:?}");
+        assert_eq!(ZarrArray::open(&at, &here()).unwrap().spec(), &spec, "{format:?}");
     }
 }
 
@@ -258,8 +279,13 @@ fn the_group_places_the_array_for_other_programs() {
 fn windows_beyond_memory_and_number_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let spec = spec([0; 3], [4, 4, 4], DType::U64);
-    let array =
-        ZarrArray::create(&address(dir.path(), "o.zarr/x"), &spec, &CreateOptions::default()).unwrap();
+    let array = ZarrArray::create(
+        &address(dir.path(), "o.zarr/x"),
+        &here(),
+        &spec,
+        &CreateOptions::default(),
+    )
+    .unwrap();
     let memory = MemoryArray::zeros(spec.clone()).unwrap();
     for edge in [1usize << 20, 1 << 30, 1 << 50] {
         let read = array.read(&region(&spec, [0, 0, 0], [edge; 3]));
@@ -281,10 +307,16 @@ fn what_is_missing_is_told_with_what_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let spec = spec([0; 3], [1, 1, 1], DType::U8);
     for name in ["here.zarr/raw", "here.zarr/volumes/labels"] {
-        ZarrArray::create(&address(dir.path(), name), &spec, &CreateOptions::default()).unwrap();
+        ZarrArray::create(
+            &address(dir.path(), name),
+            &here(),
+            &spec,
+            &CreateOptions::default(),
+        )
+        .unwrap();
     }
     let text = |name: &str| {
-        open_array(&address(dir.path(), name))
+        open_array(&address(dir.path(), name), &here())
             .err()
             .map(|error| error.to_string())
     };
@@ -310,7 +342,7 @@ fn hostile_and_broken_metadata_is_refused() {
     let open = |metadata: &str, attributes: &str| {
         fs::write(array.join(".zarray"), metadata).unwrap();
         fs::write(array.join(".zattrs"), attributes).unwrap();
-        ZarrArray::open(&address(dir.path(), "h.zarr/x"))
+        ZarrArray::open(&address(dir.path(), "h.zarr/x"), &here())
     };
     assert!(open(&good.to_string(), "{}").is_ok());
     let changes = [
@@ -366,12 +398,12 @@ fn a_damaged_chunk_is_named() {
             format,
             ..CreateOptions::default()
         };
-        let array = ZarrArray::create(&at, &spec, &options).unwrap();
+        let array = ZarrArray::create(&at, &here(), &spec, &options).unwrap();
         array.write(&spec.roi, &data(DType::U32, &[4, 4, 4])).unwrap();
-        let chunk = at.path().join(key);
+        let chunk = path(&at).join(key);
         let bytes = fs::read(&chunk).unwrap();
         fs::write(&chunk, &bytes[..bytes.len() / 2]).unwrap();
-        let error = ZarrArray::open(&at).unwrap().read_all().unwrap_err();
+        let error = ZarrArray::open(&at, &here()).unwrap().read_all().unwrap_err();
         assert!(
             matches!(&error, Error::Chunk { chunk, .. } if chunk[..] == [1, 0, 1]),
             "{error}"
@@ -382,7 +414,10 @@ fn a_damaged_chunk_is_named() {
                 let mut changed = bytes.clone();
                 changed[byte] ^= 1 << (byte % 8);
                 fs::write(&chunk, changed).unwrap();
-                assert!(ZarrArray::open(&at).unwrap().read_all().is_err(), "byte {byte}");
+                assert!(
+                    ZarrArray::open(&at, &here()).unwrap().read_all().is_err(),
+                    "byte {byte}"
+                );
             }
         }
     }

@@ -1,9 +1,9 @@
 //! The command line: what can be typed, and which exit code comes back.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use dacapo::array::storage::Location;
 
 use crate::commands::{arrays, config, demo, predict, runs, show, train, validate};
 use crate::context::Context;
@@ -29,16 +29,20 @@ Begin with:
 
 Arrays are named as container.zarr/dataset everywhere. Runs are kept in the base directory: --base, else
 `runs_base_dir` of the options file (DACAPO_OPTIONS_FILE, ./dacapo.yaml, ~/dacapo.yaml or
-~/.config/dacapo/dacapo.yaml), else ./runs.
+~/.config/dacapo/dacapo.yaml), else ./runs. Both may be s3://bucket/… as well; keys come from AWS_… variables
+or ~/.aws, the endpoint from --endpoint or `object_store` of the options file.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or config, 130 interrupted (what was done is kept).";
 
 /// Options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Directory in which runs are kept.
-    #[arg(long, global = true, value_name = "DIR")]
-    pub base: Option<PathBuf>,
+    /// Where runs are kept: a directory, or s3://bucket/prefix.
+    #[arg(long, global = true, value_name = "DIR|URL")]
+    pub base: Option<Location>,
+    /// The service that s3:// means, if it is not that of AWS.
+    #[arg(long, global = true, value_name = "URL")]
+    pub endpoint: Option<String>,
     /// Threads for the network [default: one a core].
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,

@@ -1,13 +1,15 @@
 //! What commands share: where runs are, the engine, where output goes.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{env, fs};
 
+use dacapo::array::storage::{Access, Location};
 use dacapo::nn::CpuEngine;
 use dacapo::{LocalStore, find_options};
 
 use crate::cli::Global;
+use crate::credentials::Surroundings;
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use crate::progress::Progress;
@@ -19,6 +21,7 @@ pub struct Context {
     pub printer: Printer,
     /// The runs.
     pub store: LocalStore,
+    endpoint: Option<String>,
     /// Whether `--base` was given.
     pub base_given: bool,
     threads: Option<usize>,
@@ -34,21 +37,29 @@ impl Context {
             .base
             .clone()
             .or(options.runs_base_dir)
-            .unwrap_or_else(|| PathBuf::from("runs"));
+            .unwrap_or_else(|| Path::new("runs").into());
+        let surroundings = Surroundings {
+            variable: &|name| env::var(name).ok(),
+            file: &|path| fs::read_to_string(path).ok(),
+            home,
+        };
+        let object_store = surroundings.object_store(global.endpoint.as_deref(), &options.object_store);
+        let access = Access::default().with_object_store(object_store);
         Ok(Self {
             printer,
-            store: LocalStore::new(base),
+            store: LocalStore::open(&base, &access)?,
+            endpoint: global.endpoint.clone(),
             base_given: global.base.is_some(),
             threads: global.threads.map(usize::from).or(options.compute.threads),
         })
     }
 
     /// The same with another base directory.
-    pub fn with_base(self, base: &Path) -> Self {
-        Self {
-            store: LocalStore::new(base),
+    pub fn with_base(self, base: &Location) -> anyhow::Result<Self> {
+        Ok(Self {
+            store: LocalStore::open(base, self.store.access())?,
             ..self
-        }
+        })
     }
 
     /// The engine that networks run on.
@@ -66,15 +77,14 @@ impl Context {
 
     /// A command line that goes on where this one stopped.
     pub fn command(&self, rest: &str) -> String {
+        let mut command = program();
         if self.base_given {
-            format!(
-                "{} --base {} {rest}",
-                program(),
-                quoted(&self.store.base().to_string_lossy())
-            )
-        } else {
-            format!("{} {rest}", program())
+            command += &format!(" --base {}", quoted(&self.store.base().to_string()));
         }
+        if let Some(endpoint) = &self.endpoint {
+            command += &format!(" --endpoint {}", quoted(endpoint));
+        }
+        format!("{command} {rest}")
     }
 }
 

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod context;
+mod credentials;
 mod figures;
 mod interrupt;
 mod printer;

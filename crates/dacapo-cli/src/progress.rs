@@ -72,7 +72,7 @@ impl Observer for Progress {
         match event {
             Event::SyntheticWritten { container } => {
                 self.printer
-                    .note(format!("made a labelled volume in {}", container.display()));
+                    .note(format!("made a labelled volume in {}", container));
             }
             Event::TrainingStarted {
                 run,

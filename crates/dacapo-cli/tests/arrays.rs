@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use dacapo::array::storage::Access;
 use dacapo::array::{
     ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi, ZarrFormat, list_arrays,
 };
@@ -300,7 +301,10 @@ fn a_killed_copy_leaves_nothing_that_looks_finished_and_goes_on() {
         }
         // What it left is no array to anyone, and is still there.
         if dir.join("out.zarr").exists() {
-            assert_eq!(list_arrays(&dir.join("out.zarr")).unwrap(), Vec::<String>::new());
+            assert_eq!(
+                list_arrays(&dir.join("out.zarr").into(), &Access::default()).unwrap(),
+                Vec::<String>::new()
+            );
         }
     }
     assert!(killed > 0, "it was never caught at work");

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use dacapo::array::storage::Access;
 use dacapo::array::{ArrayAddress, ArrayRead, ArrayReadExt, NdData, ZarrArray, list_arrays};
 use ndarray_npy::WriteNpyExt;
 use serde_json::json;
@@ -38,12 +39,12 @@ fn zarr_and_funlib_read_every_array_of_a_run() {
         run.join("validation.zarr"),
         run.join("snapshot.zarr"),
     ] {
-        for dataset in list_arrays(&container).unwrap() {
+        for dataset in list_arrays(&container.as_path().into(), &Access::default()).unwrap() {
             let address = ArrayAddress {
-                container: container.clone(),
+                container: container.as_path().into(),
                 dataset: dataset.clone(),
             };
-            let array = ZarrArray::open(&address).unwrap();
+            let array = ZarrArray::open(&address, &Access::default()).unwrap();
             let values = format!("{}.npy", manifest.len());
             write_values(&dir.path().join(&values), array.read_all().unwrap());
             let spec = array.spec();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use dacapo::array::storage::Access;
 use dacapo::array::{
     ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi, ZarrArray,
 };
@@ -166,7 +167,11 @@ fn a_run_from_end_to_end() {
     ];
     let roi = ["--roi", "40:120,80:240,0:400"];
     succeed(dir, &[&predict[..], &roi].concat());
-    let made = ZarrArray::open(&dir.join("out.zarr/affs").to_str().unwrap().parse().unwrap()).unwrap();
+    let made = ZarrArray::open(
+        &dir.join("out.zarr/affs").to_str().unwrap().parse().unwrap(),
+        &Access::default(),
+    )
+    .unwrap();
     assert_eq!(made.spec().roi.to_string(), "[40:120, 80:240, 0:384]");
     assert_eq!(made.spec().channels, [3]);
     let again = run(dir, &predict);
@@ -319,7 +324,13 @@ fn array(dir: &Path, name: &str, offset: i64, dtype: DType, value: f32) {
         dtype,
     );
     let address: ArrayAddress = dir.join(name).to_str().unwrap().parse().unwrap();
-    let array = ZarrArray::create(&address, &spec, &CreateOptions::default()).unwrap();
+    let array = ZarrArray::create(
+        &address,
+        &Access::default(),
+        &spec,
+        &CreateOptions::default(),
+    )
+    .unwrap();
     let shape = vec![20; 3];
     let data = match dtype {
         DType::U64 => NdData::U64(ArrayD::from_elem(shape, value as u64)),

@@ -1,23 +1,25 @@
 //! Which array of a run stands where, and creating, opening and removing it. What identifies an array is
 //! [`crate::identifiers`]; what is in it is `dacapo-array`'s.
 
-use std::{
-    ffi::OsStr,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use dacapo_array::{ArraySpec, CreateOptions, DraftArray, ZarrArray};
+use dacapo_array::{
+    ArraySpec, CreateOptions, DraftArray, ZarrArray,
+    storage::{Location, join},
+};
 
 use crate::{
     BestName, CriterionName, DatasetName, IndexName, LocalArrayIdentifier, LocalContainerIdentifier,
-    ParametersName, Removed, Result, durable, local,
+    ParametersName, Removed, Result,
+    local::Base,
     remove::{self, Node},
 };
 
 /// Where a run keeps what is being removed.
 pub(crate) const TRASH: &str = ".trash";
 
-/// Arrays as DaCapo lays them out, in Zarr containers below a base directory:
+/// Arrays as DaCapo lays them out, in Zarr containers below a base, which is a directory, or what stands for one
+/// in an object store or in memory:
 ///
 /// ```text
 /// <base>/<run>/snapshot.zarr/…
@@ -26,9 +28,9 @@ pub(crate) const TRASH: &str = ".trash";
 /// <base>/<run>/validation.zarr/<iteration>/<dataset>/output/<parameters>
 /// <base>/<run>/validation.zarr/[<index>/]<criterion>                     the best array
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct LocalArrayStore {
-    base: PathBuf,
+    pub(crate) base: Base,
 }
 
 /// Keeps the arrays that training, validation and prediction make.
@@ -116,7 +118,8 @@ pub trait ArrayStore: Send + Sync {
     /// Opens an array.
     ///
     /// # Errors
-    /// [`crate::Error::Array`] if there is none, which names what is there instead.
+    /// [`crate::Error::Array`] if there is none, which names what is there instead; [`crate::Error::Refused`] for
+    /// an array that is none of this store.
     fn open(&self, array: &LocalArrayIdentifier) -> Result<ZarrArray>;
 
     /// Whether the array is there.
@@ -136,27 +139,29 @@ pub trait ArrayStore: Send + Sync {
 }
 
 impl LocalArrayStore {
-    /// The arrays in `base`, which need not be there yet.
+    /// The arrays in the directory `base`, which need not be there yet.
     pub fn new(base: impl Into<PathBuf>) -> Self {
-        Self { base: base.into() }
+        let base = Base::directory(base);
+        Self { base }
     }
 
-    /// The base directory.
-    pub fn base(&self) -> &Path {
-        &self.base
+    /// Where they are.
+    pub fn base(&self) -> &Location {
+        &self.base.location
     }
 
     fn container(&self, run: &str, name: &str) -> Result<LocalContainerIdentifier> {
-        LocalContainerIdentifier::new(local::run_dir(&self.base, run)?.join(name))
+        let run = self.base.run(run)?;
+        LocalContainerIdentifier::new(self.base.location.join(&join(&run, name)))
     }
 
-    /// Refuses a path of which a part stands beside its twin of another case.
+    /// Refuses a key of which a part stands beside its twin of another case.
     fn refuse_twins(&self, array: &LocalArrayIdentifier) -> Result<()> {
-        let (container, dataset) = remove::below(&self.base, array)?;
-        let mut dir = self.base.clone();
-        for part in container.iter().filter_map(OsStr::to_str).chain(dataset) {
-            durable::refuse_twin(&dir, part)?;
-            dir.push(part);
+        let container = remove::container_key(&self.base, array)?;
+        let mut prefix = String::new();
+        for part in container.split('/').chain(array.dataset().split('/')) {
+            self.base.refuse_twin(&prefix, part)?;
+            prefix = join(&prefix, part);
         }
         Ok(())
     }
@@ -241,21 +246,29 @@ impl ArrayStore for LocalArrayStore {
         spec: &ArraySpec,
         options: &CreateOptions,
     ) -> Result<DraftArray> {
-        if let Some(found) = remove::find(&self.base, array)?
-            && found.node == Node::Group
-        {
+        if remove::find(&self.base, array)? == Some(Node::Group) {
             return remove::refuse(array, "a group or a plain directory is there already");
         }
         self.refuse_twins(array)?;
-        Ok(DraftArray::new(&array.address(), spec, options)?)
+        let container = remove::container_key(&self.base, array)?;
+        let storage = self.base.storage.clone();
+        Ok(DraftArray::new_within(
+            storage,
+            &container,
+            &array.address(),
+            spec,
+            options,
+        )?)
     }
 
     fn open(&self, array: &LocalArrayIdentifier) -> Result<ZarrArray> {
-        Ok(ZarrArray::open(&array.address())?)
+        let container = remove::container_key(&self.base, array)?;
+        let storage = self.base.storage.clone();
+        Ok(ZarrArray::open_within(storage, &container, &array.address())?)
     }
 
     fn exists(&self, array: &LocalArrayIdentifier) -> Result<bool> {
-        Ok(remove::find(&self.base, array)?.is_some_and(|found| found.node == Node::Array))
+        Ok(remove::find(&self.base, array)? == Some(Node::Array))
     }
 
     fn remove(&self, array: &LocalArrayIdentifier) -> Result<Removed> {
@@ -276,6 +289,7 @@ mod tests {
     fn conforms() {
         let base = tempfile::tempdir().unwrap();
         conformance::array_store(&LocalArrayStore::new(base.path().join("base")));
+        conformance::array_store(&conformance::in_memory("memory://m/base").arrays);
     }
 
     #[test]
@@ -319,7 +333,7 @@ mod tests {
         let store = LocalArrayStore::new("base");
         let (raw, _) = store.validation_input_arrays("run", None).unwrap();
         let (inner, _) = store.validation_input_arrays("run", Some("raw")).unwrap();
-        assert!(!inner.path().starts_with(raw.path()));
+        assert_eq!(raw.location().key_of(&inner.location()), None);
         let best = store.best_validation_array("run", "raw", Some("inputs")).unwrap();
         assert_ne!(best, raw);
         let best = store
@@ -370,7 +384,7 @@ mod tests {
                 ] {
                     let Ok(array) = array else { continue };
                     prop_assert_eq!(array.container_identifier(), &container);
-                    prop_assert!(array.path().components().count() > container.container().components().count());
+                    prop_assert!(!array.dataset().is_empty());
                     prop_assert!(!array.dataset().split('/').any(|part| part.is_empty() || part.starts_with('.')));
                     let first = seen.entry(array).or_insert_with(|| arguments.clone());
                     prop_assert_eq!(first, &arguments);

@@ -1,16 +1,16 @@
 //! Which arrays there are. The layout says what each of them is, so that none is opened to list them; what is in
 //! them is for [`crate::details`] and [`crate::verify`] to say.
 
-use std::{ffi::OsStr, fmt, path::Path, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use dacapo_array::storage::{Kind, LocalStorage, Storage, join};
+use dacapo_array::storage::{Kind, Storage, join};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ArrayFilter, BestName, DatasetName, Error, IndexName, LocalArrayIdentifier, LocalArrayStore,
     LocalContainerIdentifier, ParametersName, Result,
-    remove::{self, below},
+    remove::{self, Node},
 };
 
 /// Groups are looked into so deep.
@@ -103,9 +103,11 @@ impl ArrayEntry {
     /// What the layout says of an array by its path alone. Pure: it need not be there, nor belong to a store.
     pub fn of(identifier: LocalArrayIdentifier) -> Self {
         let container = identifier.container();
-        let text = |name: Option<&OsStr>| name.and_then(OsStr::to_str).unwrap_or_default().to_owned();
-        let run = text(container.parent().and_then(Path::file_name));
-        let name = text(container.file_name());
+        let run = container
+            .parent()
+            .and_then(|run| run.name().map(str::to_owned))
+            .unwrap_or_default();
+        let name = container.name().unwrap_or_default().to_owned();
         let parts: Vec<&str> = identifier.dataset().split('/').collect();
         let number = |part: &str| part.parse().ok().filter(|at: &u64| at.to_string() == part);
         let mut entry = Self {
@@ -161,28 +163,38 @@ fn decoded<K: crate::names::Kind>(name: Result<crate::names::Name<K>>, component
 }
 
 impl LocalArrayStore {
-    /// What the arrays are kept in, its root the base directory.
-    pub(crate) fn storage(&self) -> Box<dyn Storage> {
-        Box::new(LocalStorage::new(self.base()))
+    /// What the arrays are kept in, its root the base.
+    pub(crate) fn storage(&self) -> Arc<dyn Storage> {
+        self.base.storage.clone()
     }
 
-    /// The path of an array below the base directory, its parts joined by `/`.
+    /// The path of an array below the base, its parts joined by `/`.
     ///
     /// # Errors
     /// [`Error::Refused`] for an array that is not below it.
     pub fn path_of(&self, array: &LocalArrayIdentifier) -> Result<String> {
-        let (container, dataset) = below(self.base(), array)?;
-        let parts = container.iter().filter_map(OsStr::to_str).chain(dataset);
-        Ok(parts.collect::<Vec<_>>().join("/"))
+        Ok(join(&remove::container_key(&self.base, array)?, array.dataset()))
     }
 
-    /// The array with this path below the base directory.
+    /// The array with this path below the base.
     ///
     /// # Errors
     /// [`Error::Identifier`] for a path that no array has.
     pub fn identifier_at(&self, path: &str) -> Result<LocalArrayIdentifier> {
-        let address: dacapo_array::ArrayAddress = path.parse()?;
-        LocalContainerIdentifier::new(self.base().join(address.container))?.array_identifier(&address.dataset)
+        let parts: Vec<&str> = path.split('/').collect();
+        let refuse = |reason: &str| Error::Identifier {
+            text: path.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let is_container = |part: &&str| part.len() > ".zarr".len() && part.ends_with(".zarr");
+        let last = parts.iter().rposition(is_container);
+        let last = last.ok_or_else(|| refuse("no part of it ends in `.zarr`"))?;
+        let is_bad = |part: &&str| part.is_empty() || part.starts_with('.') || part.contains('\0');
+        if parts[..=last].iter().any(is_bad) {
+            return Err(refuse("a part of it is empty or begins with a dot"));
+        }
+        let container = self.base.location.join(&parts[..=last].join("/"));
+        LocalContainerIdentifier::new(container)?.array_identifier(&parts[last + 1..].join("/"))
     }
 
     /// The runs that have arrays: the directories that hold a container, hidden ones left out.
@@ -324,7 +336,7 @@ fn keys_of(storage: &dyn Storage, container: &str, filter: &ArrayFilter) -> Resu
 
 /// Finds arrays where the layout does not say what is one.
 pub(crate) fn search(storage: &dyn Storage, key: &str, level: usize, keys: &mut Vec<String>) -> Result<()> {
-    if remove::is_array(storage, key)? {
+    if remove::node(storage, key)? == Node::Array {
         keys.push(key.to_owned());
     } else if level < MOST_LEVELS {
         for name in prefixes(storage, key)? {
@@ -337,6 +349,7 @@ pub(crate) fn search(storage: &dyn Storage, key: &str, level: usize, keys: &mut 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
     use crate::ArrayStore;

@@ -1,8 +1,10 @@
 //! The configs of runs, as the YAML text that was stored. What a config means is read elsewhere.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::{Error, Result, RunName, durable, local};
+use dacapo_array::storage::{Durability, Kind, Location, StorageExt, join};
+
+use crate::{Error, Result, RunName, local::Base};
 
 /// Keeps one config a run: the record of what the run is.
 pub trait ConfigStore: Send + Sync {
@@ -33,60 +35,77 @@ pub trait ConfigStore: Send + Sync {
 }
 
 /// Configs as `<base>/<run>/run.yaml`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct LocalConfigStore {
-    base: PathBuf,
+    pub(crate) base: Base,
 }
 
 impl LocalConfigStore {
-    /// The configs in `base`, which need not be there yet.
+    /// The configs in the directory `base`, which need not be there yet.
     pub fn new(base: impl Into<PathBuf>) -> Self {
-        Self { base: base.into() }
+        let base = Base::directory(base);
+        Self { base }
     }
 
     /// Where the config of a run stands.
     ///
     /// # Errors
     /// [`Error::Name`].
-    pub fn path(&self, run: &str) -> Result<PathBuf> {
-        Ok(local::run_dir(&self.base, run)?.join("run.yaml"))
+    pub fn path(&self, run: &str) -> Result<Location> {
+        Ok(self.base.location.join(&self.key(run)?))
+    }
+
+    fn key(&self, run: &str) -> Result<String> {
+        Ok(join(&self.base.run(run)?, FILE))
     }
 }
 
+const FILE: &str = "run.yaml";
+
 impl ConfigStore for LocalConfigStore {
     fn store_run(&self, run: &str, yaml: &str) -> Result<()> {
-        match self.load_run(run)? {
-            None => self.replace_run(run, yaml),
-            Some(stored) if stored == yaml => Ok(()),
-            Some(_) => Err(Error::Differs {
-                run: run.to_owned(),
-                path: self.path(run)?,
-            }),
+        let key = join(&self.base.create_run(run)?, FILE);
+        if self.base.storage.create(&key, yaml.as_bytes())? || self.load_run(run)?.as_deref() == Some(yaml) {
+            return Ok(());
         }
+        Err(Error::Differs {
+            run: run.to_owned(),
+            path: self.base.path(&key),
+        })
     }
 
     fn replace_run(&self, run: &str, yaml: &str) -> Result<()> {
-        local::create_run_dir(&self.base, run)?;
-        durable::write_atomic(&self.path(run)?, yaml.as_bytes())
+        let key = join(&self.base.create_run(run)?, FILE);
+        Ok(self
+            .base
+            .storage
+            .write(&key, yaml.as_bytes(), Durability::Synced)?)
     }
 
     fn load_run(&self, run: &str) -> Result<Option<String>> {
-        let path = self.path(run)?;
-        let Some(bytes) = durable::read(&path)? else {
+        let key = self.key(run)?;
+        let Some(bytes) = self.base.storage.read(&key)? else {
             return Ok(None);
         };
         String::from_utf8(bytes).map(Some).map_err(|error| {
-            Error::io("read", path)(std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+            Error::io("read", self.base.path(&key))(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                error,
+            ))
         })
     }
 
     fn runs(&self) -> Result<Vec<String>> {
-        let has_config = |run: &String| {
-            RunName::from_component(run).is_ok() && Path::is_file(&self.base.join(run).join("run.yaml"))
-        };
-        let mut runs = durable::entries(&self.base)?;
-        runs.retain(has_config);
-        runs.sort_unstable();
+        let storage = &self.base.storage;
+        let mut runs = Vec::new();
+        for entry in storage.list("")? {
+            let is_run = entry.kind != Kind::Object
+                && RunName::from_component(&entry.name).is_ok()
+                && storage.exists(&join(&entry.name, FILE))?;
+            if is_run {
+                runs.push(entry.name);
+            }
+        }
         Ok(runs)
     }
 }
@@ -102,6 +121,7 @@ mod tests {
     fn conforms() {
         let base = tempfile::tempdir().unwrap();
         conformance::config_store(&LocalConfigStore::new(base.path().join("base")));
+        conformance::config_store(&conformance::in_memory("memory://m/base").configs);
     }
 
     #[test]

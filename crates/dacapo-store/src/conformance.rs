@@ -9,13 +9,15 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use dacapo_array::storage::{Access, MemoryStorage};
 use dacapo_array::{ArrayRead, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi};
 use ndarray::ArrayD;
 
 use crate::{
-    ArrayStore, ConfigStore, Error, LocalArrayIdentifier, Removed, StatsStore, TrainingStat, ValidationScore,
-    WeightsStore,
+    ArrayStore, ConfigStore, Error, LocalArrayIdentifier, LocalStore, Removed, StatsStore, TrainingStat,
+    ValidationScore, WeightsStore,
 };
 
 /// Names that are no runs, whatever the store.
@@ -25,6 +27,20 @@ const NO_RUNS: [&str; 9] = ["", ".", "..", "a/b", "../a", "/a", "a\0", ".hidden"
 fn spec() -> ArraySpec {
     let roi = Roi::new(Coordinate::new([40, 0, -8]), Coordinate::new([20, 32, 64]));
     ArraySpec::new(roi, Coordinate::new([10, 8, 4]), DType::U8)
+}
+
+/// The stores at a `memory://m/…`, and nothing in them.
+pub fn in_memory(base: &str) -> LocalStore {
+    let access = Access::default().with_memory("m", Arc::new(MemoryStorage::new("m")));
+    LocalStore::open(&base.parse().unwrap(), &access).unwrap()
+}
+
+/// All suites, over the stores at each of four bases.
+pub fn stores(at: &dyn Fn(&str) -> LocalStore) {
+    array_store(&at("arrays").arrays);
+    config_store(&at("configs-of-runs").configs);
+    stats_store(&at("records").stats);
+    weights_store(&at("weights").weights);
 }
 
 pub fn array_store(store: &dyn ArrayStore) {

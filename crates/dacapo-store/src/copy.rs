@@ -4,16 +4,19 @@
 //! half of it, and a copy of the same source that begins after an interruption finds what was done and goes on. Each
 //! object is read back and compared before it counts.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use dacapo_array::{
     ArrayAddress, ZarrArray,
-    storage::{COPYING, Kind, LocalStorage, MARKERS, Moved, Stamp, Storage, StorageExt, join},
+    storage::{Access, COPYING, Kind, Location, MARKERS, Moved, Stamp, Storage, StorageExt, join},
 };
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{Error, Result, Tick};
+use crate::{
+    Error, Result, Tick,
+    remove::{self, Node},
+};
 
 /// What a copy came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -191,13 +194,21 @@ fn join_any(key: &str, below: &str) -> String {
 ///
 /// # Errors
 /// As [`copy_tree`]; [`Error::Array`] if there is no such array, or its copy would stand inside another.
-pub fn copy_array(from: &ArrayAddress, to: &ArrayAddress, replace: bool, tick: Tick) -> Result<Copied> {
-    ZarrArray::open(from)?;
-    let (source, origin) = placed(&from.container, &from.dataset)?;
-    let (target, place) = placed(&to.container, &to.dataset)?;
+pub fn copy_array(
+    from: &ArrayAddress,
+    to: &ArrayAddress,
+    access: &Access,
+    replace: bool,
+    tick: Tick,
+) -> Result<Copied> {
+    ZarrArray::open(from, access)?;
+    let (source, origin) = placed(&from.location(), access)?;
+    // From above the container, so that all of the way down is looked at.
+    let (target, container) = placed(&to.container, access)?;
+    let place = join(&container, &to.dataset);
     let mut above = place.as_str();
     while let Some((parent, _)) = above.rsplit_once('/') {
-        if crate::remove::is_array(&target, parent)? {
+        if remove::node(&*target, parent)? == Node::Array {
             return Err(Error::Refused {
                 identifier: to.to_string(),
                 reason: format!("{} is an array, which holds no others", target.describe(parent)),
@@ -205,31 +216,32 @@ pub fn copy_array(from: &ArrayAddress, to: &ArrayAddress, replace: bool, tick: T
         }
         above = parent;
     }
-    let copied = copy_tree((&source, &origin), (&target, &place), replace, tick)?;
-    ZarrArray::open(to)?.join_groups()?;
+    let copied = copy_tree((&*source, &origin), (&*target, &place), replace, tick)?;
+    ZarrArray::open(to, access)?.join_groups()?;
     Ok(copied)
 }
 
-/// Copies a directory with all that is in it, as a container or a run is. `tick` is told of bytes.
+/// Copies all that is at a place, as a container or a run is. `tick` is told of bytes.
 ///
 /// # Errors
 /// As [`copy_tree`].
-pub fn copy_dir(from: &std::path::Path, to: &std::path::Path, tick: Tick) -> Result<Copied> {
-    let (source, origin) = placed(from, "")?;
-    let (target, place) = placed(to, "")?;
-    copy_tree((&source, &origin), (&target, &place), false, tick)
+pub fn copy_dir(from: &Location, to: &Location, access: &Access, tick: Tick) -> Result<Copied> {
+    let (source, origin) = placed(from, access)?;
+    let (target, place) = placed(to, access)?;
+    copy_tree((&*source, &origin), (&*target, &place), false, tick)
 }
 
-/// What a path is kept in, and its key there.
-pub fn placed(path: &std::path::Path, below: &str) -> Result<(LocalStorage, String)> {
-    let absolute = std::path::absolute(path).map_err(Error::io("find", path))?;
-    let name = absolute.file_name().and_then(|name| name.to_str());
-    let (Some(parent), Some(name)) = (absolute.parent(), name) else {
-        return Err(Error::Missing {
-            what: format!("array, container or run {}", path.display()),
-        });
-    };
-    Ok((LocalStorage::new(parent), join_any(name, below)))
+/// What a place is kept in, and its key there.
+///
+/// # Errors
+/// [`Error::Missing`] for a root, which is no array, container or run; as [`Access::storage`].
+pub fn placed(location: &Location, access: &Access) -> Result<(Arc<dyn Storage>, String)> {
+    match (location.parent(), location.name()) {
+        (Some(parent), Some(name)) => Ok((access.storage(&parent)?, name.to_owned())),
+        _ => Err(Error::Missing {
+            what: format!("array, container or run {location}"),
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -237,6 +249,8 @@ mod tests {
     use std::fs;
     use std::path::Path;
     use std::sync::atomic::{AtomicU64, Ordering};
+
+    use dacapo_array::storage::LocalStorage;
 
     use super::*;
 
@@ -250,6 +264,10 @@ mod tests {
             })
             .unwrap();
         found
+    }
+
+    fn copy_at(from: &Path, to: &Path, tick: Tick) -> Result<Copied> {
+        copy_dir(&from.into(), &to.into(), &Access::default(), tick)
     }
 
     /// A run of fifty chunks.
@@ -278,7 +296,7 @@ mod tests {
         let (from, to) = (dir.path().join("run"), dir.path().join("there/copy"));
         run(&from);
         let left = AtomicU64::new(20);
-        let stopped = copy_dir(&from, &to, &|_| {
+        let stopped = copy_at(&from, &to, &|_| {
             left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
                 Some(left.saturating_sub(1))
             })
@@ -289,7 +307,7 @@ mod tests {
         // Meanwhile a chunk changes, one goes, and what was copied is damaged.
         fs::write(from.join("validation.zarr/10/b/prediction/0/3"), "chunk !").unwrap();
         fs::remove_file(from.join("validation.zarr/10/b/prediction/0/4")).unwrap();
-        let copied = copy_dir(&from, &to, &|_| true).unwrap();
+        let copied = copy_at(&from, &to, &|_| true).unwrap();
         assert_eq!(copied.objects, 52);
         assert!(copied.resumed >= 15 && copied.resumed < 52, "{copied:?}");
         fs::remove_file(from.join(".lock")).unwrap();
@@ -301,11 +319,11 @@ mod tests {
             "nothing is left beside it"
         );
         assert!(matches!(
-            copy_dir(&from, &to, &|_| true),
+            copy_at(&from, &to, &|_| true),
             Err(Error::Occupied { .. })
         ));
         assert!(matches!(
-            copy_dir(&dir.path().join("none"), &dir.path().join("x"), &|_| true),
+            copy_at(&dir.path().join("none"), &dir.path().join("x"), &|_| true),
             Err(Error::Missing { .. })
         ));
     }
@@ -317,7 +335,7 @@ mod tests {
         run(&from);
         let chunk = from.join("validation.zarr/10/b/prediction/0/0");
         let count = AtomicU64::new(0);
-        let changed = copy_dir(&from, &to, &|_| {
+        let changed = copy_at(&from, &to, &|_| {
             if count.fetch_add(1, Ordering::SeqCst) == 51 {
                 fs::write(&chunk, "CHUNK 0").unwrap();
             }
@@ -325,7 +343,7 @@ mod tests {
         });
         assert!(matches!(changed, Err(Error::Changed { .. })), "{changed:?}");
         assert!(!to.exists());
-        copy_dir(&from, &to, &|_| true).unwrap();
+        copy_at(&from, &to, &|_| true).unwrap();
         assert_eq!(
             fs::read(to.join("validation.zarr/10/b/prediction/0/0")).unwrap(),
             b"CHUNK 0"

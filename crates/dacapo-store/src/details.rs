@@ -34,13 +34,16 @@ pub struct ArrayDetails {
     pub units: Vec<String>,
     /// 2 or 3.
     pub zarr_format: u8,
-    /// In values along all axes.
+    /// What is decoded at a time, in values along all axes.
     pub chunk_shape: Vec<usize>,
-    /// Number of chunks along all axes.
+    /// What is stored as one object, if that is not a chunk: a shard of many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard_shape: Option<Vec<usize>>,
+    /// Number of chunks (shards, if it has such) along all axes.
     pub chunk_grid: Vec<u64>,
     /// What chunks go through when they are stored.
     pub codecs: Vec<Value>,
-    /// Chunks that are stored; the others have the fill value.
+    /// Chunks (shards) that are stored; the others have the fill value.
     pub chunks_stored: u64,
     /// Chunks in all.
     pub chunks_total: u64,
@@ -88,6 +91,9 @@ pub fn details(array: &ZarrArray) -> Result<ArrayDetails> {
             ZarrFormat::V3 => 3,
         },
         chunk_shape: array.chunk_shape().to_vec(),
+        shard_shape: Some(array.object_shape())
+            .filter(|shape| *shape != array.chunk_shape())
+            .map(<[usize]>::to_vec),
         chunks_stored: stored.chunks.len() as u64,
         chunks_total: grid.iter().fold(1, |total, &count| total.saturating_mul(count)),
         chunk_grid: grid,
@@ -305,6 +311,7 @@ pub fn statistics(array: &ZarrArray, labels: bool, tick: Tick) -> Result<Statist
 
 #[cfg(test)]
 mod tests {
+    use dacapo_array::storage::Access;
     use dacapo_array::{ArraySpec, ArrayWrite, CreateOptions};
     use ndarray::ArrayD;
     use serde_json::json;
@@ -324,7 +331,7 @@ mod tests {
             ..CreateOptions::default()
         };
         let address = dir.join("a.zarr/x").display().to_string().parse().unwrap();
-        ZarrArray::create(&address, &spec, &options).unwrap()
+        ZarrArray::create(&address, &Access::default(), &spec, &options).unwrap()
     }
 
     #[test]

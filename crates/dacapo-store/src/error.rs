@@ -57,6 +57,12 @@ pub enum Error {
         /// Who holds it.
         holder: Holder,
     },
+    /// A run that this process wrote until its lease ran out.
+    #[error("the lease of run {run:?} was lost: another process may write it")]
+    LeaseLost {
+        /// The run.
+        run: String,
+    },
     /// A run that was stored before with another config.
     #[error("run {run:?} is stored with another config in {}", path.display())]
     Differs {
@@ -133,7 +139,7 @@ pub enum Error {
     Provenance(#[source] serde_json::Error),
     /// The array itself.
     #[error(transparent)]
-    Array(#[from] dacapo_array::Error),
+    Array(dacapo_array::Error),
 }
 
 fn listed(there: &[u64]) -> String {
@@ -141,6 +147,16 @@ fn listed(there: &[u64]) -> String {
         [] => "none are stored".to_owned(),
         [one] => format!("only those of {one} are stored"),
         [first, .., last] => format!("{} iterations from {first} to {last} are stored", there.len()),
+    }
+}
+
+impl From<dacapo_array::Error> for Error {
+    /// What the system or a service said about a file or an object is the same here.
+    fn from(error: dacapo_array::Error) -> Self {
+        match error {
+            dacapo_array::Error::Io { action, path, source } => Self::Io { action, path, source },
+            error => Self::Array(error),
+        }
     }
 }
 
@@ -166,6 +182,7 @@ impl Error {
             }
             Self::Held { .. } => Some("wait until it ends or stop it; a crashed process holds nothing"),
             Self::Changed { .. } => Some("copy again when nobody writes it: what was copied is gone on with"),
+            Self::LeaseLost { .. } => Some("run the same command again: it goes on from the last checkpoint"),
             Self::Twin { .. } => Some("choose a name that differs in more than upper and lower case"),
             Self::Differs { .. } => Some("give the changed config another run name"),
             Self::Name { what: "run name", .. } => {

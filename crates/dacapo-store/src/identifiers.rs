@@ -1,21 +1,17 @@
 //! What identifies an array of a store: a container and a path in it. Identifiers are values: making,
 //! comparing and printing them touches no disk. Which array is where is [`crate::ArrayStore`]'s to say.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{fmt, str::FromStr};
 
-use dacapo_array::ArrayAddress;
+use dacapo_array::{ArrayAddress, storage::Location};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{Error, Result, names::is_container_suffix};
 
-/// A Zarr container: a directory whose name ends in `.zarr`.
+/// A Zarr container: a directory, or what is below a key of an object store, whose name ends in `.zarr`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocalContainerIdentifier {
-    container: PathBuf,
+    container: Location,
 }
 
 /// An array in a container.
@@ -53,26 +49,25 @@ impl LocalContainerIdentifier {
     /// The container at `container`, there or not.
     ///
     /// # Errors
-    /// [`Error::Identifier`] for a path that does not end in `.zarr`, is not UTF-8, or is a URL.
-    pub fn new(container: impl Into<PathBuf>) -> Result<Self> {
+    /// [`Error::Identifier`] for a path or URL that does not end in `.zarr`, or is not UTF-8.
+    pub fn new(container: impl Into<Location>) -> Result<Self> {
         let container = container.into();
-        let Some(text) = container.to_str() else {
-            return refuse(container.display(), "the path is not UTF-8");
-        };
+        if container.path().is_some_and(|path| path.to_str().is_none()) {
+            return refuse(container, "the path is not UTF-8");
+        }
+        let text = container.to_string();
         if text.contains('\0') {
             return refuse(text.escape_debug(), "a NUL stands in the path");
         }
-        if text.contains("://") {
-            return refuse(text, "a local container has a path and no URL");
-        }
-        if container.extension().is_none_or(|extension| extension != "zarr") {
+        let is_container = |name: &str| name.len() > ".zarr".len() && name.ends_with(".zarr");
+        if !container.name().is_some_and(is_container) {
             return refuse(text, "the name of its container does not end in `.zarr`");
         }
         Ok(Self { container })
     }
 
-    /// The directory.
-    pub fn container(&self) -> &Path {
+    /// Where it is.
+    pub fn container(&self) -> &Location {
         &self.container
     }
 
@@ -102,8 +97,8 @@ impl LocalContainerIdentifier {
 }
 
 impl LocalArrayIdentifier {
-    /// The directory of the container.
-    pub fn container(&self) -> &Path {
+    /// Where the container is.
+    pub fn container(&self) -> &Location {
         &self.container.container
     }
 
@@ -120,21 +115,20 @@ impl LocalArrayIdentifier {
     /// As the address by which arrays are opened anywhere.
     pub fn address(&self) -> ArrayAddress {
         ArrayAddress {
-            container: self.container().to_owned(),
+            container: self.container().clone(),
             dataset: self.dataset.clone(),
         }
     }
 
-    /// The directory of the array.
-    pub fn path(&self) -> PathBuf {
+    /// Where the array is.
+    pub fn location(&self) -> Location {
         self.container().join(&self.dataset)
     }
 }
 
 impl fmt::Display for LocalContainerIdentifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.container.display().to_string();
-        f.write_str(text.trim_end_matches('/'))
+        self.container.fmt(f)
     }
 }
 
@@ -147,7 +141,10 @@ impl fmt::Display for LocalArrayIdentifier {
 impl FromStr for LocalContainerIdentifier {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        Self::new(text)
+        match text.parse::<Location>() {
+            Ok(location) => Self::new(location),
+            Err(error) => refuse(text.escape_debug(), error.to_string()),
+        }
     }
 }
 
@@ -186,7 +183,7 @@ mod tests {
     use super::*;
 
     fn container() -> LocalContainerIdentifier {
-        LocalContainerIdentifier::new("base/run/validation.zarr").unwrap()
+        "base/run/validation.zarr".parse().unwrap()
     }
 
     #[test]
@@ -226,13 +223,27 @@ mod tests {
             "a.zarr/..",
             "a.n5",
             "a.zarr/b",
-            "s3://bucket/a.zarr",
+            "a\0.zarr",
+            "s3://bucket/a",
+            "s3://bucket.zarr",
+            "s3://bucket/../a.zarr",
+            "gs://bucket/a.zarr",
         ] {
-            assert!(LocalContainerIdentifier::new(path).is_err(), "{path}");
+            let parsed = path.parse::<LocalContainerIdentifier>();
+            assert!(matches!(parsed, Err(Error::Identifier { .. })), "{path}");
         }
+        for (text, printed) in [
+            ("a.zarr/", "a.zarr"),
+            ("s3://bucket/x/a.zarr", "s3://bucket/x/a.zarr"),
+        ] {
+            let parsed: LocalContainerIdentifier = text.parse().unwrap();
+            assert_eq!(parsed.to_string(), printed);
+        }
+        let array: LocalArrayIdentifier = "s3://bucket/base/run/validation.zarr/10/raw".parse().unwrap();
+        assert_eq!(array.dataset(), "10/raw");
         assert_eq!(
-            LocalContainerIdentifier::new("a.zarr/").unwrap().to_string(),
-            "a.zarr"
+            array.container().to_string(),
+            "s3://bucket/base/run/validation.zarr"
         );
     }
 
@@ -254,8 +265,8 @@ mod tests {
         let identifier: LocalArrayIdentifier =
             "/data/old.zarr/run/validation.zarr/inputs/raw".parse().unwrap();
         assert_eq!(
-            identifier.container(),
-            Path::new("/data/old.zarr/run/validation.zarr")
+            identifier.container().to_string(),
+            "/data/old.zarr/run/validation.zarr"
         );
         assert_eq!(identifier.dataset(), "inputs/raw");
         assert!(
@@ -269,15 +280,15 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_printed_is_parsed_back(
-            base in "/?[a-zA-Z0-9. _=%-]{1,8}(/[a-z.()]{1,6}){0,2}",
+            base in "(/|s3://bucket/)?[a-zA-Z0-9. _=%-]{1,8}(/[a-z.()]{1,6}){0,2}",
             dataset in "[ -~]{1,12}(/[ -~]{1,12}){0,3}",
         ) {
-            let Ok(container) = LocalContainerIdentifier::new(format!("{base}/validation.zarr")) else {
+            let Ok(container) = format!("{base}/validation.zarr").parse::<LocalContainerIdentifier>() else {
                 return Ok(());
             };
             if let Ok(identifier) = container.array_identifier(&dataset) {
-                prop_assert!(identifier.path().starts_with(identifier.container()));
-                prop_assert!(identifier.path() != identifier.container());
+                let inside = identifier.container().key_of(&identifier.location());
+                prop_assert_eq!(inside.as_deref(), Some(identifier.dataset()));
                 prop_assert_eq!(&identifier.to_string().parse::<LocalArrayIdentifier>().unwrap(), &identifier);
             }
         }

@@ -1,5 +1,5 @@
-//! One writer a run: a lock that the kernel takes back when its holder dies, and a note of who holds it. What
-//! the holder may do with the run stands in the stores.
+//! One writer a run: a lock that the kernel takes back when its holder dies, or one that runs out, and a note of
+//! who holds it. What the holder may do with the run stands in the stores.
 
 use std::{
     fmt,
@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use dacapo_array::storage::join;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
@@ -17,7 +18,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, LocalStore, PROGRAM, Result, time};
+use crate::{Error, LocalStore, PROGRAM, Result, lock::LockObject, time};
 
 /// The locked file of a run.
 const LOCK: &str = ".lock";
@@ -75,11 +76,19 @@ impl fmt::Display for Holder {
 
 /// The right to write one run, held until it is dropped or its process ends, however it ends.
 ///
-/// Readers need none. The lock is `flock(2)` on `<base>/<run>/.lock`, which binds all processes of a machine,
-/// and on NFS those of all machines whose server keeps locks.
+/// Readers need none. In a directory the lock is `flock(2)` on `<base>/<run>/.lock`, which binds all processes of
+/// a machine, and on NFS those of all machines whose server keeps locks. Elsewhere it is an object of that name
+/// that says until when it holds; a thread renews it, and a minute after its process died it is free.
 #[derive(Debug)]
 pub struct RunLease {
-    file: File,
+    run: String,
+    lock: Lock,
+}
+
+#[derive(Debug)]
+enum Lock {
+    File(File),
+    Object(LockObject),
 }
 
 impl RunLease {
@@ -88,41 +97,61 @@ impl RunLease {
     /// # Errors
     /// [`Error::Held`] if another process, or another lease of this one, holds the run; [`Error::Name`],
     /// [`Error::Twin`] and [`Error::Io`].
-    pub fn acquire(base: impl AsRef<Path>, run: &str) -> Result<Self> {
-        let store = LocalStore::new(base.as_ref());
-        let dir = store.create_run_dir(run)?;
-        let path = dir.join(LOCK);
-        let mut file = open(&path).map_err(Error::io("open", &path))?;
-        if !lock(&file).map_err(Error::io("lock", &path))? {
-            return Err(Error::Held {
+    pub fn acquire(store: &LocalStore, run: &str) -> Result<Self> {
+        let key = join(&store.create_run(run)?, LOCK);
+        let taken = match store.base().path() {
+            Some(base) => {
+                // Made durably, as the directories above it.
+                store.storage().create(&key, b"")?;
+                lock_file(&base.join(&key))?.map(Lock::File)
+            }
+            None => LockObject::acquire(store.storage(), &key, &Holder::this_process())?.map(Lock::Object),
+        };
+        match taken {
+            Ok(lock) => {
+                store.sweep(run);
+                let run = run.to_owned();
+                Ok(Self { run, lock })
+            }
+            Err(holder) => Err(Error::Held {
                 run: run.to_owned(),
-                holder: Holder::read(&mut file),
-            });
+                holder,
+            }),
         }
-        let note = serde_json::to_vec(&Holder::this_process()).unwrap_or_default();
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(&note))
-            .map_err(Error::io("write", &path))?;
-        store.sweep(&dir);
-        Ok(Self { file })
     }
 
     /// Who holds the run now; nobody if it is free or not there.
     ///
     /// # Errors
     /// [`Error::Name`] and [`Error::Io`].
-    pub fn holder(base: impl AsRef<Path>, run: &str) -> Result<Option<Holder>> {
-        let path = LocalStore::new(base.as_ref()).run_dir(run)?.join(LOCK);
-        if !path.try_exists().map_err(Error::io("open", &path))? {
+    pub fn holder(store: &LocalStore, run: &str) -> Result<Option<Holder>> {
+        let place = store.run_dir(run)?.join(LOCK);
+        let Some(path) = place.path() else {
+            let key = store.base().key_of(&place).unwrap_or_default();
+            return LockObject::holder(&**store.storage(), &key);
+        };
+        if !path.try_exists().map_err(Error::io("open", path))? {
             return Ok(None);
         }
         // A shared lock asks without standing in the way of another who asks.
-        let mut file = File::open(&path).map_err(Error::io("open", &path))?;
+        let mut file = File::open(path).map_err(Error::io("open", path))?;
         match flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(None),
             Err(Errno::WOULDBLOCK) => Ok(Some(Holder::read(&mut file))),
-            Err(error) => Err(Error::io("lock", &path)(error.into())),
+            Err(error) => Err(Error::io("lock", path)(error.into())),
+        }
+    }
+
+    /// Whether this is still the one writer: a lock that runs out is lost where it could not be renewed in time.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`].
+    pub fn check(&self) -> Result<()> {
+        match &self.lock {
+            Lock::Object(lock) if lock.is_lost() => Err(Error::LeaseLost {
+                run: self.run.clone(),
+            }),
+            _ => Ok(()),
         }
     }
 }
@@ -130,10 +159,26 @@ impl RunLease {
 impl Drop for RunLease {
     fn drop(&mut self) {
         // The lock goes with the file; an empty note only keeps a later reader from naming this process.
-        if let Err(error) = self.file.set_len(0) {
+        if let Lock::File(file) = &self.lock
+            && let Err(error) = file.set_len(0)
+        {
             tracing::debug!(%error, "cannot clear the note of a lease");
         }
     }
+}
+
+/// The locked file with a note of this process, or who holds it.
+fn lock_file(path: &Path) -> Result<Result<File, Holder>> {
+    let mut file = open(path).map_err(Error::io("open", path))?;
+    if !lock(&file).map_err(Error::io("lock", path))? {
+        return Ok(Err(Holder::read(&mut file)));
+    }
+    let note = serde_json::to_vec(&Holder::this_process()).unwrap_or_default();
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(&note))
+        .map_err(Error::io("write", path))?;
+    Ok(Ok(file))
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
@@ -162,29 +207,37 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::durable;
+
+    fn entries(dir: &Path) -> Vec<String> {
+        let names = fs::read_dir(dir).unwrap().flatten();
+        names
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect()
+    }
 
     #[test]
     fn the_second_is_refused_and_told_who_holds_it() {
         let base = tempfile::tempdir().unwrap();
-        assert_eq!(RunLease::holder(base.path(), "run").unwrap(), None);
-        let lease = RunLease::acquire(base.path(), "run").unwrap();
+        let store = LocalStore::new(base.path());
+        assert_eq!(RunLease::holder(&store, "run").unwrap(), None);
+        let lease = RunLease::acquire(&store, "run").unwrap();
 
-        let Err(Error::Held { run, holder }) = RunLease::acquire(base.path(), "run") else {
+        let Err(Error::Held { run, holder }) = RunLease::acquire(&store, "run") else {
             panic!("two writers");
         };
         assert_eq!((run.as_str(), holder.pid), ("run", process::id()));
-        assert_eq!(RunLease::holder(base.path(), "run").unwrap(), Some(holder));
-        RunLease::acquire(base.path(), "other").unwrap();
+        assert_eq!(RunLease::holder(&store, "run").unwrap(), Some(holder));
+        RunLease::acquire(&store, "other").unwrap();
 
         drop(lease);
-        assert_eq!(RunLease::holder(base.path(), "run").unwrap(), None);
-        RunLease::acquire(base.path(), "run").unwrap();
+        assert_eq!(RunLease::holder(&store, "run").unwrap(), None);
+        RunLease::acquire(&store, "run").unwrap();
     }
 
     #[test]
     fn taking_a_run_sweeps_what_a_kill_left_and_nothing_else() {
         let base = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(base.path());
         let run = base.path().join("run");
         let make = |path: &str| {
             fs::create_dir_all(run.join(path).parent().unwrap()).unwrap();
@@ -205,15 +258,15 @@ mod tests {
         ]
         .into_iter()
         .for_each(make);
-        RunLease::acquire(base.path(), "run").unwrap();
+        RunLease::acquire(&store, "run").unwrap();
         assert!(kept.iter().all(|path| run.join(path).exists()));
         for dir in [".trash", "snapshot.zarr"] {
-            assert!(durable::entries(&run.join(dir)).unwrap().is_empty(), "{dir}");
+            assert!(entries(&run.join(dir)).is_empty(), "{dir}");
         }
         for dir in ["checkpoints", "validation.zarr/1/a"] {
-            assert_eq!(durable::entries(&run.join(dir)).unwrap().len(), 1, "{dir}");
+            assert_eq!(entries(&run.join(dir)).len(), 1, "{dir}");
         }
-        let mut there = durable::entries(&run).unwrap();
+        let mut there = entries(&run);
         there.sort();
         assert_eq!(
             there,
@@ -231,7 +284,7 @@ mod tests {
     fn a_name_that_is_none_makes_nothing() {
         let base = tempfile::tempdir().unwrap();
         let base = base.path().join("base");
-        assert!(RunLease::acquire(&base, "../outside").is_err());
+        assert!(RunLease::acquire(&LocalStore::new(&base), "../outside").is_err());
         assert!(!base.exists());
     }
 }

@@ -1,9 +1,10 @@
-//! What DaCapo keeps: arrays, configs, statistics and weights of runs, each behind a trait with a local
-//! implementation over one base directory.
+//! What DaCapo keeps: arrays, configs, statistics and weights of runs, each behind a trait with an
+//! implementation over one base: a directory, a prefix in an object store, or memory.
 //!
-//! - [`LocalStore`] is all four over one directory; [`RunLease`] makes its holder the one writer of a run.
+//! - [`LocalStore`] is all four over one base; [`RunLease`] makes its holder the one writer of a run.
 //! - [`names`] and [`identifiers`] decide what may stand in a path, once and for all of them.
-//! - Everything is written whole or not at all ([`durable`]), and survives a kill, a crash and a full disk.
+//! - Everything is written whole or not at all ([`dacapo_array::storage`]), and survives a kill, a crash and a
+//!   full disk.
 
 pub mod arrays;
 pub mod catalog;
@@ -12,13 +13,13 @@ pub mod configs;
 pub mod conformance;
 pub mod copy;
 pub mod details;
-pub mod durable;
 mod error;
 pub mod filter;
 pub mod identifiers;
 pub mod input;
 pub mod lease;
 mod local;
+mod lock;
 pub mod names;
 pub mod provenance;
 mod remove;

@@ -1,22 +1,10 @@
 //! Finding the node that an identifier names without ever following a link, and removing it if it is an array.
 //! Chunks and their format are `dacapo-array`'s.
 
-use std::{
-    ffi::OsStr,
-    fs, io,
-    os::fd::{AsFd, OwnedFd},
-    path::{Component, Path, PathBuf},
-};
-
-use dacapo_array::storage::{Kind, Storage, StorageExt, join};
-use rayon::prelude::*;
-use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, fsync, mkdirat, openat, renameat, statat},
-    io::Errno,
-};
+use dacapo_array::storage::{Kind, Moved, Storage, StorageExt, join, unique};
 use serde::Deserialize;
 
-use crate::{Error, LocalArrayIdentifier, Result, arrays::TRASH, durable};
+use crate::{Error, LocalArrayIdentifier, Result, arrays::TRASH, local::Base};
 
 /// What became of something that was to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,34 +16,20 @@ pub enum Removed {
     Missing,
 }
 
-/// What stands at a path of a container.
+/// What stands at a key of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
     Array,
-    /// A directory that is no array: a Zarr group, or without metadata.
+    /// A prefix that is no array: a Zarr group, or without metadata.
     Group,
 }
 
-/// A node, and the open directories that a rename of it needs.
-pub(crate) struct Found {
-    pub(crate) node: Node,
-    run: OwnedFd,
-    parent: OwnedFd,
-}
-
-/// The components of the identifier below `base`: of its container and of its dataset.
-pub(crate) fn below<'a>(base: &Path, id: &'a LocalArrayIdentifier) -> Result<(PathBuf, Vec<&'a str>)> {
-    let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io("find", path));
-    let container = absolute(id.container())?;
-    let inside = container.strip_prefix(absolute(base)?).ok().filter(|inside| {
-        inside.components().count() > 1
-            && inside
-                .components()
-                .all(|part| matches!(part, Component::Normal(_)))
-    });
-    match inside {
-        Some(inside) => Ok((inside.to_owned(), id.dataset().split('/').collect())),
-        None => refuse(id, format_args!("it is in no run of {}", base.display())),
+/// The key of an identifier's container below the base: in a run, and therefore of two parts at least.
+pub(crate) fn container_key(base: &Base, id: &LocalArrayIdentifier) -> Result<String> {
+    let inside = base.location.key_of(id.container());
+    match inside.filter(|key| key.contains('/')) {
+        Some(key) => Ok(key),
+        None => refuse(id, format_args!("it is in no run of {}", base.location)),
     }
 }
 
@@ -66,62 +40,44 @@ pub(crate) fn refuse<T>(id: &LocalArrayIdentifier, reason: impl ToString) -> Res
     })
 }
 
-/// Finds what `id` names, going down from `base` one directory at a time and through no symbolic link.
+/// Finds what `id` names, going down from the base one part at a time and through no symbolic link.
 ///
 /// # Errors
-/// [`Error::Refused`] for a path that no array of the store has, [`Error::Io`].
-pub(crate) fn find(base: &Path, id: &LocalArrayIdentifier) -> Result<Option<Found>> {
-    let (container, dataset) = below(base, id)?;
-    let io = |error: Errno| Error::io("look into", id.path())(error.into());
-    let mut dir = match fs::File::open(base) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => OwnedFd::from(opened.map_err(Error::io("open", base))?),
-    };
-    // The run is what holds the container.
-    let mut run = None;
-    for part in &container {
-        let Some(inner) = descend(id, &dir, part)? else {
+/// [`Error::Refused`] for a key that no array of the store has, [`Error::Io`].
+pub(crate) fn find(base: &Base, id: &LocalArrayIdentifier) -> Result<Option<Node>> {
+    let storage = &*base.storage;
+    let container = container_key(base, id)?;
+    let mut key = String::new();
+    for part in container.split('/') {
+        key = join(&key, part);
+        if !descend(storage, id, &key)? {
             return Ok(None);
-        };
-        run = Some(std::mem::replace(&mut dir, inner));
+        }
     }
-    let Some(run) = run else { return Ok(None) };
-    let mut node = node(&dir).map_err(io)?;
-    let mut parent = None;
-    for part in dataset {
+    let mut node = self::node(storage, &key)?;
+    for part in id.dataset().split('/') {
         if node == Node::Array {
             return refuse(id, "it is a path inside an array");
         }
-        let Some(inner) = descend(id, &dir, OsStr::new(part))? else {
+        key = join(&key, part);
+        if !descend(storage, id, &key)? {
             return Ok(None);
-        };
-        node = self::node(&inner).map_err(io)?;
-        parent = Some(std::mem::replace(&mut dir, inner));
+        }
+        node = self::node(storage, &key)?;
     }
-    Ok(parent.map(|parent| Found { node, run, parent }))
+    Ok(Some(node))
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
-fn descend(id: &LocalArrayIdentifier, dir: &OwnedFd, part: &OsStr) -> Result<Option<OwnedFd>> {
-    match openat(dir, part, DIRECTORY, Mode::empty()) {
-        Ok(inner) => Ok(Some(inner)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(Errno::LOOP | Errno::NOTDIR) => {
-            let stat = statat(dir, part, AtFlags::SYMLINK_NOFOLLOW);
-            let is_link = stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
-            let what = if is_link {
-                "a symbolic link"
-            } else {
-                "a plain file"
-            };
-            refuse(id, format_args!("{} is {what}", part.display()))
-        }
-        Err(error) => Err(Error::io("look into", id.path())(error.into())),
-    }
+/// Whether there is a prefix at `key`.
+fn descend(storage: &dyn Storage, id: &LocalArrayIdentifier, key: &str) -> Result<bool> {
+    let what = match storage.kind(key)? {
+        None => return Ok(false),
+        Some(Kind::Prefix) => return Ok(true),
+        Some(Kind::Link) => "a symbolic link",
+        Some(Kind::Object) => "a plain file",
+    };
+    let part = key.rsplit('/').next().unwrap_or(key);
+    refuse(id, format_args!("{part} is {what}"))
 }
 
 /// The one field of Zarr 3 metadata that tells arrays from groups.
@@ -130,97 +86,58 @@ struct NodeType {
     node_type: String,
 }
 
-fn node(dir: &OwnedFd) -> Result<Node, Errno> {
-    let exists = |name: &str| match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(error) => Err(error),
-    };
-    if exists(".zarray")? {
+/// Metadata of more bytes is nobody's.
+const MOST_METADATA: u64 = 64 << 20;
+
+/// Whether there is an array at `key`, where a prefix is.
+pub(crate) fn node(storage: &dyn Storage, key: &str) -> Result<Node> {
+    if storage.exists(&join(key, ".zarray"))? {
         return Ok(Node::Array);
     }
-    let v3 = match openat(
-        dir,
-        "zarr.json",
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    ) {
-        Err(Errno::NOENT | Errno::LOOP) => return Ok(Node::Group),
-        opened => fs::File::from(opened?),
-    };
+    let mut v3 = Vec::new();
+    let found = storage.read_state(&join(key, "zarr.json"), MOST_METADATA, &mut v3)?;
     // Metadata that does not read makes no array, and what is no array is not removed.
     let is_array =
-        serde_json::from_reader(io::BufReader::new(v3)).is_ok_and(|v3: NodeType| v3.node_type == "array");
+        found.is_some() && serde_json::from_slice(&v3).is_ok_and(|v3: NodeType| v3.node_type == "array");
     Ok(if is_array { Node::Array } else { Node::Group })
 }
 
-/// Whether the metadata of an array stands at a key.
-pub(crate) fn is_array(storage: &dyn Storage, key: &str) -> Result<bool> {
-    if storage.kind(&join(key, ".zarray"))? == Some(Kind::Object) {
-        return Ok(true);
-    }
-    let v3 = storage.read(&join(key, "zarr.json"))?.unwrap_or_default();
-    Ok(serde_json::from_slice(&v3).is_ok_and(|v3: NodeType| v3.node_type == "array"))
-}
-
-/// Whether a directory is no array. What cannot be looked into is none.
-pub(crate) fn is_group(dir: &Path) -> bool {
-    fs::File::open(dir).is_ok_and(|dir| matches!(node(&dir.into()), Ok(Node::Group)))
-}
-
 /// Removes the array that `id` names: one rename into the trash of its run, after which it is gone for every
-/// reader, then deletion. A kill in between leaves only trash, which the next writer of the run sweeps.
-pub(crate) fn remove(base: &Path, id: &LocalArrayIdentifier) -> Result<Removed> {
-    let Some(found) = find(base, id)? else {
-        return Ok(Removed::Missing);
-    };
-    if found.node == Node::Group {
-        return refuse(id, "it is a group or a plain directory, not an array");
+/// reader, then deletion. A kill in between leaves only trash, which the next writer of the run sweeps. Where a
+/// rename would be a copy, it is deleted where it is, in an order that leaves no array.
+pub(crate) fn remove(base: &Base, id: &LocalArrayIdentifier) -> Result<Removed> {
+    match find(base, id)? {
+        None => return Ok(Removed::Missing),
+        Some(Node::Group) => return refuse(id, "it is a group or a plain directory, not an array"),
+        Some(Node::Array) => {}
     }
-    let io = |error: Errno| Error::io("remove", id.path())(error.into());
-    match mkdirat(&found.run, TRASH, Mode::from_raw_mode(0o777)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(io(error)),
+    let storage = &*base.storage;
+    let container = container_key(base, id)?;
+    let key = join(&container, id.dataset());
+    if !storage.moves_at_once() {
+        return Ok(match storage.remove_tree(&key)? {
+            true => Removed::Removed,
+            false => Removed::Missing,
+        });
     }
-    let trash = openat(&found.run, TRASH, DIRECTORY, Mode::empty()).map_err(io)?;
-    let aside = durable::unique("removed-");
-    let name = id.dataset().rsplit('/').next().unwrap_or_default();
-    match renameat(&found.parent, name, &trash, &aside) {
-        Err(Errno::NOENT) => return Ok(Removed::Missing),
-        renamed => renamed.map_err(io)?,
+    let run = container.rsplit_once('/').map_or("", |(run, _)| run);
+    let aside = join(&join(run, TRASH), &unique("removed-"));
+    match storage.move_tree(&key, &aside, false)? {
+        Moved::Moved => {}
+        Moved::Missing => return Ok(Removed::Missing),
+        Moved::Occupied => return refuse(id, "its place in the trash is taken"),
     }
-    sync(&trash).and_then(|()| sync(&found.parent)).map_err(io)?;
-    if let Some(run) = id.container().parent() {
-        delete(&run.join(TRASH).join(aside));
+    if let Err(error) = storage.remove_tree(&aside) {
+        tracing::warn!(array = %id, %error, "cannot delete what was removed");
     }
     Ok(Removed::Removed)
 }
 
-fn sync(dir: &OwnedFd) -> Result<(), Errno> {
-    fsync(dir.as_fd())
-}
-
-/// Deletes a tree that nobody can see any more, on all threads. What cannot be deleted now is left for the
-/// next sweep.
-pub(crate) fn delete(tree: &Path) {
-    fn delete_all(tree: &Path) -> io::Result<()> {
-        if !tree.symlink_metadata()?.is_dir() {
-            return fs::remove_file(tree);
-        }
-        let entries = fs::read_dir(tree)?.collect::<io::Result<Vec<_>>>()?;
-        entries
-            .par_iter()
-            .try_for_each(|entry| delete_all(&entry.path()))?;
-        fs::remove_dir(tree)
-    }
-    if let Err(error) = delete_all(tree) {
-        tracing::warn!(path = %tree.display(), %error, "cannot delete what was removed");
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::{Path, PathBuf};
 
     use super::*;
     use crate::{ArrayStore, LocalArrayStore, LocalStore};
@@ -275,7 +192,7 @@ mod tests {
         let trash = dir.path().join("base/run/.trash");
         let mut expected: Vec<_> = before
             .into_iter()
-            .filter(|path| !path.starts_with(old.path()))
+            .filter(|path| !path.starts_with(old.location().path().unwrap()))
             .collect();
         expected.push(trash);
         expected.sort();
@@ -392,5 +309,51 @@ mod tests {
         .unwrap();
         LocalStore::new(dir.path().join("base")).lease("run").unwrap();
         assert!(tree(&run.join(TRASH)).is_empty());
+    }
+
+    #[test]
+    fn a_failure_at_any_call_leaves_the_array_or_nothing() {
+        use std::sync::Arc;
+
+        use dacapo_array::storage::{Access, MemoryStorage, conformance::Failing};
+        use dacapo_array::{
+            ArrayReadExt, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi,
+        };
+        use ndarray::ArrayD;
+
+        let voxel_size = Coordinate::splat(3, 4);
+        let roi = Roi::from_voxels(&[0; 3], &[4; 3], &voxel_size);
+        let spec = ArraySpec::new(roi, voxel_size, DType::U8);
+        let ones = NdData::U8(ArrayD::from_elem(spec.shape(), 1));
+        let mut failures = 0;
+        for calls in 0.. {
+            let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new("m"));
+            let at = |storage: Arc<dyn Storage>| {
+                let access = Access::default().with_memory("m", storage);
+                LocalStore::open(&"memory://m/base".parse().unwrap(), &access).unwrap()
+            };
+            let healthy = at(memory.clone()).arrays;
+            let array = healthy.validation_prediction_array("run", 10, "crop").unwrap();
+            let other = healthy.validation_prediction_array("run", 20, "crop").unwrap();
+            for array in [&array, &other] {
+                let made = healthy.create(array, &spec, &CreateOptions::default()).unwrap();
+                made.write(&spec.roi, &ones).unwrap();
+            }
+            let failing = Arc::new(Failing::new(memory.clone(), calls));
+            let removed = at(failing.clone()).arrays.remove(&array);
+            if healthy.exists(&array).unwrap() {
+                assert!(removed.is_err());
+                assert_eq!(healthy.open(&array).unwrap().read_all().unwrap(), ones);
+            }
+            failures += u32::from(removed.is_err());
+            // Whatever was left is cleared by the next writer of the run.
+            at(memory.clone()).lease("run").unwrap();
+            assert!(memory.list("base/run/.trash").unwrap().is_empty());
+            assert_eq!(healthy.open(&other).unwrap().read_all().unwrap(), ones);
+            if !failing.has_failed() {
+                break;
+            }
+        }
+        assert!(failures > 5, "{failures}");
     }
 }

@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
+use dacapo_array::storage::{Durability, StorageExt, whole_lines};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
-use crate::{Error, Result, durable, local};
+use crate::{Error, Result, local::Base};
 
 /// What one training step gave.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,37 +81,36 @@ pub trait StatsStore: Send + Sync {
 ///
 /// Each line is written with its line end in one go. What stands after the last line end was torn by a kill or
 /// a full disk: readers leave it out, and the next append removes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct LocalStatsStore {
-    base: PathBuf,
+    pub(crate) base: Base,
 }
 
 const TRAINING: &str = "training.jsonl";
 const VALIDATION: &str = "validation.jsonl";
 
 impl LocalStatsStore {
-    /// The records in `base`, which need not be there yet.
+    /// The records in the directory `base`, which need not be there yet.
     pub fn new(base: impl Into<PathBuf>) -> Self {
-        Self { base: base.into() }
+        let base = Base::directory(base);
+        Self { base }
     }
 
-    fn dir(&self, run: &str) -> Result<PathBuf> {
-        Ok(local::run_dir(&self.base, run)?.join("stats"))
+    fn key(&self, run: &str, file: &str) -> Result<String> {
+        Ok(format!("{}/stats/{file}", self.base.run(run)?))
     }
 
     fn append<T: Serialize>(&self, run: &str, file: &str, records: &[T]) -> Result<()> {
-        local::create_run_dir(&self.base, run)?;
-        let dir = self.dir(run)?;
-        durable::create_dir_all(&dir)?;
-        let path = dir.join(file);
-        let is_new = !path.exists();
-        append_lines(&path, &lines(&path, records)?).map_err(Error::io("append to", &path))?;
-        if is_new { durable::sync_dir(&dir) } else { Ok(()) }
+        self.base.create_run(run)?;
+        let key = self.key(run, file)?;
+        let lines = lines(&self.base.path(&key), records)?;
+        Ok(self.base.storage.append_lines(&key, &lines)?)
     }
 
     fn read<T: DeserializeOwned>(&self, run: &str, file: &str) -> Result<Vec<T>> {
-        let path = self.dir(run)?.join(file);
-        parse(&path, &durable::read(&path)?.unwrap_or_default())
+        let key = self.key(run, file)?;
+        let bytes = self.base.storage.read(&key)?;
+        parse(&self.base.path(&key), &bytes.unwrap_or_default())
     }
 
     fn keep<T: Serialize + DeserializeOwned>(
@@ -127,8 +125,9 @@ impl LocalStatsStore {
         if records.len() == before {
             return Ok(());
         }
-        let path = self.dir(run)?.join(file);
-        durable::write_atomic(&path, &lines(&path, &records)?)
+        let key = self.key(run, file)?;
+        let lines = lines(&self.base.path(&key), &records)?;
+        Ok(self.base.storage.write(&key, &lines, Durability::Synced)?)
     }
 }
 
@@ -182,51 +181,6 @@ fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<Vec<T>> {
         .collect()
 }
 
-/// How many of `bytes` stand in lines that have their end.
-fn whole_lines(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .rposition(|&byte| byte == b'\n')
-        .map_or(0, |end| end + 1)
-}
-
-fn append_lines(path: &Path, lines: &[u8]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .open(path)?;
-    let end = whole_end(&mut file)?;
-    if end < file.metadata()?.len() {
-        tracing::warn!(path = %path.display(), "a record that was never finished is dropped");
-        file.set_len(end)?;
-    }
-    let written = file.write_all(lines).and_then(|()| file.sync_data());
-    if written.is_err() {
-        // Half of it may stand there. Best effort: the next reader and the next append see to it as well.
-        let _ = file.set_len(end);
-    }
-    written
-}
-
-/// The end of the last whole line, found from the back.
-fn whole_end(file: &mut File) -> std::io::Result<u64> {
-    const STEP: u64 = 4096;
-    let mut end = file.metadata()?.len();
-    let mut bytes = Vec::new();
-    while end > 0 {
-        let start = end.saturating_sub(STEP);
-        file.seek(SeekFrom::Start(start))?;
-        bytes.clear();
-        file.take(end - start).read_to_end(&mut bytes)?;
-        match whole_lines(&bytes) {
-            0 => end = start,
-            whole => return Ok(start + whole as u64),
-        }
-    }
-    Ok(0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, time::Instant};
@@ -246,6 +200,7 @@ mod tests {
     fn conforms() {
         let base = tempfile::tempdir().unwrap();
         conformance::stats_store(&LocalStatsStore::new(base.path().join("base")));
+        conformance::stats_store(&conformance::in_memory("memory://m/base").stats);
     }
 
     #[test]

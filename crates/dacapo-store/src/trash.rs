@@ -11,16 +11,14 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use dacapo_array::{
-    ZarrArray,
-    storage::{Kind, Moved, StorageExt, join},
-};
+use dacapo_array::storage::{Kind, Moved, StorageExt, join, unique};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArrayEntry, ArrayFilter, Error, LocalArrayIdentifier, LocalArrayStore, Pattern, Removed, Result,
+    ArrayEntry, ArrayFilter, ArrayStore, Error, LocalArrayIdentifier, LocalArrayStore, Pattern, Removed,
+    Result,
     arrays::TRASH,
-    catalog, durable,
+    catalog,
     remove::{self, Node, refuse},
     time,
 };
@@ -64,11 +62,9 @@ impl LocalArrayStore {
     /// # Errors
     /// As [`crate::ArrayStore::remove`].
     pub fn remove_kept(&self, array: &LocalArrayIdentifier) -> Result<Option<TrashEntry>> {
-        match remove::find(self.base(), array)? {
+        match remove::find(&self.base, array)? {
             None => Ok(None),
-            Some(found) if found.node == Node::Group => {
-                refuse(array, "it is a group or a plain directory, not an array")
-            }
+            Some(Node::Group) => refuse(array, "it is a group or a plain directory, not an array"),
             Some(_) => self.keep(array, false),
         }
     }
@@ -78,9 +74,9 @@ impl LocalArrayStore {
     /// # Errors
     /// [`Error::Refused`] for what is no group inside a container of this store.
     pub fn arrays_in(&self, group: &LocalArrayIdentifier) -> Result<Option<Vec<ArrayEntry>>> {
-        match remove::find(self.base(), group)? {
+        match remove::find(&self.base, group)? {
             None => Ok(None),
-            Some(found) if found.node == Node::Array => refuse(group, "it is an array, not a group"),
+            Some(Node::Array) => refuse(group, "it is an array, not a group"),
             Some(_) => {
                 let path = self.path_of(group)?;
                 let run = path.split('/').next().unwrap_or_default();
@@ -119,7 +115,15 @@ impl LocalArrayStore {
     fn discard(&self, path: &str) -> Result<Removed> {
         let storage = self.storage();
         let run = path.split('/').next().unwrap_or_default();
-        let aside = format!("{run}/{TRASH}/{}", durable::unique("removed-"));
+        if !storage.moves_at_once() {
+            let is_removed = storage.remove_tree(path)?;
+            return Ok(if is_removed {
+                Removed::Removed
+            } else {
+                Removed::Missing
+            });
+        }
+        let aside = format!("{run}/{TRASH}/{}", unique("removed-"));
         match storage.move_tree(path, &aside, false)? {
             Moved::Missing => Ok(Removed::Missing),
             Moved::Occupied => Err(Error::Occupied {
@@ -224,7 +228,7 @@ impl LocalArrayStore {
     /// no more; [`Error::Refused`] if that is no place for an array.
     pub fn restore(&self, entry: &TrashEntry) -> Result<()> {
         let storage = self.storage();
-        if remove::find(self.base(), &entry.identifier)?.is_some() {
+        if remove::find(&self.base, &entry.identifier)?.is_some() {
             return Err(Error::Occupied {
                 place: entry.identifier.to_string(),
             });
@@ -253,7 +257,7 @@ impl LocalArrayStore {
         } else {
             Some(entry.identifier.clone())
         };
-        if let Some(array) = first.and_then(|first| ZarrArray::open(&first.address()).ok()) {
+        if let Some(array) = first.and_then(|first| self.open(&first).ok()) {
             array.join_groups()?;
         }
         Ok(())
@@ -289,7 +293,7 @@ impl LocalArrayStore {
 /// The moment, and a few digits that tell what was removed in one second apart.
 fn new_id(record: &Record) -> String {
     let mut hasher = DefaultHasher::new();
-    (&record.path, durable::unique("")).hash(&mut hasher);
+    (&record.path, unique("")).hash(&mut hasher);
     let moment: String = record
         .time
         .chars()
@@ -367,12 +371,12 @@ mod tests {
         assert_eq!(store.remove_group(&group, true).unwrap(), Removed::Removed);
         assert!(!store.exists(&a).unwrap() && store.exists(&b).unwrap());
         // Even where the container went meanwhile.
-        fs::remove_dir_all(container.container()).unwrap();
+        fs::remove_dir_all(container.container().path().unwrap()).unwrap();
         let entry = store.trash(&[]).unwrap().remove(0);
         assert!(entry.group);
         store.restore(&entry).unwrap();
         assert_eq!(first(&store, &a), 1);
-        assert!(container.container().join(".zgroup").exists());
+        assert!(container.container().path().unwrap().join(".zgroup").exists());
 
         assert_eq!(store.remove_group(&group, false).unwrap(), Removed::Removed);
         assert_eq!(store.remove_group(&group, false).unwrap(), Removed::Missing);

@@ -6,7 +6,13 @@ use dacapo_array::storage::{Kind, Storage, StorageExt, join};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{ArrayFilter, LocalArrayStore, Pattern, Result, arrays::TRASH, catalog, trash::KEPT};
+use crate::{
+    ArrayFilter, LocalArrayStore, Pattern, Result,
+    arrays::TRASH,
+    catalog,
+    remove::{self, Node},
+    trash::KEPT,
+};
 
 /// What one kind of things of one run takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -147,7 +153,7 @@ impl LocalArrayStore {
             .map(|container| join(run, container))
             .collect();
         while let Some(group) = groups.pop() {
-            if crate::remove::is_array(&*storage, &group)? {
+            if remove::node(&*storage, &group)? == Node::Array {
                 continue;
             }
             look(&group)?;

@@ -8,7 +8,7 @@
 //! was published stands in its attribute `dacapo_chunks`, written with the array in one step; since writing never
 //! takes a chunk away, one that is named there and is gone was lost.
 
-use dacapo_array::storage::{LocalStorage, Storage, StorageExt, join};
+use dacapo_array::storage::{Access, Kind, Storage, StorageExt, join};
 use dacapo_array::{ArrayAddress, ArrayRead, Roi, ZarrArray};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -83,6 +83,7 @@ impl Verified {
 /// with the array is no error.
 pub fn verify(
     address: &ArrayAddress,
+    access: &Access,
     entry: Option<&ArrayEntry>,
     run: Option<&str>,
     tick: Tick,
@@ -91,19 +92,22 @@ pub fn verify(
         array: address.to_string(),
         ..Verified::default()
     };
-    let array = match ZarrArray::open(address) {
+    let container = access.storage(&address.container)?;
+    let array = match ZarrArray::open(address, access) {
         Ok(array) => array,
         Err(error @ dacapo_array::Error::Metadata { .. }) => {
             found.damage.push(Damage::whole(error.to_string()));
             return Ok(found);
         }
-        Err(dacapo_array::Error::NoArray { .. }) if entry.is_some() && address.path().is_dir() => {
+        Err(dacapo_array::Error::NoArray { .. })
+            if entry.is_some() && container.kind(&address.dataset)? == Some(Kind::Prefix) =>
+        {
             found.damage.push(Damage::whole("its metadata is missing"));
             return Ok(found);
         }
         Err(other) => return Err(other.into()),
     };
-    check_groups(address, &mut found)?;
+    check_groups(&*container, address, &mut found)?;
     check_provenance(&array, entry, run, &mut found);
     let stored = array.stored()?;
     found.checksums = has_checksums(&array.codecs()?);
@@ -124,16 +128,22 @@ pub fn verify(
     }
     found.chunks = stored.chunks.len() as u64;
     found.bytes = stored.chunk_bytes();
-    let damage: Vec<Option<Damage>> = stored
+    let damage: Vec<Vec<Damage>> = stored
         .chunks
         .par_iter()
         .map(|(chunk, bytes)| {
             let damage = match array.check_chunk(chunk) {
-                // Gone between listing and reading: the whole array was removed or replaced meanwhile.
-                Ok(_) => None,
-                Err(dacapo_array::Error::Chunk { reason, .. }) => Some(Damage::at(&array, chunk, reason)),
+                // One that went between listing and reading is of an array that was removed or replaced.
+                Ok(damaged) => damaged
+                    .into_iter()
+                    .map(|damaged| Damage {
+                        what: damaged.reason,
+                        roi: Some(damaged.roi),
+                        chunk: Some(damaged.chunk),
+                    })
+                    .collect(),
                 Err(dacapo_array::Error::Io { source, .. }) => {
-                    Some(Damage::at(&array, chunk, format!("it cannot be read: {source}")))
+                    vec![Damage::at(&array, chunk, format!("it cannot be read: {source}"))]
                 }
                 Err(other) => return Err(other.into()),
             };
@@ -171,8 +181,7 @@ fn has_checksums(codecs: &[Value]) -> bool {
 }
 
 /// The metadata of the groups above an array has to be metadata, if it is there.
-fn check_groups(address: &ArrayAddress, found: &mut Verified) -> Result<()> {
-    let container = LocalStorage::new(&address.container);
+fn check_groups(container: &dyn Storage, address: &ArrayAddress, found: &mut Verified) -> Result<()> {
     let mut group = address.dataset.as_str();
     while !group.is_empty() {
         group = group.rsplit_once('/').map_or("", |(above, _)| above);
@@ -301,12 +310,23 @@ mod tests {
         entry
     }
 
+    fn path_of(entry: &ArrayEntry) -> PathBuf {
+        entry.identifier.location().path().unwrap().to_owned()
+    }
+
     fn check(entry: &ArrayEntry) -> Verified {
-        verify(&entry.identifier.address(), Some(entry), None, &|_| true).unwrap()
+        verify(
+            &entry.identifier.address(),
+            &Access::default(),
+            Some(entry),
+            None,
+            &|_| true,
+        )
+        .unwrap()
     }
 
     fn chunks(entry: &ArrayEntry) -> Vec<PathBuf> {
-        let array = ZarrArray::open(&entry.identifier.address()).unwrap();
+        let array = ZarrArray::open(&entry.identifier.address(), &Access::default()).unwrap();
         let prefix = if array.format() == ZarrFormat::V3 {
             "c/"
         } else {
@@ -314,7 +334,7 @@ mod tests {
         };
         let path = |(at, _): &(Vec<u64>, u64)| {
             let key: Vec<String> = at.iter().map(u64::to_string).collect();
-            entry.identifier.path().join(format!("{prefix}{}", key.join("/")))
+            path_of(entry).join(format!("{prefix}{}", key.join("/")))
         };
         array.stored().unwrap().chunks.iter().map(path).collect()
     }
@@ -361,6 +381,45 @@ mod tests {
     }
 
     #[test]
+    fn damage_in_a_shard_is_placed_in_its_chunk() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = CreateOptions {
+            chunk_shape: Some(vec![4, 4, 4]),
+            shard_shape: Some(vec![4, 8, 8]),
+            format: ZarrFormat::V3,
+            ..CreateOptions::default()
+        };
+        let entry = entry(dir.path());
+        let draft = LocalArrayStore::new(dir.path())
+            .draft(&entry.identifier, &spec(), &options)
+            .unwrap();
+        draft.write(&spec().roi, &values()).unwrap();
+        draft.publish().unwrap();
+        let sound = check(&entry);
+        assert!(sound.is_sound() && sound.checksums, "{sound:?}");
+        for (number, path) in chunks(&entry).iter().enumerate() {
+            let shard = Roi::from_voxels(&[2 + 4 * number as i64, 0, 0], &[4, 8, 8], &spec().voxel_size);
+            let bytes = fs::read(path).unwrap();
+            let mut smaller = 0;
+            for at in 0..bytes.len() {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << (at % 8);
+                fs::write(path, &flipped).unwrap();
+                let found = check(&entry);
+                assert_eq!(found.damage.len(), 1, "byte {at}");
+                let roi = found.damage[0].roi.as_ref().unwrap();
+                assert!(shard.contains(roi));
+                smaller += usize::from(*roi != shard);
+            }
+            assert!(smaller > bytes.len() / 3, "{smaller} of {}", bytes.len());
+            fs::write(path, &bytes).unwrap();
+            fs::remove_file(path).unwrap();
+            assert_eq!(check(&entry).damage[0].roi, Some(shard));
+            fs::write(path, &bytes).unwrap();
+        }
+    }
+
+    #[test]
     fn a_changed_byte_of_our_version_2_changes_no_value_unnoticed() {
         let dir = tempfile::tempdir().unwrap();
         let entry = written(dir.path(), ZarrFormat::V2, Codec::Zstd { level: 1 });
@@ -372,7 +431,7 @@ mod tests {
             flipped[at] ^= 1 << (at % 8);
             fs::write(path, &flipped).unwrap();
             if check(&entry).is_sound() {
-                let array = ZarrArray::open(&entry.identifier.address()).unwrap();
+                let array = ZarrArray::open(&entry.identifier.address(), &Access::default()).unwrap();
                 assert_eq!(array.read(&spec().roi).unwrap(), values(), "byte {at}");
             } else {
                 found += 1;
@@ -429,7 +488,7 @@ mod tests {
     fn metadata_has_to_read_and_to_agree_with_the_path() {
         let dir = tempfile::tempdir().unwrap();
         let entry = written(dir.path(), ZarrFormat::V2, Codec::Zstd { level: 1 });
-        let attributes = entry.identifier.path().join(".zattrs");
+        let attributes = path_of(&entry).join(".zattrs");
         let text = fs::read_to_string(&attributes).unwrap();
         for (from, to, what) in [
             (
@@ -473,22 +532,24 @@ mod tests {
         .unwrap();
         let address = entry.identifier.address();
         assert!(
-            verify(&address, Some(&entry), Some("other"), &|_| true)
-                .unwrap()
-                .is_sound()
+            verify(&address, &Access::default(), Some(&entry), Some("other"), &|_| {
+                true
+            })
+            .unwrap()
+            .is_sound()
         );
         fs::write(&attributes, "{").unwrap();
         assert!(check(&entry).damage[0].what.contains(".zattrs"));
         fs::write(&attributes, &text).unwrap();
 
-        let group = entry.identifier.container().join("10/.zgroup");
+        let group = entry.identifier.container().path().unwrap().join("10/.zgroup");
         fs::write(&group, "{\"zarr").unwrap();
         assert!(check(&entry).damage[0].what.contains("10/.zgroup does not read"));
         fs::remove_file(&group).unwrap();
         let found = check(&entry);
         assert!(found.is_sound() && found.remarks.len() == 1, "{found:?}");
 
-        fs::remove_file(entry.identifier.path().join(".zarray")).unwrap();
+        fs::remove_file(path_of(&entry).join(".zarray")).unwrap();
         assert_eq!(check(&entry).damage[0].what, "its metadata is missing");
     }
 
@@ -496,7 +557,7 @@ mod tests {
     fn leftovers_are_in_flight_and_no_damage() {
         let dir = tempfile::tempdir().unwrap();
         let entry = written(dir.path(), ZarrFormat::V2, Codec::None);
-        let path = entry.identifier.path();
+        let path = path_of(&entry);
         fs::write(path.join("0/0/.unfinished-1-2-3"), "half").unwrap();
         fs::write(path.join("notes.txt"), "mine").unwrap();
         fs::write(path.join("0/0/7"), "outside of the grid").unwrap();
@@ -508,7 +569,13 @@ mod tests {
             ["0/0/7 is no chunk of it", "notes.txt is no chunk of it"]
         );
         assert!(matches!(
-            verify(&entry.identifier.address(), Some(&entry), None, &|_| false),
+            verify(
+                &entry.identifier.address(),
+                &Access::default(),
+                Some(&entry),
+                None,
+                &|_| false
+            ),
             Err(Error::Stopped)
         ));
     }

@@ -1,8 +1,10 @@
 //! Checkpoints, as the bytes that were stored. What is in them, and whether it reads, is the caller's affair.
 
-use std::{fs, io, path::PathBuf};
+use std::path::PathBuf;
 
-use crate::{Error, Removed, Result, durable, local};
+use dacapo_array::storage::{Durability, Location, StorageExt, join};
+
+use crate::{Error, Removed, Result, local::Base};
 
 const SUFFIX: &str = ".safetensors";
 
@@ -34,39 +36,46 @@ pub trait WeightsStore: Send + Sync {
 }
 
 /// Weights as `<base>/<run>/checkpoints/<iteration>.safetensors`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct LocalWeightsStore {
-    base: PathBuf,
+    pub(crate) base: Base,
 }
 
+const DIRECTORY: &str = "checkpoints";
+
 impl LocalWeightsStore {
-    /// The weights in `base`, which need not be there yet.
+    /// The weights in the directory `base`, which need not be there yet.
     pub fn new(base: impl Into<PathBuf>) -> Self {
-        Self { base: base.into() }
+        let base = Base::directory(base);
+        Self { base }
     }
 
     /// Where the weights of an iteration stand.
     ///
     /// # Errors
     /// [`Error::Name`].
-    pub fn path(&self, run: &str, iteration: u64) -> Result<PathBuf> {
-        Ok(self.dir(run)?.join(format!("{iteration}{SUFFIX}")))
+    pub fn path(&self, run: &str, iteration: u64) -> Result<Location> {
+        Ok(self.base.location.join(&self.key(run, iteration)?))
     }
 
-    fn dir(&self, run: &str) -> Result<PathBuf> {
-        Ok(local::run_dir(&self.base, run)?.join("checkpoints"))
+    fn key(&self, run: &str, iteration: u64) -> Result<String> {
+        Ok(join(&self.dir(run)?, &format!("{iteration}{SUFFIX}")))
+    }
+
+    fn dir(&self, run: &str) -> Result<String> {
+        Ok(join(&self.base.run(run)?, DIRECTORY))
     }
 }
 
 impl WeightsStore for LocalWeightsStore {
     fn store(&self, run: &str, iteration: u64, bytes: &[u8]) -> Result<()> {
-        local::create_run_dir(&self.base, run)?;
-        durable::create_dir_all(&self.dir(run)?)?;
-        durable::write_atomic(&self.path(run, iteration)?, bytes)
+        self.base.create_run(run)?;
+        let key = self.key(run, iteration)?;
+        Ok(self.base.storage.write(&key, bytes, Durability::Synced)?)
     }
 
     fn load(&self, run: &str, iteration: u64) -> Result<Vec<u8>> {
-        match durable::read(&self.path(run, iteration)?)? {
+        match self.base.storage.read(&self.key(run, iteration)?)? {
             Some(bytes) => Ok(bytes),
             None => {
                 let there = self.iterations(run)?;
@@ -80,30 +89,33 @@ impl WeightsStore for LocalWeightsStore {
     }
 
     fn iterations(&self, run: &str) -> Result<Vec<u64>> {
-        let written_here = |name: &String| {
+        let written_here = |name: &str| {
             let iteration = name.strip_suffix(SUFFIX)?.parse().ok()?;
-            (*name == format!("{iteration}{SUFFIX}")).then_some(iteration)
+            (name == format!("{iteration}{SUFFIX}")).then_some(iteration)
         };
-        let mut iterations: Vec<u64> = durable::entries(&self.dir(run)?)?
+        let entries = self.base.storage.list(&self.dir(run)?)?;
+        let mut iterations: Vec<u64> = entries
             .iter()
-            .filter_map(written_here)
+            .filter_map(|entry| written_here(&entry.name))
             .collect();
         iterations.sort_unstable();
         Ok(iterations)
     }
 
     fn remove(&self, run: &str, iteration: u64) -> Result<Removed> {
-        let path = self.path(run, iteration)?;
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Removed::Missing),
-            Err(error) => Err(Error::io("remove", path)(error)),
-            Ok(()) => durable::sync_dir(&self.dir(run)?).map(|()| Removed::Removed),
-        }
+        let was_there = self.base.storage.delete(&self.key(run, iteration)?)?;
+        Ok(if was_there {
+            Removed::Removed
+        } else {
+            Removed::Missing
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::conformance;
 
@@ -111,6 +123,7 @@ mod tests {
     fn conforms() {
         let base = tempfile::tempdir().unwrap();
         conformance::weights_store(&LocalWeightsStore::new(base.path().join("base")));
+        conformance::weights_store(&conformance::in_memory("memory://m/base").weights);
     }
 
     #[test]

@@ -16,9 +16,7 @@ use std::{
 };
 
 use dacapo_array::{ArrayReadExt, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi};
-use dacapo_store::{
-    ArrayStore, Error, LocalStore, Provenance, RunLease, StatsStore, TrainingStat, WeightsStore,
-};
+use dacapo_store::{ArrayStore, Error, LocalStore, Provenance, StatsStore, TrainingStat, WeightsStore};
 use ndarray::ArrayD;
 
 const BASE: &str = "DACAPO_STORE_TEST_BASE";
@@ -74,7 +72,7 @@ fn spec() -> ArraySpec {
 #[ignore = "the other process of the tests below"]
 fn holder() {
     let Some(base) = env::var_os(BASE) else { return };
-    let _lease = RunLease::acquire(base, "run").unwrap();
+    let _lease = LocalStore::new(base).lease("run").unwrap();
     report(0);
     std::thread::sleep(Duration::from_secs(600));
 }
@@ -112,9 +110,10 @@ fn writer() {
 #[test]
 fn a_killed_holder_holds_nothing() {
     let base = tempfile::tempdir().unwrap();
+    let store = LocalStore::new(base.path());
     let mut child = start("holder", base.path());
     assert_eq!(reports(&mut child).next(), Some(0));
-    let Err(Error::Held { holder, .. }) = RunLease::acquire(base.path(), "run") else {
+    let Err(Error::Held { holder, .. }) = store.lease("run") else {
         panic!("two writers")
     };
     assert_eq!(holder.pid, child.id());
@@ -125,8 +124,8 @@ fn a_killed_holder_holds_nothing() {
     );
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(RunLease::holder(base.path(), "run").unwrap(), None);
-    RunLease::acquire(base.path(), "run").unwrap();
+    assert_eq!(store.holder("run").unwrap(), None);
+    store.lease("run").unwrap();
 }
 
 #[test]

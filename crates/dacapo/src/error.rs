@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use dacapo_array::storage::Location;
 use dacapo_array::{Coordinate, DType, Roi};
 
 use crate::config::{Difference, Problem};
@@ -53,10 +54,10 @@ pub enum Error {
         source: io::Error,
     },
     /// The container of a synthetic volume holds something else.
-    #[error("{} was not made from the `data.synthetic` of this config", container.display())]
+    #[error("{container} was not made from the `data.synthetic` of this config")]
     SyntheticDiffers {
         /// The container.
-        container: PathBuf,
+        container: Location,
     },
     /// An array of a dataset cannot be opened.
     #[error("dataset {dataset}: cannot open its {role}: {source}")]
@@ -201,12 +202,12 @@ pub enum Error {
         differences: Vec<Difference>,
     },
     /// No such run.
-    #[error("no run {run} under {}{suggestion}", base.display())]
+    #[error("no run {run} under {base}{suggestion}")]
     NoRun {
         /// The name asked for.
         run: String,
         /// The base directory.
-        base: PathBuf,
+        base: Location,
         /// Runs that are there.
         suggestion: String,
     },
@@ -228,7 +229,7 @@ pub enum Error {
         /// Datasets and Rois of the batch's crops.
         place: String,
         /// The array group that has the batch, if it could be written.
-        snapshot: Option<PathBuf>,
+        snapshot: Option<Location>,
         /// What the engine says.
         source: Box<dacapo_nn::Error>,
     },
@@ -300,11 +301,11 @@ impl Error {
                 "go on with the config of the run, or train the new one under a name of its own with --as-new NAME"
             }
             Self::NotFinite {
-                snapshot: Some(path), ..
+                snapshot: Some(place),
+                ..
             } => {
                 return Some(format!(
-                    "the batch is kept in {}; look at its raw and labels, or lower the learning rate",
-                    path.display()
+                    "the batch is kept in {place}; look at its raw and labels, or lower the learning rate"
                 ));
             }
             Self::NotFinite { .. } => "look at the raw and labels there, or lower the learning rate",

@@ -35,7 +35,7 @@ pub use dacapo_store::LocalStore;
 pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use observer::{Event, Observer};
-pub use options::{Compute, Options, find_options, options_places};
+pub use options::{Compute, CredentialsKind, ObjectStore, Options, find_options, options_places};
 pub use plan::{Plan, Shapes, check};
 pub use predict::{IterationChoice, PredictRequest, Predicted, predict};
 pub use prune::{PruneLine, PruneRequest, plan_prune, prune};

@@ -1,7 +1,7 @@
 //! What a long job tells while it works, and how it is asked to stop. How that is shown is not decided here.
 
+use dacapo_array::storage::Location;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// Watches a long job. Called from the thread that runs the job, except [`Event::Block`], which may come from
 /// any thread.
@@ -27,7 +27,7 @@ pub enum Event {
     /// The config's synthetic volume was not there and has been written.
     SyntheticWritten {
         /// Where it lies.
-        container: PathBuf,
+        container: Location,
     },
     /// Training begins, or goes on.
     TrainingStarted {
@@ -60,7 +60,7 @@ pub enum Event {
         /// The step that they belong to.
         iteration: u64,
         /// The container, with a group per snapshot.
-        container: PathBuf,
+        container: Location,
     },
     /// A checkpoint was written.
     Checkpoint {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dacapo_array::storage::Location;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +14,11 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Options {
-    /// The folder that has every run. A relative one is meant from the file's own folder.
-    pub runs_base_dir: Option<PathBuf>,
+    /// The folder that has every run, or `s3://bucket/prefix`. A relative folder is meant from the file's own.
+    #[schemars(with = "Option<String>")]
+    pub runs_base_dir: Option<Location>,
+    /// How object stores (`s3://`) are reached.
+    pub object_store: ObjectStore,
     /// What the computation may use.
     pub compute: Compute,
 }
@@ -27,9 +31,36 @@ pub struct Compute {
     pub threads: Option<usize>,
 }
 
+/// How object stores are reached, beside what AWS programs read: `AWS_…` variables and `~/.aws`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ObjectStore {
+    /// URL of the service; default: AWS.
+    pub endpoint: Option<String>,
+    /// Its region; default: us-east-1.
+    pub region: Option<String>,
+    /// Whether the bucket is a part of the host's name.
+    pub virtual_hosted_style: bool,
+    /// The profile in `~/.aws` of which the key is used.
+    pub profile: Option<String>,
+    /// Who asks, where it is nobody with a key.
+    pub credentials: Option<CredentialsKind>,
+}
+
+/// Who asks an object store without a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialsKind {
+    /// Anybody, for public data.
+    Unsigned,
+    /// The machine, by the role that its cloud gave it.
+    Machine,
+}
+
 /// The keys of ours, and those that the Python original writes into the same file, which are passed over.
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 7] = [
     "runs_base_dir",
+    "object_store",
     "compute",
     "type",
     "compute_context",
@@ -91,7 +122,7 @@ fn read(path: &Path) -> Result<Options> {
         if !KEYS.contains(&key.as_str()) {
             return Err(refuse(format!(
                 "{key}: unknown key{}",
-                suggestion(key, &KEYS[..2])
+                suggestion(key, &KEYS[..3])
             )));
         }
     }
@@ -100,7 +131,10 @@ fn read(path: &Path) -> Result<Options> {
         return Err(refuse("compute.threads: at least 1".to_owned()));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    options.runs_base_dir = options.runs_base_dir.map(|base| folder.join(base));
+    options.runs_base_dir = options.runs_base_dir.map(|base| match base.path() {
+        Some(path) => folder.join(path).into(),
+        None => base,
+    });
     Ok(options)
 }
 
@@ -120,7 +154,7 @@ mod tests {
         let base = |place: &Path| {
             let (options, found) = find(None).unwrap();
             assert_eq!(found.as_deref(), Some(place));
-            options.runs_base_dir.unwrap()
+            options.runs_base_dir.unwrap().path().unwrap().to_owned()
         };
         let last = home.join(".config/dacapo/dacapo.yaml");
         fs::write(&last, "runs_base_dir: /last").unwrap();
@@ -150,5 +184,15 @@ mod tests {
         assert!(mistake("runs_base: x").contains("did you mean `runs_base_dir`?"));
         assert!(mistake("compute: {threads: 0}").contains("compute.threads: at least 1"));
         assert!(mistake("compute: {thread: 1}").contains("thread"));
+        assert!(mistake("object_store: {endpont: x}").contains("endpont"));
+        assert!(mistake("runs_base_dir: gs://bucket").contains("gs://"));
+        fs::write(
+            dir.path().join("dacapo.yaml"),
+            "runs_base_dir: s3://bucket/runs/\nobject_store: {region: eu-west-1, credentials: unsigned}",
+        )
+        .unwrap();
+        let (options, _) = find_options(None, dir.path(), None).unwrap();
+        assert_eq!(options.runs_base_dir.unwrap().to_string(), "s3://bucket/runs");
+        assert_eq!(options.object_store.credentials, Some(CredentialsKind::Unsigned));
     }
 }

@@ -1,9 +1,9 @@
 //! What a config comes to: the task built, the network's shapes known, every dataset open. All that can be
 //! found wrong before a run begins is found here; nothing is written.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use dacapo_array::storage::{Access, Location};
 use dacapo_array::{ArrayRead, Coordinate, MemoryArray, NdData, open_array};
 use dacapo_nn::{Activation, Loss, NetworkSpec};
 use dacapo_tasks::Task;
@@ -105,15 +105,14 @@ pub struct Plan {
 ///
 /// # Errors
 /// What is wrong; all of it in [`Error::Several`] if there is more than one thing.
-pub fn check(config: &RunConfig) -> Result<Plan> {
-    let Some(made) = config
-        .data
-        .synthetic
-        .as_ref()
-        .filter(|made| !Path::new(&made.container).exists())
-    else {
-        return Plan::open(config);
+pub fn check(config: &RunConfig, access: &Access) -> Result<Plan> {
+    let Some(made) = &config.data.synthetic else {
+        return Plan::open(config, access);
     };
+    if synthetic::is_there(made, access)? {
+        return Plan::open(config, access);
+    }
+    let container: Location = made.container.parse()?;
     // Cheap checks first.
     Plan::prepare(config)?;
     let volume = synthetic::generate(made);
@@ -126,9 +125,9 @@ pub fn check(config: &RunConfig) -> Result<Plan> {
     let raw = array(NdData::U8(volume.raw.into_dyn()))?;
     let labels = array(NdData::U64(volume.labels.into_dyn()))?;
     Plan::open_with(config, true, &|address| match address.dataset.as_str() {
-        "raw" if address.container == Path::new(&made.container) => Ok(raw.clone()),
-        "labels" if address.container == Path::new(&made.container) => Ok(labels.clone()),
-        _ => open_array(address),
+        "raw" if address.container == container => Ok(raw.clone()),
+        "labels" if address.container == container => Ok(labels.clone()),
+        _ => open_array(address, access),
     })
 }
 
@@ -137,16 +136,16 @@ impl Plan {
     ///
     /// # Errors
     /// As [`check`].
-    pub fn open(config: &RunConfig) -> Result<Self> {
-        Self::open_with(config, true, &open_array)
+    pub fn open(config: &RunConfig, access: &Access) -> Result<Self> {
+        Self::open_with(config, true, &|address| open_array(address, access))
     }
 
     /// The plan of a config of which only the validation data is needed.
     ///
     /// # Errors
     /// As [`check`].
-    pub fn for_validation(config: &RunConfig) -> Result<Self> {
-        Self::open_with(config, false, &open_array)
+    pub fn for_validation(config: &RunConfig, access: &Access) -> Result<Self> {
+        Self::open_with(config, false, &|address| open_array(address, access))
     }
 
     fn open_with(config: &RunConfig, to_train: bool, open: Open) -> Result<Self> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use dacapo_array::{ArrayAddress, CreateOptions, DraftArray, Roi, open_array};
+use dacapo_array::{ArrayAddress, CreateOptions, DraftArray, Roi, ZarrFormat, open_array};
 use dacapo_nn::Engine;
 use dacapo_store::{LocalStore, Provenance, StatsStore, WeightsStore};
 
@@ -65,6 +65,9 @@ pub struct PredictRequest {
     pub roi: Option<Roi>,
     /// Replace an array that is there.
     pub overwrite: bool,
+    /// Version of Zarr to write: 3 has shards, which a large prediction needs to be few files that are quick to look
+    /// into; some programs read only 2.
+    pub format: ZarrFormat,
 }
 
 /// What was predicted.
@@ -78,7 +81,7 @@ pub struct Predicted {
     pub shape: Vec<usize>,
 }
 
-/// Predicts an array of any size block by block.
+/// Predicts an array of any size block by block. Input and output are reached as the store's own places are.
 ///
 /// # Errors
 /// Before anything is written: [`Error::NoRun`], [`Error::NoCheckpoint`], an input that does not fit the
@@ -96,7 +99,7 @@ pub fn predict(
     let task = config.task.build(dims)?;
     let iteration = choose(store, run, request.iteration)?;
 
-    let raw = open_array(&request.input)?;
+    let raw = open_array(&request.input, store.access())?;
     let spec = raw.spec();
     let input = request.input.to_string();
     let found = spec.spatial_dims();
@@ -150,16 +153,17 @@ pub fn predict(
     let mut attributes = provenance.attributes();
     attributes.insert("source".to_owned(), request.input.to_string().into());
     attributes.insert("channel_names".to_owned(), head.channel_names.into());
-    let chunk = std::iter::once(head.channels)
+    let block = std::iter::once(head.channels)
         .chain(tiling.write_shape())
         .collect();
     let options = CreateOptions {
-        chunk_shape: Some(chunk),
+        block_shape: Some(block),
+        format: request.format,
         overwrite: request.overwrite,
         attributes,
         ..CreateOptions::default()
     };
-    let output = DraftArray::new(&request.output, &output_spec, &options)?;
+    let output = DraftArray::new(&request.output, store.access(), &output_spec, &options)?;
     Job {
         raw: &*raw,
         intensity,

@@ -1,12 +1,10 @@
 //! What runs there are, and how far they are.
 
 use std::fmt;
-use std::fs;
-use std::path::Path;
 
 use serde::Serialize;
 
-use dacapo_store::{ConfigStore, LocalStore, RunLease, StatsStore, WeightsStore};
+use dacapo_store::{ConfigStore, LocalStore, StatsStore, WeightsStore};
 
 use crate::best::{Best, best_of, latest_scores};
 use crate::config::{Format, RunConfig, parse_config, suggestion};
@@ -68,7 +66,7 @@ pub struct RunSummary {
 /// [`Error::NoRun`], naming those that there are; [`Error::Config`] if it cannot be read.
 pub fn load_run(store: &LocalStore, run: &str) -> Result<RunConfig> {
     match store.configs.load_run(run)? {
-        Some(yaml) => parse_config(&yaml, Format::Yaml, &store.configs.path(run)?),
+        Some(yaml) => parse_config(&yaml, Format::Yaml, store.configs.path(run)?.to_string().as_ref()),
         None => {
             let known = store.configs.runs()?;
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -79,7 +77,7 @@ pub fn load_run(store: &LocalStore, run: &str) -> Result<RunConfig> {
             };
             Err(Error::NoRun {
                 run: run.to_owned(),
-                base: store.base().to_owned(),
+                base: store.base().clone(),
                 suggestion,
             })
         }
@@ -111,7 +109,7 @@ pub fn summary(store: &LocalStore, run: &str) -> Result<RunSummary> {
         total: 0,
         checkpoints: Vec::new(),
         best: Vec::new(),
-        bytes: size(&store.run_dir(run)?),
+        bytes: store.size(run)?,
         problem: None,
     };
     match fill(store, &mut summary) {
@@ -128,7 +126,7 @@ fn fill(store: &LocalStore, summary: &mut RunSummary) -> Result<()> {
     summary.total = config.num_iterations;
     summary.checkpoints = store.weights.iterations(&run)?;
     let kept = summary.checkpoints.last().copied().unwrap_or(0);
-    let holder = RunLease::holder(store.base(), &run)?;
+    let holder = store.holder(&run)?;
     summary.iterations = match &holder {
         Some(_) => store
             .stats
@@ -148,16 +146,4 @@ fn fill(store: &LocalStore, summary: &mut RunSummary) -> Result<()> {
     let task = config.task.build(config.architecture.unet().dims())?;
     summary.best = best_of(&config, &*task, &latest_scores(store.stats.scores(&run)?));
     Ok(())
-}
-
-/// Bytes of all files under a folder. What vanishes meanwhile does not count.
-fn size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => size(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }

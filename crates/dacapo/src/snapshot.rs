@@ -1,7 +1,6 @@
 //! Snapshots: a training batch as the network saw it, with what it predicted, as arrays that viewers open.
 
-use std::path::PathBuf;
-
+use dacapo_array::storage::Location;
 use dacapo_array::{ArraySpec, ArrayWrite, Coordinate, CreateOptions, NdData, Roi};
 use dacapo_nn::{Activation, Tensor};
 use dacapo_store::{ArrayStore, LocalStore, Provenance};
@@ -11,8 +10,8 @@ use crate::plan::Plan;
 use crate::sampler::TrainingBatch;
 use crate::{Error, Result};
 
-/// Writes `<run>/snapshot.zarr/<iteration>/volumes/{raw,gt,target,weight,prediction}` and returns the group's
-/// path. The arrays lie where the first sample was cut out; a turned crop is shown turned. In a batch of more
+/// Writes `<run>/snapshot.zarr/<iteration>/volumes/{raw,gt,target,weight,prediction}` and returns where the group
+/// is. The arrays lie where the first sample was cut out; a turned crop is shown turned. In a batch of more
 /// than one, an axis `b^` stands in front. Where there is no prediction, that array is left out.
 ///
 /// # Errors
@@ -23,14 +22,14 @@ pub(crate) fn write(
     iteration: u64,
     batch: &TrainingBatch,
     prediction: &Tensor,
-) -> Result<PathBuf> {
+) -> Result<Location> {
     let config = &plan.config;
     let container = store.arrays.snapshot_container(&config.name)?;
     let Some((crop, dataset)) = batch.crops.first().and_then(|crop| {
         let dataset = plan.train.iter().find(|dataset| dataset.name == crop.dataset)?;
         Some((crop, dataset))
     }) else {
-        return Ok(container.container().to_owned());
+        return Ok(container.container().clone());
     };
     let raw_size = dataset.raw.spec().voxel_size.clone();
     let size = plan.shapes.output_voxel_size(&raw_size);
@@ -85,7 +84,7 @@ pub(crate) fn write(
         samples.clone(),
         NdData::U64(shaped(&shape, labels)?),
     )?;
-    Ok(container.container().join(format!("{iteration}/volumes")))
+    Ok(container.container().join(&format!("{iteration}/volumes")))
 }
 
 fn shaped<T>(shape: &[usize], values: Vec<T>) -> Result<ArrayD<T>> {

@@ -1,14 +1,14 @@
 //! A made-up electron microscopy volume with its labels: crooked cells that touch, dark membranes between
 //! them, texture and organelles inside, noise. For demonstrations and tests; it is no model of tissue.
 
-use std::fs;
-use std::path::Path;
+use std::sync::Arc;
 
 use ndarray::{Array3, Axis};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use dacapo_array::storage::{Access, Location, Moved, Storage, unfinished};
 use dacapo_array::{
     ArrayAddress, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, Decimal, NdData, Roi, ZarrArray,
 };
@@ -105,40 +105,61 @@ pub fn generate(config: &SyntheticConfig) -> SyntheticVolume {
     SyntheticVolume { raw, labels }
 }
 
+/// Where the volume is kept: what is around its container, and the container's name there.
+fn place(config: &SyntheticConfig, access: &Access) -> Result<(Location, Arc<dyn Storage>, String)> {
+    let container: Location = config.container.parse()?;
+    match (container.parent(), container.name()) {
+        (Some(parent), Some(name)) => {
+            let storage = access.storage(&parent)?;
+            Ok((parent, storage, name.to_owned()))
+        }
+        _ => Err(dacapo_array::Error::Location {
+            text: container.to_string(),
+            reason: "it is no container".to_owned(),
+        }
+        .into()),
+    }
+}
+
+/// Whether there is anything in the place of the volume.
+pub(crate) fn is_there(config: &SyntheticConfig, access: &Access) -> Result<bool> {
+    let (_, storage, name) = place(config, access)?;
+    Ok(storage.kind(&name)?.is_some())
+}
+
 /// Writes the volume to the config's container, whole or not at all. Returns whether it had to: one that is
 /// there already is kept.
 ///
 /// # Errors
 /// [`Error::SyntheticDiffers`] if the container is there and was not made from this config.
-pub fn write_if_missing(config: &SyntheticConfig) -> Result<bool> {
-    let container = Path::new(&config.container);
+pub fn write_if_missing(config: &SyntheticConfig, access: &Access) -> Result<bool> {
+    let (parent, storage, name) = place(config, access)?;
     let recipe = serde_json::to_value(config).map_err(|e| Error::Yaml {
         message: e.to_string(),
     })?;
     let recipe = without_container(recipe);
-    if container.exists() {
-        let labels = ZarrArray::open(&address(container, "labels"))?;
+    if storage.kind(&name)?.is_some() {
+        let container = parent.join(&name);
+        let labels = ZarrArray::open(&address(&container, "labels"), access)?;
         let found = labels.attributes().get("synthetic").cloned().unwrap_or_default();
         return if found == recipe {
             Ok(false)
         } else {
-            Err(Error::SyntheticDiffers {
-                container: container.to_owned(),
-            })
+            Err(Error::SyntheticDiffers { container })
         };
     }
     let volume = generate(config);
-    let mut aside = container.as_os_str().to_owned();
-    aside.push(format!(".{}.partial.zarr", std::process::id()));
-    let aside = Path::new(&aside);
-    let written = write(aside, config, &recipe, volume).and_then(|()| {
-        fs::rename(aside, container).map_err(|source| Error::io("move the new volume to", container, source))
+    let aside = unfinished() + ".zarr";
+    let written = write(&parent.join(&aside), access, config, &recipe, volume).and_then(|()| {
+        storage.sync_tree(&aside)?;
+        Ok(storage.move_tree(&aside, &name, false)?)
     });
-    if written.is_err() {
-        // Whatever is left is of no use; the first error matters more than this one.
-        let _ = fs::remove_dir_all(aside);
+    if !matches!(written, Ok(Moved::Moved)) {
+        // Whatever is left is of no use, and named so; the first error matters more than this one.
+        let _ = storage.remove_tree(&aside);
     }
-    written.map(|()| true)
+    // Another process may have made the same meanwhile.
+    written.map(|moved| moved == Moved::Moved)
 }
 
 /// How an array of the volume lies in the world.
@@ -149,9 +170,9 @@ pub(crate) fn spec(config: &SyntheticConfig, dtype: DType) -> Result<ArraySpec> 
     Ok(ArraySpec::new(roi, voxel_size, dtype))
 }
 
-fn address(container: &Path, dataset: &str) -> ArrayAddress {
+fn address(container: &Location, dataset: &str) -> ArrayAddress {
     ArrayAddress {
-        container: container.to_owned(),
+        container: container.clone(),
         dataset: dataset.to_owned(),
     }
 }
@@ -164,7 +185,8 @@ fn without_container(mut recipe: serde_json::Value) -> serde_json::Value {
 }
 
 fn write(
-    container: &Path,
+    container: &Location,
+    access: &Access,
     config: &SyntheticConfig,
     recipe: &serde_json::Value,
     volume: SyntheticVolume,
@@ -180,7 +202,7 @@ fn write(
     ];
     for (name, data) in arrays {
         let spec = spec(config, data.dtype())?;
-        ZarrArray::create(&address(container, name), &spec, &options)?.write(&spec.roi, &data)?;
+        ZarrArray::create(&address(container, name), access, &spec, &options)?.write(&spec.roi, &data)?;
     }
     Ok(())
 }
@@ -398,11 +420,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let container = dir.path().join("made.zarr").to_string_lossy().into_owned();
         let config = SyntheticConfig { container, ..small() };
-        assert!(write_if_missing(&config).unwrap());
-        assert!(!write_if_missing(&config).unwrap());
+        assert!(write_if_missing(&config, &Access::default()).unwrap());
+        assert!(!write_if_missing(&config, &Access::default()).unwrap());
         let other = SyntheticConfig { seed: 9, ..config };
         assert!(matches!(
-            write_if_missing(&other),
+            write_if_missing(&other, &Access::default()),
             Err(Error::SyntheticDiffers { .. })
         ));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dacapo_nn::{Engine, Network, Tensor};
-use dacapo_store::{ConfigStore, LocalStore, StatsStore, TrainingStat};
+use dacapo_store::{ConfigStore, LocalStore, RunLease, StatsStore, TrainingStat};
 
 use crate::config::{Format, RunConfig, differences, parse_config};
 use crate::observer::{Event, Observer};
@@ -56,18 +56,18 @@ pub fn train(
         config.name.clone_from(name);
     }
     refuse_changes(store, &config)?;
-    let plan = check(&config)?;
+    let plan = check(&config, store.access())?;
     let mut network = engine.build(&plan.network())?;
 
-    let _lease = store.lease(&config.name)?;
+    let lease = store.lease(&config.name)?;
     // Again under the lease: another process may have begun the run since.
     refuse_changes(store, &config)?;
     let plan = match &config.data.synthetic {
-        Some(made) if synthetic::write_if_missing(made)? => {
+        Some(made) if synthetic::write_if_missing(made, store.access())? => {
             observer.event(&Event::SyntheticWritten {
-                container: made.container.clone().into(),
+                container: made.container.parse()?,
             });
-            Plan::open(&config)?
+            Plan::open(&config, store.access())?
         }
         _ => plan,
     };
@@ -76,6 +76,7 @@ pub fn train(
     store.stats.truncate_after(&config.name, start)?;
     Trainer {
         store,
+        lease: &lease,
         plan: &plan,
         network: &mut *network,
         observer,
@@ -90,8 +91,8 @@ fn refuse_changes(store: &LocalStore, config: &RunConfig) -> Result<()> {
     let Some(yaml) = store.configs.load_run(&config.name)? else {
         return Ok(());
     };
-    let path = store.configs.path(&config.name)?;
-    let begun = parse_config(&yaml, Format::Yaml, &path)?;
+    let path = store.configs.path(&config.name)?.to_string();
+    let begun = parse_config(&yaml, Format::Yaml, path.as_ref())?;
     let begun = RunConfig {
         num_iterations: config.num_iterations,
         ..begun
@@ -112,6 +113,7 @@ const GROUP_TIME: Duration = Duration::from_secs(1);
 
 struct Trainer<'a> {
     store: &'a LocalStore,
+    lease: &'a RunLease,
     plan: &'a Plan,
     network: &'a mut dyn Network,
     observer: &'a dyn Observer,
@@ -242,6 +244,7 @@ impl Trainer<'_> {
     }
 
     fn flush(&mut self) -> Result<()> {
+        self.lease.check()?;
         if !self.pending.is_empty() {
             self.store
                 .stats

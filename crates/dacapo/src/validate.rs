@@ -51,7 +51,7 @@ pub fn validate(
     observer: &dyn Observer,
 ) -> Result<Vec<DatasetValidation>> {
     let config = load_run(store, run)?;
-    let plan = Plan::for_validation(&config)?;
+    let plan = Plan::for_validation(&config, store.access())?;
     let mut network = engine.build(&plan.network())?;
     let there = store.weights.iterations(run)?;
     let iteration = match iteration {
@@ -222,14 +222,14 @@ impl Validator<'_> {
         let kind = task.prediction_dtype();
         let spec = prediction_spec(shapes, dataset.raw.spec(), scene.spec.roi.clone(), channels, kind);
         let tiling = Tiling::fitted(config, &spatial_shape(&spec))?;
-        let chunk = std::iter::once(channels).chain(tiling.write_shape()).collect();
+        let block = std::iter::once(channels).chain(tiling.write_shape()).collect();
         let identifier =
             self.store
                 .arrays
                 .validation_prediction_array(&config.name, iteration, &dataset.name)?;
         let mut attributes = scene.provenance.attributes();
         attributes.insert("channel_names".to_owned(), task.head().channel_names.into());
-        let output = draft(self.store, &identifier, &spec, attributes, Some(chunk))?;
+        let output = draft(self.store, &identifier, &spec, attributes, Some(block))?;
         Job {
             raw: &*dataset.raw,
             intensity: dataset.intensity,
@@ -401,10 +401,10 @@ pub(crate) fn draft(
     array: &LocalArrayIdentifier,
     spec: &ArraySpec,
     attributes: serde_json::Map<String, serde_json::Value>,
-    chunk_shape: Option<Vec<usize>>,
+    block_shape: Option<Vec<usize>>,
 ) -> Result<DraftArray> {
     let options = CreateOptions {
-        chunk_shape,
+        block_shape,
         overwrite: true,
         attributes,
         ..CreateOptions::default()

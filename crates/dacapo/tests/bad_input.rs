@@ -16,6 +16,7 @@ use dacapo::{
     Error, IterationChoice, LocalStore, PredictRequest, RunConfig, TrainOptions, load_run, predict,
     synthetic, train,
 };
+use dacapo_array::storage::Access;
 use dacapo_array::{
     ArrayAddress, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi, ZarrArray,
 };
@@ -24,7 +25,7 @@ use ndarray::ArrayD;
 /// A config whose volume is there, as datasets of their own.
 fn ready(dir: &Path) -> RunConfig {
     let mut config = config(dir);
-    synthetic::write_if_missing(config.data.synthetic.as_ref().unwrap()).unwrap();
+    synthetic::write_if_missing(config.data.synthetic.as_ref().unwrap(), &Access::default()).unwrap();
     config.data.synthetic = None;
     config
 }
@@ -39,7 +40,7 @@ fn array(dir: &Path, name: &str, offset: i64, voxel_size: &str, data: NdData) ->
     let roi = Roi::new(offset, Coordinate::from_voxels(&voxels, &voxel_size));
     let spec = ArraySpec::new(roi.clone(), voxel_size, data.dtype());
     let address: ArrayAddress = format!("{}/other.zarr/{name}", dir.display()).parse().unwrap();
-    ZarrArray::create(&address, &spec, &CreateOptions::default())
+    ZarrArray::create(&address, &Access::default(), &spec, &CreateOptions::default())
         .unwrap()
         .write(&roi, &data)
         .unwrap();
@@ -116,7 +117,7 @@ fn voxel_sizes_have_to_divide_and_labels_to_be_integers() {
     // Twice as fine is fine.
     let data = NdData::U64(ArrayD::ones(vec![48, 64, 64]));
     dataset(&mut config).labels = array(dir.path(), "fine", 0, "4", data);
-    dacapo::check(&config).unwrap();
+    dacapo::check(&config, &Access::default()).unwrap();
 }
 
 #[test]
@@ -232,7 +233,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch() {
         text.contains("iteration 1") && text.contains("dataset front at ["),
         "{text}"
     );
-    assert!(snapshot.join("raw").exists());
+    assert!(snapshot.join("raw").path().unwrap().exists());
     assert!(error.hint().unwrap().contains("snapshot.zarr"));
 }
 
@@ -251,6 +252,7 @@ fn a_run_or_checkpoint_that_is_not_there_is_told_with_what_is() {
         iteration: IterationChoice::Number(7),
         roi: None,
         overwrite: false,
+        format: dacapo_array::ZarrFormat::V3,
     };
     let error = predict(&store, "small", &request, &engine(), &()).unwrap_err();
     assert!(error.to_string().contains("it has those of [1]"), "{error}");

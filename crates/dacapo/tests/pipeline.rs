@@ -16,6 +16,7 @@ use dacapo::{
     Error, Event, IterationChoice, LocalStore, PredictRequest, RunState, TrainOptions, TrainOutcome, best,
     predict, runs, summary, train, validate,
 };
+use dacapo_array::storage::Access;
 use dacapo_array::{
     ArrayAddress, ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData,
     Roi, ZarrArray, open_array,
@@ -73,7 +74,11 @@ fn a_run_keeps_everything_that_it_made() {
     assert!(values.iter().any(|&v| v != values[[0, 0, 0, 0]]));
 
     let (raw, gt) = arrays.validation_input_arrays("small", Some("back")).unwrap();
-    let source = open_array(&config.data.validate[0].labels.parse::<ArrayAddress>().unwrap()).unwrap();
+    let source = open_array(
+        &config.data.validate[0].labels.parse::<ArrayAddress>().unwrap(),
+        &Access::default(),
+    )
+    .unwrap();
     let gt = arrays.open(&gt).unwrap();
     assert_eq!(gt.read_all().unwrap(), source.read(&gt.spec().roi).unwrap());
     assert_eq!(arrays.open(&raw).unwrap().spec().roi, gt.spec().roi);
@@ -195,8 +200,9 @@ fn a_truncated_checkpoint_is_passed_over_and_told() {
     run(&store, &config, &()).unwrap();
     let before = losses(&store, "small");
     let path = store.weights.path("small", 12).unwrap();
-    let bytes = fs::read(&path).unwrap();
-    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let path = path.path().unwrap();
+    let bytes = fs::read(path).unwrap();
+    fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
     let watch = Watch::default();
     run(&store, &config, &watch).unwrap();
     let warnings = watch.warnings();
@@ -214,7 +220,7 @@ fn a_truncated_checkpoint_is_passed_over_and_told() {
         .count();
     assert_eq!(steps, 3, "from 9 on");
     assert_eq!(losses(&store, "small"), before);
-    assert!(fs::read(&path).unwrap() == bytes);
+    assert!(fs::read(path).unwrap() == bytes);
 }
 
 #[test]
@@ -257,7 +263,7 @@ fn inputs_are_kept_anew_when_their_source_changed() {
     fs::remove_dir_all(&made).unwrap();
     let mut recipe = config.data.synthetic.clone().unwrap();
     recipe.seed = 99;
-    dacapo::synthetic::write_if_missing(&recipe).unwrap();
+    dacapo::synthetic::write_if_missing(&recipe, &Access::default()).unwrap();
     let found = validate(&store, "small", Some(12), &engine(), &()).unwrap();
     assert_eq!((found[0].iteration, found[0].dataset.as_str()), (12, "back"));
     assert_ne!(store.arrays.open(&raw).unwrap().read_all().unwrap(), kept);
@@ -316,6 +322,7 @@ fn prediction_of_a_part_equals_that_of_the_whole_away_from_its_border() {
         iteration: IterationChoice::Latest,
         roi,
         overwrite: false,
+        format: dacapo_array::ZarrFormat::V3,
     };
     let whole = request("whole", None);
     let done = predict(&store, "small", &whole, &engine(), &()).unwrap();
@@ -326,8 +333,8 @@ fn prediction_of_a_part_equals_that_of_the_whole_away_from_its_border() {
     let part = request("part", Some(roi.clone()));
     predict(&store, "small", &part, &engine(), &()).unwrap();
     let (whole_array, part_array) = (
-        open_array(&whole.output).unwrap(),
-        open_array(&part.output).unwrap(),
+        open_array(&whole.output, &Access::default()).unwrap(),
+        open_array(&part.output, &Access::default()).unwrap(),
     );
     assert_eq!(part_array.spec().roi, roi);
     let (expected, found) = (
@@ -378,7 +385,7 @@ fn images_are_trained_on_like_volumes() {
         let address: ArrayAddress = format!("{}/image.zarr/{name}", dir.path().display())
             .parse()
             .unwrap();
-        ZarrArray::create(&address, &spec, &CreateOptions::default())
+        ZarrArray::create(&address, &Access::default(), &spec, &CreateOptions::default())
             .unwrap()
             .write(&roi, &data)
             .unwrap();

@@ -13,11 +13,12 @@ use std::path::Path;
 
 use common::config;
 use dacapo::{Plan, RunConfig, Sampler, TrainingBatch, check, with_batches};
+use dacapo_array::storage::Access;
 use dacapo_array::{ArrayAddress, ArraySpec, ArrayWrite, Coordinate, CreateOptions, NdData, Roi, ZarrArray};
 use ndarray::ArrayD;
 
 fn plan(config: &RunConfig) -> Plan {
-    check(config).unwrap()
+    check(config, &Access::default()).unwrap()
 }
 
 fn in_order(plan: &Plan, start: u64, end: u64, workers: usize) -> Vec<TrainingBatch> {
@@ -62,7 +63,7 @@ fn numbered(dir: &Path, finer: bool) -> RunConfig {
         let roi = Roi::from_voxels(&[0; 3], &shape, &voxel_size);
         let address: ArrayAddress = format!("{}/numbered.zarr/{name}", dir.display()).parse().unwrap();
         let spec = ArraySpec::new(roi.clone(), voxel_size, data.dtype());
-        ZarrArray::create(&address, &spec, &CreateOptions::default())
+        ZarrArray::create(&address, &Access::default(), &spec, &CreateOptions::default())
             .unwrap()
             .write(&roi, &data)
             .unwrap();

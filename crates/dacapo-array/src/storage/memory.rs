@@ -1,12 +1,14 @@
 //! Objects in memory: for tests, and for what need not stay.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use super::{Durability, Entry, Hold, Kind, Moved, Stamp, Storage, UNFINISHED, key};
-use crate::Result;
+use super::{Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, UNFINISHED, key};
+use crate::{Error, Result};
 
 /// Objects that live as long as this value.
 #[derive(Debug, Default)]
@@ -64,9 +66,34 @@ fn below<'a>(
         .map(move |(key, object)| (key, &key[length..], object))
 }
 
+/// A copy of an object.
+struct OpenBytes {
+    bytes: Vec<u8>,
+    name: String,
+}
+
+impl OpenObject for OpenBytes {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(buffer.len());
+        let Some(found) = self.bytes.get(start..end) else {
+            let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(Error::io("read", Path::new(&self.name))(error));
+        };
+        buffer.copy_from_slice(found);
+        Ok(())
+    }
+}
+
 impl Storage for MemoryStorage {
     fn describe(&self, key: &str) -> String {
-        format!("memory://{}/{key}", self.name)
+        super::join(&format!("memory://{}", self.name), key)
+            .trim_end_matches('/')
+            .to_owned()
     }
 
     fn read_into(&self, key: &str, buffer: &mut Vec<u8>) -> Result<bool> {
@@ -74,8 +101,32 @@ impl Storage for MemoryStorage {
         buffer.clear();
         let objects = self.objects();
         let found = objects.get(key);
-        buffer.extend(found.iter().flat_map(|object| &object.bytes));
+        buffer.extend_from_slice(found.map_or(&[], |object| &object.bytes));
         Ok(found.is_some())
+    }
+
+    fn open(&self, key: &str) -> Result<Option<Box<dyn OpenObject>>> {
+        key::check(key)?;
+        let found = self.objects().get(key).map(|object| object.bytes.clone());
+        let name = self.describe(key);
+        Ok(found.map(|bytes| Box::new(OpenBytes { bytes, name }) as Box<dyn OpenObject>))
+    }
+
+    fn read_state(&self, key: &str, most: u64, buffer: &mut Vec<u8>) -> Result<Option<Stamp>> {
+        key::check(key)?;
+        buffer.clear();
+        match self.objects().get(key) {
+            Some(object) if object.bytes.len() as u64 > most => {
+                let text = format!("it has {} bytes, more than {most}", object.bytes.len());
+                let error = io::Error::new(io::ErrorKind::FileTooLarge, text);
+                Err(Error::io("read", Path::new(&self.describe(key)))(error))
+            }
+            Some(object) => {
+                buffer.extend_from_slice(&object.bytes);
+                Ok(Some(Stamp(object.version.to_string())))
+            }
+            None => Ok(None),
+        }
     }
 
     fn write(&self, key: &str, bytes: &[u8], _durability: Durability) -> Result<()> {
@@ -95,12 +146,19 @@ impl Storage for MemoryStorage {
         Ok(is_free)
     }
 
-    fn update(&self, key: &str, change: &mut dyn FnMut(Option<&[u8]>) -> Result<Vec<u8>>) -> Result<()> {
+    fn update_with(&self, key: &str, _durability: Durability, change: Change) -> Result<()> {
         key::check(key)?;
-        let mut objects = self.objects_mut();
-        let changed = change(objects.get(key).map(|object| object.bytes.as_slice()))?;
-        objects.insert(key.to_owned(), self.object(changed));
-        Ok(())
+        loop {
+            // Not held while it is changed: that may take long, and use this storage.
+            let seen = self.objects().get(key).cloned();
+            let changed = change(seen.as_ref().map(|object| object.bytes.as_slice()))?;
+            let mut objects = self.objects_mut();
+            let version = |object: Option<&Object>| object.map(|object| object.version);
+            if version(objects.get(key)) == version(seen.as_ref()) {
+                objects.insert(key.to_owned(), self.object(changed));
+                return Ok(());
+            }
+        }
     }
 
     fn delete(&self, key: &str) -> Result<bool> {
@@ -215,5 +273,25 @@ impl Storage for MemoryStorage {
     fn sweep(&self, prefix: &str, _age: Duration) -> Result<()> {
         // What is unfinished here is being made: its maker lives as long as this does.
         key::check_prefix(prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::conformance;
+
+    #[test]
+    fn conforms() {
+        conformance::storage(&MemoryStorage::new("m"));
+    }
+
+    #[test]
+    fn conforms_below_a_prefix() {
+        let memory = std::sync::Arc::new(MemoryStorage::new("m"));
+        memory.write("outside", b"1", Durability::Synced).unwrap();
+        conformance::storage(&crate::storage::Below::new(memory.clone(), "a/b").unwrap());
+        let outside = memory.list("").unwrap();
+        assert_eq!(outside.len(), 2, "{outside:?}");
     }
 }

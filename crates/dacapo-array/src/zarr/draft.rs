@@ -1,16 +1,19 @@
 //! Arrays that are being made: filled where nobody finds them, then put in their place in one step.
 
-use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::files::{self, Durability, Unfinished};
-use super::format::{self, Format, Node};
+use super::format::{self, Node};
+use super::place::Place;
+use super::shapes::Shapes;
 use super::{Codec, CreateOptions, ZarrArray, ZarrFormat, placement, stored};
+use crate::storage::{Access, Durability, Hold, Moved, Storage, StorageExt, join, unfinished};
 use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Error, NdData, Result, Roi};
 
-/// Bytes of a chunk of default shape, at most.
-const DEFAULT_CHUNK: usize = 16 << 20;
+/// What is unfinished and younger than this is not taken for a leftover: its maker may not hold it yet.
+const LEFTOVER: Duration = Duration::from_secs(60);
 
 /// An array that nobody finds before it is published. Dropped instead, it leaves nothing behind; what a kill
 /// leaves of it, the next draft beside it clears away.
@@ -22,29 +25,59 @@ pub struct DraftArray {
     format: ZarrFormat,
 }
 
+/// A tree that is moved to its place when it is whole, and goes away otherwise.
+#[derive(Debug)]
+struct Unfinished {
+    storage: Arc<dyn Storage>,
+    key: String,
+    is_moved: bool,
+    _hold: Hold,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.is_moved
+            && let Err(error) = self.storage.remove_tree(&self.key)
+        {
+            // Its name says that it is unfinished: it is swept.
+            tracing::debug!(%error, "cannot remove what is not finished");
+        }
+    }
+}
+
 impl DraftArray {
     /// Begins an array that has the fill value everywhere, and creates the groups above it in its container.
     ///
     /// # Errors
     /// [`Error::Spec`] for a spec or chunk shape that makes no sense; [`Error::Exists`] for an array that may
-    /// not be replaced; [`Error::Address`] where a group is in its place or an array above it; [`Error::Io`].
-    pub fn new(address: &ArrayAddress, spec: &ArraySpec, options: &CreateOptions) -> Result<Self> {
-        address.check()?;
+    /// not be replaced; [`Error::Address`] where a group is in its place or an array above it; [`Error::Key`]
+    /// where a symbolic link leads out of the container; [`Error::Io`], and as [`Access::storage`].
+    pub fn new(
+        address: &ArrayAddress,
+        access: &Access,
+        spec: &ArraySpec,
+        options: &CreateOptions,
+    ) -> Result<Self> {
+        Self::begin(Place::of(address, access)?, spec, options)
+    }
+
+    /// As [`DraftArray::new`], in a storage that has the container at a key.
+    ///
+    /// # Errors
+    /// As [`DraftArray::new`].
+    pub fn new_within(
+        storage: Arc<dyn Storage>,
+        container: &str,
+        address: &ArrayAddress,
+        spec: &ArraySpec,
+        options: &CreateOptions,
+    ) -> Result<Self> {
+        Self::begin(Place::within(storage, container, address)?, spec, options)
+    }
+
+    fn begin(place: Place, spec: &ArraySpec, options: &CreateOptions) -> Result<Self> {
         spec.check()?;
-        let shape = spec.shape();
-        let chunk_shape = match &options.chunk_shape {
-            Some(chunk) if chunk.len() != shape.len() || chunk.contains(&0) => {
-                let reason = format!("a chunk shape of {chunk:?} for an array of {shape:?}");
-                return Err(Error::Spec { reason });
-            }
-            // A chunk larger than the array only wastes memory.
-            Some(chunk) => chunk
-                .iter()
-                .zip(&shape)
-                .map(|(&chunk, &length)| chunk.min(length.max(1)))
-                .collect(),
-            None => default_chunk(spec),
-        };
+        let shapes = Shapes::new(spec, options)?;
         let codec = options.codec.unwrap_or(if spec.dtype.is_float() {
             Codec::Blosc { level: 1 }
         } else {
@@ -54,24 +87,29 @@ impl DraftArray {
         // Those of an array that it is made after may say which chunks that had.
         attributes.shift_remove(stored::CHUNKS);
         attributes.extend(placement::funlib(spec));
-        let metadata = format::describe(spec, &chunk_shape, codec, options, attributes);
-        may_be_made(address, options.overwrite)?;
-        create_groups(address, options.format)?;
-        let unfinished = Unfinished::new(&address.path())?;
+        let metadata = format::describe(spec, &shapes, codec, options, attributes);
+        may_be_made(&place, options.overwrite)?;
+        create_groups(&place, options.format)?;
+        let storage = &place.storage;
+        let group = place.group();
+        if let Err(error) = storage.sweep(&group, LEFTOVER) {
+            tracing::debug!(%error, "cannot clear away what was never finished");
+        }
+        let key = join(&group, &unfinished());
+        let unfinished = Unfinished {
+            storage: storage.clone(),
+            _hold: storage.hold(&key)?,
+            key,
+            is_moved: false,
+        };
         for (name, content) in &metadata {
-            files::write(&unfinished.dir.join(name), &pretty(content), Durability::Later)?;
+            storage.write(&join(&unfinished.key, name), &pretty(content), Durability::Later)?;
         }
         // What was made is what a reader will find: a spec that does not come back is refused here.
-        let broken = |reason| Error::Metadata {
-            address: address.clone(),
-            reason,
-        };
-        let Node::Array(version, content) = format::node(&unfinished.dir).map_err(broken)? else {
-            return Err(broken("it was not written".into()));
-        };
-        let format = Format::parse(&unfinished.dir, version, content).map_err(broken)?;
+        let array = ZarrArray::at(&place, unfinished.key.clone(), Durability::Later)?
+            .ok_or_else(|| place.broken("it was not written"))?;
         Ok(Self {
-            array: ZarrArray::at(unfinished.dir.clone(), address, format, Durability::Later)?,
+            array,
             unfinished,
             replace: options.overwrite,
             format: options.format,
@@ -89,28 +127,37 @@ impl DraftArray {
     }
 
     /// Puts the array in its place, in one step and durably: readers find the one that was there before, or
-    /// this one with all that was written to it.
+    /// this one with all that was written to it. (In an object store, none at all for a while, if one is
+    /// replaced.)
     ///
     /// # Errors
     /// [`Error::Exists`] if one is there by now that may not be replaced, [`Error::Io`]. Then the draft is gone.
     pub fn publish(self) -> Result<ZarrArray> {
         let Self {
             array,
-            unfinished,
+            mut unfinished,
             replace,
             format,
         } = self;
         array.record_written()?;
-        let (address, spec) = (array.address, array.spec);
-        may_be_made(&address, replace)?;
-        match unfinished.finish(replace) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::Exists { address });
+        let place = array.place;
+        may_be_made(&place, replace)?;
+        place.storage.sync_tree(&unfinished.key)?;
+        match place.storage.move_tree(&unfinished.key, &place.key(), replace)? {
+            Moved::Moved => unfinished.is_moved = true,
+            Moved::Occupied => {
+                return Err(Error::Exists {
+                    address: place.address,
+                });
             }
-            finished => finished?,
+            Moved::Missing => {
+                return Err(Error::Gone {
+                    address: place.address,
+                });
+            }
         }
-        place_in_group(&address.path(), format, &spec)?;
-        ZarrArray::over(&address, array.format)
+        place_in_group(&place, format, &array.spec)?;
+        ZarrArray::found(&place)
     }
 }
 
@@ -121,8 +168,8 @@ impl ZarrArray {
     /// # Errors
     /// [`Error::Address`] for an array inside another, [`Error::Io`].
     pub fn join_groups(&self) -> Result<()> {
-        create_groups(&self.address, self.format.version)?;
-        place_in_group(&self.address.path(), self.format.version, &self.spec)
+        create_groups(&self.place, self.format.version)?;
+        place_in_group(&self.place, self.format.version, &self.spec)
     }
 }
 
@@ -143,44 +190,18 @@ impl ArrayWrite for DraftArray {
 }
 
 /// Refuses to make an array where one is that may not be replaced, or where something else is.
-fn may_be_made(address: &ArrayAddress, replace: bool) -> Result<()> {
-    let dir = address.path();
-    match format::node(&dir) {
-        Ok(Node::Nothing) if !dir.exists() => Ok(()),
+fn may_be_made(place: &Place, replace: bool) -> Result<()> {
+    match format::node(&*place.storage, &place.key())? {
+        Ok(Node::Nothing) if place.storage.kind(&place.key())?.is_none() => Ok(()),
         // An array of which the metadata is broken may be replaced too.
-        Ok(Node::Array(..)) | Err(_) if replace => Ok(()),
-        Ok(Node::Array(..)) | Err(_) => Err(Error::Exists {
-            address: address.clone(),
+        Ok(Node::Array) | Err(_) if replace => Ok(()),
+        Ok(Node::Array) | Err(_) => Err(Error::Exists {
+            address: place.address.clone(),
         }),
         Ok(Node::Group | Node::Nothing) => Err(Error::Address {
-            text: address.to_string(),
+            text: place.address.to_string(),
             reason: "something is there that is no array, and is not replaced by one".to_owned(),
         }),
-    }
-}
-
-/// Cubes of 128 voxels (squares of 1024, …) with all channels, smaller where that is too much.
-fn default_chunk(spec: &ArraySpec) -> Vec<usize> {
-    let shape = spec.shape();
-    let (channels, voxels) = shape.split_at(spec.channels.len());
-    let mut edge = match voxels.len() {
-        1 => 1 << 20,
-        2 => 1 << 10,
-        _ => 1 << 7,
-    };
-    let mut channels: Vec<usize> = channels.iter().map(|&n| n.max(1)).collect();
-    loop {
-        let voxels = voxels.iter().map(|&n| n.clamp(1, edge));
-        let chunk: Vec<usize> = channels.iter().copied().chain(voxels).collect();
-        if edge <= 32 && chunk.iter().product::<usize>() * spec.dtype.size() > DEFAULT_CHUNK {
-            // That many channels are read one by one.
-            channels.fill(1);
-            edge = 64;
-        } else if chunk.iter().product::<usize>() * spec.dtype.size() <= DEFAULT_CHUNK {
-            return chunk;
-        } else {
-            edge /= 2;
-        }
     }
 }
 
@@ -188,8 +209,8 @@ fn pretty(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
 
-/// The file that makes a folder a group.
-fn group_file(version: ZarrFormat) -> (&'static str, Value) {
+/// The object that makes a prefix a group.
+fn group_object(version: ZarrFormat) -> (&'static str, Value) {
     match version {
         ZarrFormat::V2 => (".zgroup", serde_json::json!({"zarr_format": 2})),
         ZarrFormat::V3 => (
@@ -199,49 +220,59 @@ fn group_file(version: ZarrFormat) -> (&'static str, Value) {
     }
 }
 
-/// Makes the container and every folder between it and the array a group.
-fn create_groups(address: &ArrayAddress, version: ZarrFormat) -> Result<()> {
-    let (name, content) = group_file(version);
-    let mut dir = address.container.clone();
-    let parts: Vec<&str> = address.dataset.split('/').collect();
+/// Makes the container and every prefix between it and the array a group.
+fn create_groups(place: &Place, version: ZarrFormat) -> Result<()> {
+    let storage = &*place.storage;
+    let (name, content) = group_object(version);
+    let mut key = place.container.clone();
+    let parts: Vec<&str> = place.address.dataset.split('/').collect();
     for part in std::iter::once(None).chain(parts[..parts.len() - 1].iter().map(Some)) {
         if let Some(part) = part {
-            dir.push(part);
+            key = join(&key, part);
         }
-        if let Ok(Node::Array(..)) = format::node(&dir) {
-            let reason = format!("{} is an array, which holds no others", dir.display());
+        if let Ok(Some(_)) = format::array_metadata(storage, &key)? {
+            let reason = format!("{} is an array, which holds no others", storage.describe(&key));
             return Err(Error::Address {
-                text: address.to_string(),
+                text: place.address.to_string(),
                 reason,
             });
         }
-        files::create_dirs(&dir)?;
-        if !dir.join(name).exists() {
-            files::write(&dir.join(name), &pretty(&content), Durability::Synced)?;
-            files::sync_dir(&dir)?;
+        // Where another makes the same group meanwhile, either's will do.
+        let object = join(&key, name);
+        if !storage.exists(&object)? {
+            storage.create(&object, &pretty(&content))?;
         }
     }
     Ok(())
 }
 
 /// Enters an array into the multiscales of its group, in place of an older entry.
-fn place_in_group(dir: &Path, version: ZarrFormat, spec: &ArraySpec) -> Result<()> {
-    let (Some(group), Some(name)) = (dir.parent(), dir.file_name().and_then(|name| name.to_str())) else {
-        return Ok(());
+fn place_in_group(place: &Place, version: ZarrFormat, spec: &ArraySpec) -> Result<()> {
+    let group = place.group();
+    // What another program wrote there and cannot be read is replaced, as if there were nothing.
+    let parse = |present: Option<&[u8]>| match present.map(serde_json::from_slice) {
+        Some(Ok(Value::Object(map))) => map,
+        _ => serde_json::Map::new(),
     };
-    files::locked(group, || {
-        let mut attributes = format::group_attributes(group);
-        placement::enter(&mut attributes, version, name, spec);
-        match version {
-            ZarrFormat::V2 => {
-                let content = pretty(&Value::Object(attributes));
-                files::write(&group.join(".zattrs"), &content, Durability::Synced)
+    match version {
+        ZarrFormat::V2 => place.storage.update(&join(&group, ".zattrs"), &mut |present| {
+            let mut attributes = parse(present);
+            placement::enter(&mut attributes, version, place.name(), spec);
+            Ok(pretty(&Value::Object(attributes)))
+        }),
+        ZarrFormat::V3 => place.storage.update(&join(&group, "zarr.json"), &mut |present| {
+            let mut attributes = parse(present).remove("attributes");
+            if !matches!(attributes, Some(Value::Object(_))) {
+                attributes = None;
             }
-            ZarrFormat::V3 => {
-                let (file, mut content) = group_file(version);
-                content["attributes"] = Value::Object(attributes);
-                files::write(&group.join(file), &pretty(&content), Durability::Synced)
+            let (_, mut content) = group_object(version);
+            if let Some(attributes) = attributes {
+                content["attributes"] = attributes;
             }
-        }
-    })
+            if let Value::Object(attributes) = &mut content["attributes"] {
+                placement::enter(attributes, version, place.name(), spec);
+            }
+            Ok(pretty(&content))
+        }),
+    }
 }

@@ -1,13 +1,13 @@
 //! Finding arrays: opening by name, listing a container, saying what is there instead.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::ZarrArray;
 use super::format::{self, Node};
-use super::{ZarrArray, files};
+use super::place::Place;
+use crate::storage::{Access, Kind, Location, Storage, join};
 use crate::{ArrayAddress, ArrayRead, Error, Result};
 
 /// Folders below a container are looked into so deep.
@@ -17,9 +17,10 @@ const MOST_LEVELS: usize = 32;
 ///
 /// # Errors
 /// As [`ZarrArray::open`].
-pub fn open_array(address: &ArrayAddress) -> Result<Arc<dyn ArrayRead>> {
-    let level = match format::node(&address.path()) {
-        Ok(Node::Group) => first_level(&address.path()),
+pub fn open_array(address: &ArrayAddress, access: &Access) -> Result<Arc<dyn ArrayRead>> {
+    let place = Place::of(address, access)?;
+    let level = match format::node(&*place.storage, &place.key())? {
+        Ok(Node::Group) => first_level(&place),
         _ => None,
     };
     let address = match level {
@@ -29,12 +30,12 @@ pub fn open_array(address: &ArrayAddress) -> Result<Arc<dyn ArrayRead>> {
         },
         None => address.clone(),
     };
-    Ok(Arc::new(ZarrArray::open(&address)?))
+    Ok(Arc::new(ZarrArray::open(&address, access)?))
 }
 
 /// The first level of a group's multiscales, if it has just one image.
-fn first_level(group: &Path) -> Option<String> {
-    let attributes = format::group_attributes(group);
+fn first_level(group: &Place) -> Option<String> {
+    let attributes = format::group_attributes(&*group.storage, &group.key());
     let scales = attributes
         .get("multiscales")
         .or_else(|| attributes.get("ome")?.get("multiscales"))?;
@@ -54,62 +55,83 @@ fn first_level(group: &Path) -> Option<String> {
 /// The arrays of a container, by their paths in it, sorted.
 ///
 /// # Errors
-/// [`Error::NoContainer`] if there is none, [`Error::Io`] if it cannot be looked into.
-pub fn list_arrays(container: &Path) -> Result<Vec<String>> {
-    if !container.is_dir() {
-        return Err(no_container(container));
+/// [`Error::NoContainer`] if there is none, [`Error::Io`] if it cannot be looked into, and as
+/// [`Access::storage`].
+pub fn list_arrays(container: &Location, access: &Access) -> Result<Vec<String>> {
+    let storage = access.storage(container)?;
+    if storage.kind("")? != Some(Kind::Prefix) {
+        return Err(no_container(container, access));
     }
+    list_within(&*storage, "")
+}
+
+/// The arrays below a prefix, by their paths below it, sorted.
+fn list_within(storage: &dyn Storage, container: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    list(container, "", 0, &mut found)?;
+    list(storage, container, "", 0, &mut found)?;
     found.sort();
     Ok(found)
 }
 
-fn list(dir: &Path, prefix: &str, level: usize, found: &mut Vec<String>) -> Result<()> {
-    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
-        let entry = entry.map_err(Error::io("list", dir))?;
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
+fn list(
+    storage: &dyn Storage,
+    prefix: &str,
+    path: &str,
+    level: usize,
+    found: &mut Vec<String>,
+) -> Result<()> {
+    for entry in storage.list(prefix)? {
         // Links are not followed: they could lead in circles.
-        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if !is_dir || files::is_unfinished(&name) {
+        if entry.kind != Kind::Prefix {
             continue;
         }
-        let path = format!("{prefix}{name}");
+        let key = join(prefix, &entry.name);
+        let path = join(path, &entry.name);
         // Broken metadata is an array's too: opening it says what is wrong.
-        if matches!(format::node(&entry.path()), Ok(Node::Array(..)) | Err(_)) {
+        if !matches!(format::array_metadata(storage, &key), Ok(Ok(None))) {
             found.push(path);
         } else if level < MOST_LEVELS {
-            list(&entry.path(), &format!("{path}/"), level + 1, found)?;
+            list(storage, &key, &path, level + 1, found)?;
         }
     }
     Ok(())
 }
 
 /// The error for an array that is not there, with what is.
-pub(super) fn missing(address: &ArrayAddress) -> Error {
-    if !address.container.is_dir() {
-        return no_container(&address.container);
+pub(super) fn missing(place: &Place) -> Error {
+    let Place {
+        storage,
+        container,
+        address,
+    } = place;
+    if !matches!(storage.kind(container), Ok(Some(Kind::Prefix | Kind::Link))) {
+        let parent = container.rsplit_once('/').map_or("", |(parent, _)| parent);
+        return Error::NoContainer {
+            container: address.container.clone(),
+            there: if container.is_empty() {
+                Vec::new()
+            } else {
+                containers(&**storage, parent)
+            },
+        };
     }
-    let there = list_arrays(&address.container).unwrap_or_default();
     Error::NoArray {
         address: address.clone(),
-        there,
+        there: list_within(&**storage, container).unwrap_or_default(),
     }
 }
 
-fn no_container(path: &Path) -> Error {
-    let parent = path
-        .parent()
-        .filter(|parent| *parent != Path::new(""))
-        .unwrap_or(Path::new("."));
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut there: Vec<String> = names.filter(|name| name.ends_with(".zarr")).collect();
-    there.sort();
+/// The error for a container that is not there, with those that are beside it.
+pub(super) fn no_container(container: &Location, access: &Access) -> Error {
+    let parent = container.parent().and_then(|parent| access.storage(&parent).ok());
     Error::NoContainer {
-        path: path.to_owned(),
-        there,
+        container: container.clone(),
+        there: parent.map_or_else(Vec::new, |parent| containers(&*parent, "")),
     }
+}
+
+fn containers(storage: &dyn Storage, prefix: &str) -> Vec<String> {
+    let entries = storage.list(prefix).unwrap_or_default().into_iter();
+    let names = entries.map(|entry| entry.name);
+    names.filter(|name| name.ends_with(".zarr")).collect()
 }

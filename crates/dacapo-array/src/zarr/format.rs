@@ -1,8 +1,8 @@
 //! An array's own metadata, version 2 or 3: shape, chunks, codecs, chunk keys. Where the array lies in the
 //! world is in `placement`.
 
+use std::borrow::Cow;
 use std::num::NonZeroU64;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -10,7 +10,11 @@ use zarrs::array::{
     Array, ArrayBytes, ArrayMetadata, ArrayToBytesCodecTraits, CodecChain, CodecOptions, DataType, FillValue,
 };
 
-use super::{CreateOptions, files};
+use super::CreateOptions;
+use super::place::{Read, read_json};
+use super::shapes::Shapes;
+use super::shard::{self, Layout};
+use crate::storage::{Kind, Stamp, Storage, join};
 use crate::{ArraySpec, DType};
 
 /// Versions of the Zarr format.
@@ -35,6 +39,11 @@ pub enum Codec {
     },
     /// Blosc with Zstandard and bits shuffled: for floats.
     Blosc {
+        /// 1 (fast) to 9 (small).
+        level: u8,
+    },
+    /// Blosc with LZ4 and bytes shuffled: the fastest to read.
+    BloscLz4 {
         /// 1 (fast) to 9 (small).
         level: u8,
     },
@@ -63,66 +72,101 @@ pub(super) struct Format {
     pub(super) attributes: Map<String, Value>,
     /// Version 3 names of the axes.
     pub(super) dimension_names: Vec<Option<String>>,
+    /// How chunks stand in objects of many, if they do.
+    pub(super) shards: Option<Layout>,
     array: Array<()>,
     codecs: Arc<CodecChain>,
     data_type: DataType,
     fill_value: FillValue,
-    chunk: Vec<NonZeroU64>,
+    /// Shape of what is decoded at a time.
+    inner: Vec<NonZeroU64>,
 }
 
-/// What stands at a path.
+/// What stands at a key.
 #[derive(Debug)]
 pub(super) enum Node {
     /// Metadata of an array.
-    Array(ZarrFormat, Value),
-    /// A group, or a folder.
+    Array,
+    /// A group, or a prefix without metadata.
     Group,
-    /// Nothing, or a file.
+    /// Nothing, or no prefix.
     Nothing,
 }
 
-/// Looks for metadata in `dir`.
-///
-/// # Errors
-/// As a text what is wrong with a metadata file.
-pub(super) fn node(dir: &Path) -> Result<Node, String> {
-    if let Some(metadata) = files::read_json(&dir.join(".zarray"))? {
-        return Ok(Node::Array(ZarrFormat::V2, metadata));
-    }
-    if let Some(metadata) = files::read_json(&dir.join("zarr.json"))?
-        && metadata.get("node_type").and_then(Value::as_str) == Some("array")
-    {
-        return Ok(Node::Array(ZarrFormat::V3, metadata));
-    }
-    Ok(if dir.is_dir() { Node::Group } else { Node::Nothing })
+/// The object that makes a prefix an array.
+pub(super) fn metadata_key(version: ZarrFormat, prefix: &str) -> String {
+    join(
+        prefix,
+        match version {
+            ZarrFormat::V2 => ".zarray",
+            ZarrFormat::V3 => "zarr.json",
+        },
+    )
 }
 
-/// The attributes of the group in `dir`; empty if there are none.
-pub(super) fn group_attributes(dir: &Path) -> Map<String, Value> {
-    let object = |value: Option<Value>| match value {
+/// Looks for the metadata of an array at `prefix`.
+///
+/// # Errors
+/// [`crate::Error::Io`].
+pub(super) fn array_metadata(
+    storage: &dyn Storage,
+    prefix: &str,
+) -> crate::Result<Read<Option<(ZarrFormat, Value, Stamp)>>> {
+    match read_json(storage, &metadata_key(ZarrFormat::V2, prefix))? {
+        Ok(None) => {}
+        Ok(Some((metadata, stamp))) => return Ok(Ok(Some((ZarrFormat::V2, metadata, stamp)))),
+        Err(reason) => return Ok(Err(reason)),
+    }
+    let v3 = read_json(storage, &metadata_key(ZarrFormat::V3, prefix))?;
+    let is_array = |metadata: &Value| metadata.get("node_type").and_then(Value::as_str) == Some("array");
+    Ok(v3.map(|v3| {
+        v3.filter(|(metadata, _)| is_array(metadata))
+            .map(|(metadata, stamp)| (ZarrFormat::V3, metadata, stamp))
+    }))
+}
+
+/// Looks for anything at `prefix`.
+///
+/// # Errors
+/// [`crate::Error::Io`].
+pub(super) fn node(storage: &dyn Storage, prefix: &str) -> crate::Result<Read<Node>> {
+    match array_metadata(storage, prefix)? {
+        Ok(Some(_)) => return Ok(Ok(Node::Array)),
+        Ok(None) => {}
+        Err(reason) => return Ok(Err(reason)),
+    }
+    Ok(Ok(match storage.kind(prefix)? {
+        Some(Kind::Prefix) => Node::Group,
+        _ => Node::Nothing,
+    }))
+}
+
+fn object(value: Option<Value>) -> Map<String, Value> {
+    match value {
         Some(Value::Object(map)) => map,
         _ => Map::new(),
-    };
+    }
+}
+
+/// The attributes of a group; empty if there are none.
+pub(super) fn group_attributes(storage: &dyn Storage, prefix: &str) -> Map<String, Value> {
     // Broken metadata of a group is nothing that an array inside depends on.
-    let v2 = object(files::read_json(&dir.join(".zattrs")).ok().flatten());
+    let read = |name: &str| read_json(storage, &join(prefix, name)).ok()?.ok()?;
+    let v2 = object(read(".zattrs").map(|(value, _)| value));
     if !v2.is_empty() {
         return v2;
     }
-    let v3 = object(files::read_json(&dir.join("zarr.json")).ok().flatten());
+    let v3 = object(read("zarr.json").map(|(value, _)| value));
     object(v3.get("attributes").cloned())
 }
 
 impl Format {
-    /// From the metadata in `dir`.
+    /// From an array's metadata, and its attributes if it has any.
     ///
     /// # Errors
     /// As a text what is wrong with it.
-    pub(super) fn parse(dir: &Path, version: ZarrFormat, mut metadata: Value) -> Result<Self, String> {
+    pub(super) fn parse(version: ZarrFormat, mut metadata: Value, attributes: Option<Value>) -> Read<Self> {
         let object = metadata.as_object_mut().ok_or("it is no JSON object")?;
-        let attributes = match version {
-            ZarrFormat::V2 => files::read_json(&dir.join(".zattrs"))?,
-            ZarrFormat::V3 => object.get("attributes").cloned(),
-        };
         let attributes = match attributes {
             Some(Value::Object(attributes)) => attributes,
             None | Some(Value::Null) => Map::new(),
@@ -144,6 +188,10 @@ impl Format {
         {
             zstd["checksum"] = json!(true);
         }
+        let shards = match version {
+            ZarrFormat::V2 => None,
+            ZarrFormat::V3 => shard::describe(&metadata),
+        };
         let metadata: ArrayMetadata = match version {
             ZarrFormat::V2 => serde_json::from_value(metadata).map(ArrayMetadata::V2),
             ZarrFormat::V3 => serde_json::from_value(metadata).map(ArrayMetadata::V3),
@@ -181,10 +229,37 @@ impl Format {
         if fill.len() != dtype.size() {
             return Err("its fill value has another type".into());
         }
+        let chunk_shape: Vec<usize> = chunk.iter().map(|n| n.get() as usize).collect();
+        let shards = match shards {
+            None => None,
+            Some(described) => {
+                // What an array would be of which each chunk were an object.
+                let inner = serde_json::from_value(described.inner.clone())
+                    .map_err(|error| error.to_string())
+                    .and_then(|metadata| {
+                        Array::new_with_metadata(Arc::new(()), "/", ArrayMetadata::V3(metadata))
+                            .map_err(|error| error.to_string())
+                    })
+                    .map_err(|reason| format!("the chunks of its shards: {reason}"))?;
+                let shape = inner
+                    .chunk_shape(&vec![0; axes])
+                    .map_err(|error| error.to_string())?;
+                let shape = shape.iter().map(|n| n.get() as usize).collect();
+                described.layout(&chunk_shape, shape, inner.codecs())
+            }
+        };
+        let inner = match &shards {
+            None => chunk.to_vec(),
+            Some(layout) => (layout.chunk_shape.iter())
+                .filter_map(|&n| NonZeroU64::new(n as u64))
+                .collect(),
+        };
         Ok(Self {
             version,
+            inner,
+            shards,
             shape: array.shape().iter().map(|&n| n as usize).collect(),
-            chunk_shape: chunk.iter().map(|n| n.get() as usize).collect(),
+            chunk_shape,
             dtype,
             fill,
             attributes,
@@ -192,41 +267,51 @@ impl Format {
             codecs: array.codecs(),
             data_type: array.data_type().clone(),
             fill_value: array.fill_value().clone(),
-            chunk: chunk.to_vec(),
             array,
         })
     }
 
-    /// Path of a chunk below the array's directory.
+    /// Key of a chunk below the array's.
     pub(super) fn chunk_key(&self, chunk: &[u64]) -> String {
         self.array.chunk_key(chunk).to_string()
     }
 
-    /// The values of a chunk, row-major, as bytes of this machine.
+    /// Shape of what is decoded at a time.
+    pub(super) fn inner_shape(&self) -> &[usize] {
+        self.shards
+            .as_ref()
+            .map_or(&self.chunk_shape, |layout| &layout.chunk_shape)
+    }
+
+    /// The values of a chunk, row-major, as bytes of this machine. The chunks of shards that are read whole
+    /// ([`shard::describe`]) are the shards.
     ///
     /// # Errors
     /// As a text what is wrong with the bytes.
-    pub(super) fn decode(&self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    pub(super) fn decode<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
+        self.decode_as(self.chunk_codecs(), &self.inner, bytes.into())
+    }
+
+    fn chunk_codecs(&self) -> &CodecChain {
+        self.shards.as_ref().map_or(&self.codecs, |layout| &layout.codecs)
+    }
+
+    fn decode_as<'a>(
+        &self,
+        codecs: &CodecChain,
+        shape: &[NonZeroU64],
+        bytes: Cow<'a, [u8]>,
+    ) -> Result<Cow<'a, [u8]>, String> {
         let options = CodecOptions::default().with_concurrent_target(1);
-        let decoded = self
-            .codecs
-            .decode(
-                bytes.into(),
-                &self.chunk,
-                &self.data_type,
-                &self.fill_value,
-                &options,
-            )
+        let decoded = codecs
+            .decode(bytes, shape, &self.data_type, &self.fill_value, &options)
             .and_then(|decoded| Ok(decoded.into_fixed()?))
             .map_err(|error| error.to_string())?;
-        if decoded.len() != self.chunk_bytes() {
-            return Err(format!(
-                "it decodes to {} bytes, not {}",
-                decoded.len(),
-                self.chunk_bytes()
-            ));
+        let expected = shape.iter().map(|n| n.get() as usize).product::<usize>() * self.dtype.size();
+        if decoded.len() != expected {
+            return Err(format!("it decodes to {} bytes, not {expected}", decoded.len()));
         }
-        Ok(decoded.into_owned())
+        Ok(decoded)
     }
 
     /// The bytes that a chunk's values are stored as.
@@ -235,10 +320,10 @@ impl Format {
     /// As a text why they cannot be.
     pub(super) fn encode(&self, values: &[u8]) -> Result<Vec<u8>, String> {
         let options = CodecOptions::default().with_concurrent_target(1);
-        self.codecs
+        self.chunk_codecs()
             .encode(
                 ArrayBytes::new_flen(values),
-                &self.chunk,
+                &self.inner,
                 &self.data_type,
                 &self.fill_value,
                 &options,
@@ -249,14 +334,14 @@ impl Format {
 
     /// Bytes of a decoded chunk.
     pub(super) fn chunk_bytes(&self) -> usize {
-        self.chunk_shape.iter().product::<usize>() * self.dtype.size()
+        self.inner_shape().iter().product::<usize>() * self.dtype.size()
     }
 }
 
-/// The files that an array with these properties has in its directory: name and content.
+/// The objects that an array with these properties has for its metadata: name and content.
 pub(super) fn describe(
     spec: &ArraySpec,
-    chunk_shape: &[usize],
+    shapes: &Shapes,
     codec: Codec,
     options: &CreateOptions,
     attributes: Map<String, Value>,
@@ -276,12 +361,15 @@ pub(super) fn describe(
                 Codec::Blosc { level } => {
                     json!({"id": "blosc", "cname": "zstd", "clevel": level, "shuffle": 2, "blocksize": 0})
                 }
+                Codec::BloscLz4 { level } => {
+                    json!({"id": "blosc", "cname": "lz4", "clevel": level, "shuffle": 1, "blocksize": 0})
+                }
                 Codec::Gzip { level } => json!({"id": "gzip", "level": level}),
             };
             let array = json!({
                 "zarr_format": 2,
                 "shape": shape,
-                "chunks": chunk_shape,
+                "chunks": shapes.chunk,
                 "dtype": v2_name(dtype),
                 "compressor": compressor,
                 "fill_value": fill,
@@ -306,11 +394,26 @@ pub(super) fn describe(
                     "cname": "zstd", "clevel": level, "shuffle": "bitshuffle",
                     "typesize": dtype.size(), "blocksize": 0,
                 }})),
+                Codec::BloscLz4 { level } => codecs.push(json!({"name": "blosc", "configuration": {
+                    "cname": "lz4", "clevel": level, "shuffle": "shuffle",
+                    "typesize": dtype.size(), "blocksize": 0,
+                }})),
                 Codec::Gzip { level } => {
                     codecs.push(json!({"name": "gzip", "configuration": {"level": level}}))
                 }
             }
             codecs.push(json!({"name": "crc32c"}));
+            if shapes.object != shapes.chunk {
+                codecs = vec![json!({"name": "sharding_indexed", "configuration": {
+                    "chunk_shape": shapes.chunk,
+                    "codecs": codecs,
+                    "index_codecs": [
+                        {"name": "bytes", "configuration": {"endian": "little"}},
+                        {"name": "crc32c"},
+                    ],
+                    "index_location": "end",
+                }})];
+            }
             vec![(
                 "zarr.json",
                 json!({
@@ -318,7 +421,7 @@ pub(super) fn describe(
                     "node_type": "array",
                     "shape": shape,
                     "data_type": dtype.name(),
-                    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk_shape}},
+                    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shapes.object}},
                     "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
                     "fill_value": fill,
                     "codecs": codecs,

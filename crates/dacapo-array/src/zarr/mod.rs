@@ -1,42 +1,51 @@
-//! Arrays on disk in the Zarr format, version 2 or 3. Codecs and metadata are those of the `zarrs` crate;
-//! files, windows, the cache of decoded chunks and the locks are ours (ARCHITECTURE.md says why).
+//! Arrays in the Zarr format, version 2 or 3, in any storage. Codecs and metadata are those of the `zarrs` crate;
+//! windows, and the cache of decoded chunks, are ours (ARCHITECTURE.md says why).
 
 mod cache;
 mod draft;
-mod files;
 mod find;
 mod format;
+mod place;
 mod placement;
+mod read;
+mod scatter;
+mod shapes;
+mod shard;
 mod stored;
 mod windows;
+mod write;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use ndarray::ArrayD;
-use rayon::prelude::*;
+use ndarray::{ArrayD, IxDyn};
 use serde_json::{Map, Value};
 
 use crate::dtype::{with_data, with_dtype};
-use crate::memory::{check_values, filled, window_inside};
+use crate::memory::{check_values, window_inside};
+use crate::storage::{Access, Durability, Stamp, Storage, join};
 use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Element, Error, NdData, Result, Roi};
-use cache::{Cache, Decoded, Lookup};
-use files::Durability;
-use format::{Format, Node};
+use cache::Cache;
+use format::Format;
+use place::{Place, read_json};
 use windows::Window;
 
 pub use draft::DraftArray;
 pub use find::{list_arrays, open_array};
 pub use format::{Codec, ZarrFormat};
-pub use stored::{Missing, Stored};
+pub use stored::{DamagedChunk, Missing, Stored};
 
 /// How an array is created.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateOptions {
-    /// Chunk shape in values along all axes, channels among them; derived from the array's shape by default.
-    /// Writes of whole chunks are the fastest.
+    /// Shape of the blocks that will be written, in values along all axes, channels among them. The shapes of
+    /// chunks and shards are derived from it, unless they are given: a block is whole objects.
+    pub block_shape: Option<Vec<usize>>,
+    /// Chunk shape in values along all axes, channels among them; by default derived from the block's shape, else
+    /// from the array's. Reading decodes whole chunks.
     pub chunk_shape: Option<Vec<usize>>,
+    /// Shape of the shards, objects of many chunks, in values along all axes: multiples of the chunks'. Zarr 3
+    /// only. Writing replaces whole shards.
+    pub shard_shape: Option<Vec<usize>>,
     /// The format's version.
     pub format: ZarrFormat,
     /// How chunks are compressed; by default Zstandard, for floats Blosc.
@@ -52,7 +61,9 @@ pub struct CreateOptions {
 impl Default for CreateOptions {
     fn default() -> Self {
         Self {
+            block_shape: None,
             chunk_shape: None,
+            shard_shape: None,
             format: ZarrFormat::V2,
             codec: None,
             fill: 0.0,
@@ -64,27 +75,34 @@ impl Default for CreateOptions {
 
 /// Bytes of decoded chunks that an open array keeps.
 const CACHE: usize = 256 << 20;
-/// Chunks share so many locks.
-const LOCKS: usize = 64;
+/// Chunks share so many turns.
+const TURNS: usize = 64;
 
 /// An open Zarr array.
 ///
 /// Reading decodes whole chunks, on all threads of the current rayon pool, and keeps some of them decoded.
-/// Writing replaces each chunk in one step; writes to one chunk through the same open array take turns, so
-/// that none is lost. Chunks that other processes write are seen when they are read for the first time.
+/// Writing replaces each chunk in one step; of several that write parts of one chunk at a time, in whatever
+/// processes, none is lost. Chunks that other processes write are seen when they are read for the first time.
+///
+/// An array that is removed or replaced while it is open is [`Error::Gone`] from then on: what is read is of the
+/// array that was opened.
 pub struct ZarrArray {
-    address: ArrayAddress,
-    dir: PathBuf,
+    place: Place,
+    /// Of the array's objects.
+    key: String,
     spec: ArraySpec,
     format: Format,
     cache: Cache,
-    locks: Vec<Mutex<()>>,
+    /// Who writes a part of a chunk takes its turn, so that threads need not do it all over again.
+    turns: Vec<Mutex<()>>,
     durability: Durability,
+    /// The state of the metadata that was read.
+    stamp: Stamp,
 }
 
 impl std::fmt::Debug for ZarrArray {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ZarrArray({}, {:?})", self.address, self.spec)
+        write!(f, "ZarrArray({}, {:?})", self.place.address, self.spec)
     }
 }
 
@@ -92,49 +110,53 @@ impl ZarrArray {
     /// Opens an array.
     ///
     /// # Errors
-    /// [`Error::NoContainer`] or [`Error::NoArray`], naming what is there instead; [`Error::Metadata`].
-    pub fn open(address: &ArrayAddress) -> Result<Self> {
-        address.check()?;
-        let dir = address.path();
-        let broken = |reason| Error::Metadata {
-            address: address.clone(),
-            reason,
+    /// [`Error::NoContainer`] or [`Error::NoArray`], naming what is there instead; [`Error::Metadata`]; as
+    /// [`Access::storage`].
+    pub fn open(address: &ArrayAddress, access: &Access) -> Result<Self> {
+        Self::found(&Place::of(address, access)?).map_err(|error| match error {
+            Error::NoContainer { container, .. } => find::no_container(&container, access),
+            error => error,
+        })
+    }
+
+    /// Opens an array in a storage that has its container at a key.
+    ///
+    /// # Errors
+    /// As [`ZarrArray::open`].
+    pub fn open_within(storage: Arc<dyn Storage>, container: &str, address: &ArrayAddress) -> Result<Self> {
+        Self::found(&Place::within(storage, container, address)?)
+    }
+
+    fn found(place: &Place) -> Result<Self> {
+        Self::at(place, place.key(), Durability::Whole)?.ok_or_else(|| find::missing(place))
+    }
+
+    /// The array of a place of which the objects stand below another key. Nothing if there is none.
+    fn at(place: &Place, key: String, durability: Durability) -> Result<Option<Self>> {
+        let storage = &*place.storage;
+        let broken = |reason: String| place.broken(reason);
+        let Some((version, metadata, stamp)) = format::array_metadata(storage, &key)?.map_err(broken)? else {
+            return Ok(None);
         };
-        match format::node(&dir).map_err(broken)? {
-            Node::Array(version, metadata) => {
-                let format = Format::parse(&dir, version, metadata).map_err(broken)?;
-                Self::over(address, format)
-            }
-            Node::Group | Node::Nothing => Err(find::missing(address)),
-        }
-    }
-
-    fn over(address: &ArrayAddress, format: Format) -> Result<Self> {
-        let dir = address.path();
-        Self::at(dir, address, format, Durability::Synced)
-    }
-
-    /// The array of which the files stand in `dir`.
-    fn at(dir: PathBuf, address: &ArrayAddress, format: Format, durability: Durability) -> Result<Self> {
-        let path = address.path();
-        let group = path.parent().map(format::group_attributes).unwrap_or_default();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        let spec = placement::read(&format, Some((&group, name))).map_err(|reason| Error::Metadata {
-            address: address.clone(),
-            reason,
-        })?;
-        Ok(Self {
-            address: address.clone(),
-            dir,
+        let attributes = match version {
+            ZarrFormat::V2 => read_json(storage, &join(&key, ".zattrs"))?
+                .map_err(broken)?
+                .map(|(attributes, _)| attributes),
+            ZarrFormat::V3 => metadata.get("attributes").cloned(),
+        };
+        let format = Format::parse(version, metadata, attributes).map_err(broken)?;
+        let group = format::group_attributes(storage, &place.group());
+        let spec = placement::read(&format, Some((&group, place.name()))).map_err(broken)?;
+        Ok(Some(Self {
+            place: place.clone(),
+            key,
             spec,
             format,
             cache: Cache::new(CACHE),
-            locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
+            turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
             durability,
-        })
+            stamp,
+        }))
     }
 
     /// Creates an array that has the fill value everywhere, and the groups above it in its container. It is
@@ -142,13 +164,18 @@ impl ZarrArray {
     ///
     /// # Errors
     /// As [`DraftArray::new`] and [`DraftArray::publish`].
-    pub fn create(address: &ArrayAddress, spec: &ArraySpec, options: &CreateOptions) -> Result<Self> {
-        DraftArray::new(address, spec, options)?.publish()
+    pub fn create(
+        address: &ArrayAddress,
+        access: &Access,
+        spec: &ArraySpec,
+        options: &CreateOptions,
+    ) -> Result<Self> {
+        DraftArray::new(address, access, spec, options)?.publish()
     }
 
     /// Its name.
     pub fn address(&self) -> &ArrayAddress {
-        &self.address
+        &self.place.address
     }
 
     /// Its attributes, those that place it among them.
@@ -156,8 +183,13 @@ impl ZarrArray {
         &self.format.attributes
     }
 
-    /// Shape of its chunks (of its shards, if it has such), in values along all axes.
+    /// Shape of its chunks, in values along all axes: what is decoded at a time.
     pub fn chunk_shape(&self) -> &[usize] {
+        self.format.inner_shape()
+    }
+
+    /// Shape of its objects, shards or chunks, in values along all axes: what is written at a time.
+    pub fn object_shape(&self) -> &[usize] {
         &self.format.chunk_shape
     }
 
@@ -175,23 +207,29 @@ impl ZarrArray {
 
     fn broken(&self, chunk: &[u64]) -> impl Fn(String) -> Error {
         move |reason| Error::Chunk {
-            address: self.address.clone(),
+            address: self.place.address.clone(),
             chunk: chunk.to_vec(),
             reason,
         }
     }
 
-    fn chunk_path(&self, chunk: &[u64]) -> PathBuf {
-        self.dir.join(self.format.chunk_key(chunk))
+    /// Refuses if the array is not the one that was opened any more.
+    fn check_is_there(&self) -> Result<()> {
+        let now = self
+            .place
+            .storage
+            .stamp(&format::metadata_key(self.format.version, &self.key))?;
+        if now.as_ref() == Some(&self.stamp) {
+            Ok(())
+        } else {
+            Err(Error::Gone {
+                address: self.place.address.clone(),
+            })
+        }
     }
 
-    fn decode(&self, chunk: &[u64]) -> Result<Decoded> {
-        match files::read(&self.chunk_path(chunk))? {
-            Some(bytes) => Ok(Some(Arc::new(
-                self.format.decode(bytes).map_err(self.broken(chunk))?,
-            ))),
-            None => Ok(None),
-        }
+    fn chunk_key(&self, chunk: &[u64]) -> String {
+        join(&self.key, &self.format.chunk_key(chunk))
     }
 
     /// A window of all axes, from its first spatial voxel.
@@ -200,99 +238,6 @@ impl ZarrArray {
         Window {
             begin: std::iter::repeat_n(0, channels.len()).chain(begin).collect(),
             shape: channels.iter().copied().chain(shape).collect(),
-        }
-    }
-
-    fn read_window<T: Element + Bytes>(&self, window: &Window) -> Result<ArrayD<T>> {
-        let Format {
-            shape,
-            chunk_shape,
-            fill,
-            ..
-        } = &self.format;
-        let values = Mutex::new(
-            filled(&window.shape, T::from_bytes(fill))?
-                .into_raw_vec_and_offset()
-                .0,
-        );
-        window
-            .chunks(shape, chunk_shape)
-            .into_par_iter()
-            .try_for_each(|chunk| {
-                let shared = window.shared(&chunk, shape, chunk_shape);
-                let decoded = match self.cache.get(&chunk) {
-                    Lookup::Found(decoded) => decoded,
-                    Lookup::Missing(ticket) => {
-                        let decoded = self.decode(&chunk)?;
-                        if !shared.is_whole(&chunk, shape, chunk_shape) {
-                            self.cache.put(&chunk, decoded.clone(), ticket);
-                        }
-                        decoded
-                    }
-                };
-                if let Some(decoded) = decoded {
-                    let mut values = values.lock().unwrap_or_else(PoisonError::into_inner);
-                    shared.rows(&window.shape, chunk_shape, |to, from, length| {
-                        T::copy_from_bytes(
-                            &decoded[from * size_of::<T>()..(from + length) * size_of::<T>()],
-                            &mut values[to..to + length],
-                        );
-                    });
-                }
-                Ok(())
-            })?;
-        let values = values.into_inner().unwrap_or_else(PoisonError::into_inner);
-        ArrayD::from_shape_vec(window.shape.clone(), values).map_err(|error| Error::Shape {
-            reason: error.to_string(),
-        })
-    }
-
-    fn write_window<T: Element + Bytes>(&self, window: &Window, data: &ArrayD<T>) -> Result<()> {
-        let Format {
-            shape,
-            chunk_shape,
-            fill,
-            ..
-        } = &self.format;
-        let data = data.as_standard_layout();
-        let values = data.as_slice().unwrap_or_default();
-        let chunks = window.chunks(shape, chunk_shape);
-        let dirs: std::collections::BTreeSet<PathBuf> = chunks
-            .iter()
-            .filter_map(|chunk| self.chunk_path(chunk).parent().map(Path::to_owned))
-            .collect();
-        dirs.iter().try_for_each(|dir| files::create_dirs(dir))?;
-        chunks.par_iter().try_for_each(|chunk| {
-            let shared = window.shared(chunk, shape, chunk_shape);
-            let mut hasher = DefaultHasher::new();
-            chunk.hash(&mut hasher);
-            let lock = &self.locks[hasher.finish() as usize % LOCKS];
-            let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = if shared.is_whole(chunk, shape, chunk_shape) {
-                None
-            } else {
-                self.decode(chunk)?
-            };
-            let mut bytes = match before {
-                Some(before) => Arc::unwrap_or_clone(before),
-                None => fill.repeat(self.format.chunk_bytes() / fill.len()),
-            };
-            shared.rows(&window.shape, chunk_shape, |from, to, length| {
-                T::copy_to_bytes(
-                    &values[from..from + length],
-                    &mut bytes[to * size_of::<T>()..(to + length) * size_of::<T>()],
-                );
-            });
-            let encoded = self.format.encode(&bytes).map_err(self.broken(chunk))?;
-            // Whatever happens to the file: nobody reads the old values from the cache.
-            self.cache.forget(chunk);
-            let written = files::write(&self.chunk_path(chunk), &encoded, self.durability);
-            self.cache.forget(chunk);
-            written
-        })?;
-        match self.durability {
-            Durability::Synced => dirs.iter().try_for_each(|dir| files::sync_dir(dir)),
-            Durability::Later => Ok(()),
         }
     }
 }
@@ -305,7 +250,19 @@ impl ArrayRead for ZarrArray {
     fn read(&self, roi: &Roi) -> Result<NdData> {
         let (begin, shape) = self.spec.window(roi)?;
         let window = self.window(begin, shape);
-        with_dtype!(self.spec.dtype, T => self.read_window::<T>(&window).map(T::wrap))
+        with_dtype!(self.spec.dtype, T => self.read_window::<T>(&window, Vec::new()).map(T::wrap))
+    }
+
+    fn read_into(&self, roi: &Roi, buffer: &mut NdData) -> Result<()> {
+        let (begin, shape) = self.spec.window(roi)?;
+        let window = self.window(begin, shape);
+        with_dtype!(self.spec.dtype, T => {
+            let used = T::unwrap(std::mem::replace(buffer, NdData::U8(ArrayD::default(IxDyn(&[])))));
+            // Memory of another type is of no use.
+            let used = used.map_or_else(|_| Vec::new(), |array| array.into_raw_vec_and_offset().0);
+            *buffer = T::wrap(self.read_window::<T>(&window, used)?);
+        });
+        Ok(())
     }
 }
 

@@ -6,12 +6,13 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::files::{self, Durability};
 use super::format::Format;
+use super::place::read_json;
+use super::shard::{InMemory, Shard};
 use super::windows::Window;
 use super::{Bytes, ZarrArray, ZarrFormat};
 use crate::dtype::with_dtype;
-use crate::storage::{Kind, LocalStorage, Storage, join};
+use crate::storage::{Durability, Kind, StorageExt, join};
 use crate::{Element, Error, NdData, Result, Roi};
 
 /// The attribute that says which chunks were there when the array was published. Chunks never vanish by writing,
@@ -53,6 +54,17 @@ pub struct Missing {
     pub others: u64,
 }
 
+/// A chunk that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedChunk {
+    /// Its place in the grid of chunks; of one in a shard, in that of the chunks inside.
+    pub chunk: Vec<u64>,
+    /// What it covers, in world units.
+    pub roi: Roi,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
 /// The content of the attribute [`CHUNKS`].
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
@@ -87,12 +99,14 @@ impl ZarrArray {
     }
 
     fn list_stored(&self, prefix: &str, stored: &mut Stored) -> Result<()> {
-        let storage = LocalStorage::new(&self.dir);
-        let unfinished = storage.unfinished(prefix)?;
+        let storage = &*self.place.storage;
+        let place = join(&self.key, prefix);
+        let place = place.trim_end_matches('/');
+        let unfinished = storage.unfinished(place)?;
         stored
             .unfinished
             .extend(unfinished.iter().map(|name| join(prefix, name)));
-        for entry in storage.list(prefix)? {
+        for entry in storage.list(place)? {
             let key = join(prefix, &entry.name);
             match entry.kind {
                 Kind::Prefix => self.list_stored(&key, stored)?,
@@ -116,10 +130,13 @@ impl ZarrArray {
         (is_inside && self.format.chunk_key(&place) == key).then_some(place)
     }
 
-    /// What a chunk covers, in world units, as far as it lies in the array.
+    /// What a chunk (a shard) covers, in world units, as far as it lies in the array.
     pub fn chunk_roi(&self, chunk: &[u64]) -> Roi {
+        self.roi_of(self.chunk_window(chunk))
+    }
+
+    fn roi_of(&self, window: Window) -> Roi {
         let channels = self.spec.channels.len();
-        let window = self.chunk_window(chunk);
         let voxel_size = &self.spec.voxel_size;
         Roi::from_voxels(&window.begin[channels..], &window.shape[channels..], voxel_size)
             .shift(self.spec.roi.begin())
@@ -127,9 +144,11 @@ impl ZarrArray {
 
     /// The part of a chunk that lies in the array, in values along all axes; empty for a chunk outside.
     fn chunk_window(&self, chunk: &[u64]) -> Window {
-        let Format {
-            shape, chunk_shape, ..
-        } = &self.format;
+        self.window_of(chunk, &self.format.chunk_shape)
+    }
+
+    fn window_of(&self, chunk: &[u64], chunk_shape: &[usize]) -> Window {
+        let shape = &self.format.shape;
         let axes = 0..shape.len();
         let begin = axes.map(|axis| {
             (chunk[axis] as usize)
@@ -155,7 +174,7 @@ impl ZarrArray {
     }
 
     fn chunk_values<T: Element + Bytes>(&self, window: &Window) -> Result<ndarray::ArrayD<T>> {
-        self.read_window::<T>(window)
+        self.read_window::<T>(window, Vec::new())
     }
 
     /// The value of what was never written: an array of one.
@@ -163,13 +182,50 @@ impl ZarrArray {
         with_dtype!(self.spec.dtype, T => T::wrap(ndarray::ArrayD::from_elem(vec![1], T::from_bytes(&self.format.fill))))
     }
 
-    /// Reads and decodes a chunk from where it is stored; its checksums, if it has any, have to hold. Whether
-    /// there is one.
+    /// Reads and decodes a chunk from where it is stored, or each that a shard has; their checksums, if they have
+    /// any, have to hold. What is wrong, if something is; a chunk that is not there is not wrong.
     ///
     /// # Errors
-    /// [`Error::Chunk`] if it does not decode, [`Error::Io`].
-    pub fn check_chunk(&self, chunk: &[u64]) -> Result<bool> {
-        Ok(self.decode(chunk)?.is_some())
+    /// [`Error::Io`], if it cannot be read.
+    pub fn check_chunk(&self, chunk: &[u64]) -> Result<Vec<DamagedChunk>> {
+        let Some(bytes) = self.place.storage.read(&self.chunk_key(chunk))? else {
+            return Ok(Vec::new());
+        };
+        let Some(layout) = &self.format.shards else {
+            let damage = |reason| DamagedChunk {
+                roi: self.chunk_roi(chunk),
+                chunk: chunk.to_vec(),
+                reason,
+            };
+            return Ok(self.format.decode(&bytes).err().map(damage).into_iter().collect());
+        };
+        let shard = match Shard::open(Box::new(InMemory(&bytes)), layout) {
+            Ok(shard) => shard,
+            Err(reason) => {
+                return Ok(vec![DamagedChunk {
+                    roi: self.chunk_roi(chunk),
+                    chunk: chunk.to_vec(),
+                    reason,
+                }]);
+            }
+        };
+        let mut encoded = Vec::new();
+        let mut damaged = Vec::new();
+        for (number, inner) in layout.chunks(chunk).enumerate() {
+            let checked = match shard.read(number, &mut encoded) {
+                Ok(false) => Ok(()),
+                Ok(true) => self.format.decode(&encoded).map(drop),
+                Err(reason) => Err(reason),
+            };
+            if let Err(reason) = checked {
+                damaged.push(DamagedChunk {
+                    roi: self.roi_of(self.window_of(&inner, self.format.inner_shape())),
+                    chunk: inner,
+                    reason,
+                });
+            }
+        }
+        Ok(damaged)
     }
 
     /// Which chunks are not there, of those that were when the array was published. None for arrays that do not
@@ -179,7 +235,7 @@ impl ZarrArray {
     /// [`Error::Metadata`] if what the array says about it makes no sense.
     pub fn missing_chunks(&self, stored: &Stored) -> Result<Missing> {
         let broken = |reason: String| Error::Metadata {
-            address: self.address.clone(),
+            address: self.place.address.clone(),
             reason: format!("its attribute `{CHUNKS}` {reason}"),
         };
         let Some(written) = self.format.attributes.get(CHUNKS) else {
@@ -258,24 +314,19 @@ impl ZarrArray {
             ZarrFormat::V2 => (".zattrs", None),
             ZarrFormat::V3 => ("zarr.json", Some("attributes")),
         };
-        let broken = |reason| Error::Metadata {
-            address: self.address.clone(),
-            reason,
-        };
-        let mut document = files::read_json(&self.dir.join(name))
-            .map_err(broken)?
-            .unwrap_or_else(|| json!({}));
+        let key = join(&self.key, name);
+        let mut document = self.document(name)?.unwrap_or_else(|| json!({}));
         let attributes = match path {
             Some(path) => &mut document[path],
             None => &mut document,
         };
         attributes[CHUNKS] = json!(written);
         let text = format!("{document:#}\n");
-        files::write(&self.dir.join(name), text.as_bytes(), Durability::Later)
+        self.place.storage.write(&key, text.as_bytes(), Durability::Later)
     }
 
-    /// Gives this array, which has none, the chunks of one that is stored alike: as further names of the same
-    /// files where the file system has such, otherwise copied. Since chunks are replaced and never changed, what is
+    /// Gives this array, which has none, the chunks of one that is stored alike: without copying them where the
+    /// storage can. Since chunks are replaced and never changed, what is
     /// written to or removed from either leaves the other as it is. False, with nothing done, if they are not
     /// stored alike.
     pub(super) fn share_chunks(&self, other: &Self) -> Result<bool> {
@@ -290,16 +341,25 @@ impl ZarrArray {
         if storage(self)? != storage(other)? {
             return Ok(false);
         }
+        let (storage, others) = (&self.place.storage, &other.place.storage);
+        let is_same = std::sync::Arc::ptr_eq(storage, others);
         for (chunk, _) in other.stored()?.chunks {
-            let (from, to) = (other.chunk_path(&chunk), self.chunk_path(&chunk));
-            to.parent().map_or(Ok(()), files::create_dirs)?;
-            if std::fs::hard_link(&from, &to).is_err() {
-                let bytes =
-                    files::read(&from)?.ok_or_else(|| self.broken(&chunk)("it has gone".to_owned()))?;
-                files::write(&to, &bytes, Durability::Later)?;
+            let (from, to) = (other.chunk_key(&chunk), self.chunk_key(&chunk));
+            if is_same {
+                storage.duplicate(&from, &to)?;
+            } else {
+                let bytes = others.read(&from)?;
+                let bytes = bytes.ok_or_else(|| self.broken(&chunk)("it has gone".to_owned()))?;
+                storage.write(&to, &bytes, Durability::Later)?;
             }
         }
         Ok(true)
+    }
+
+    fn document(&self, name: &str) -> Result<Option<Value>> {
+        let found = read_json(&*self.place.storage, &join(&self.key, name))?;
+        let found = found.map_err(|reason| self.place.broken(reason))?;
+        Ok(found.map(|(document, _)| document))
     }
 
     /// Its metadata as it is stored: each document by its name.
@@ -307,13 +367,9 @@ impl ZarrArray {
     /// # Errors
     /// [`Error::Metadata`] for a document that does not read.
     pub fn documents(&self) -> Result<Map<String, Value>> {
-        let broken = |reason| Error::Metadata {
-            address: self.address.clone(),
-            reason,
-        };
         let mut documents = Map::new();
         for name in DOCUMENTS {
-            if let Some(document) = files::read_json(&self.dir.join(name)).map_err(broken)? {
+            if let Some(document) = self.document(name)? {
                 documents.insert(name.to_owned(), document);
             }
         }

@@ -70,9 +70,22 @@ impl Shared {
     /// Whether it is all of the chunk that lies in the array.
     pub(super) fn is_whole(&self, chunk: &[u64], array_shape: &[usize], chunk_shape: &[usize]) -> bool {
         self.chunk.iter().enumerate().all(|(axis, range)| {
-            let inside = array_shape[axis] - chunk[axis] as usize * chunk_shape[axis];
+            let inside = array_shape[axis].saturating_sub(chunk[axis] as usize * chunk_shape[axis]);
             *range == (0..chunk_shape[axis].min(inside))
         })
+    }
+
+    /// Whether it is nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunk.iter().any(Range::is_empty)
+    }
+
+    /// Whether it is all of a chunk.
+    pub(super) fn fills(&self, chunk_shape: &[usize]) -> bool {
+        self.chunk
+            .iter()
+            .zip(chunk_shape)
+            .all(|(range, &length)| *range == (0..length))
     }
 
     /// Calls `f(first value in the window, first value in the chunk, values)` for each shared row.

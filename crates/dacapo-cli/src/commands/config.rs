@@ -32,7 +32,7 @@ impl Config {
         match self {
             Self::Check { config } => {
                 let config = load_config(&config, &std::env::current_dir()?)?;
-                let plan = check(&config)?;
+                let plan = check(&config, context.store.access())?;
                 if context.printer.json {
                     context.printer.value(&describe(&plan))?;
                 } else {

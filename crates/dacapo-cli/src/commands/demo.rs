@@ -37,7 +37,7 @@ impl Demo {
         let context = if context.base_given {
             context
         } else {
-            context.with_base(&self.dir.join("runs"))
+            context.with_base(&self.dir.join("runs").as_path().into())?
         };
         let config = self.dir.join("demo.yaml");
         if config.exists() {
@@ -94,7 +94,7 @@ impl Demo {
         let dacapo = format!(
             "{} --base {}",
             program(),
-            quoted(&context.store.base().to_string_lossy())
+            quoted(&context.store.base().to_string())
         );
         printer.line(format!(
             "\nnext, try:\n  {dacapo} show {RUN}\n  {dacapo} predict {RUN} --input {dir}/cells.zarr/raw \

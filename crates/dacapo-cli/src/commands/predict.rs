@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use dacapo::array::{ArrayAddress, Coordinate, Decimal, Roi};
+use dacapo::array::{ArrayAddress, Coordinate, Decimal, Roi, ZarrFormat};
 use dacapo::{IterationChoice, PredictRequest, predict};
 
 use crate::context::Context;
@@ -31,6 +31,17 @@ pub struct Predict {
     /// Replace the output if it is there.
     #[arg(long)]
     overwrite: bool,
+    /// Version of Zarr to write. Version 3 keeps many chunks in a file; some programs read only version 2.
+    #[arg(long, value_name = "2|3", default_value = "3", value_parser = format)]
+    format: ZarrFormat,
+}
+
+fn format(text: &str) -> Result<ZarrFormat, String> {
+    match text {
+        "2" => Ok(ZarrFormat::V2),
+        "3" => Ok(ZarrFormat::V3),
+        _ => Err("there are versions 2 and 3".to_owned()),
+    }
 }
 
 /// Reads `0:100,20:40`.
@@ -65,6 +76,7 @@ impl Predict {
             iteration: self.iteration,
             roi: self.roi,
             overwrite: self.overwrite,
+            format: self.format,
         };
         let progress = context.progress()?;
         let done = predict(

@@ -23,7 +23,7 @@ impl Runs {
         if found.is_empty() {
             context
                 .printer
-                .note(format!("no runs in {}", context.store.base().display()));
+                .note(format!("no runs in {}", context.store.base()));
             return Ok(ExitCode::SUCCESS);
         }
         let mut rows = table(["run", "state", "iterations", "best", "size"]);

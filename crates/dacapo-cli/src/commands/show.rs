@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use dacapo::array::{ArrayRead, NdData};
-use dacapo::store::{ArrayStore, LocalArrayIdentifier, StatsStore, ValidationScore};
+use dacapo::store::{ArrayStore, LocalArrayIdentifier, RunName, StatsStore, ValidationScore};
 use dacapo::{Best, load_run, summary};
 use ndarray::{Array2, Array3, ArrayD, Axis};
 
@@ -20,7 +20,8 @@ use crate::printer::{bytes, table};
 pub struct Show {
     /// The run's name.
     run: String,
-    /// Directory for curves.svg and a montage of each validation dataset [default: figures in the run's own].
+    /// Directory for curves.svg and a montage of each validation dataset [default: figures in the
+    /// run's own, or RUN-figures here where that is in an object store].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -35,7 +36,11 @@ impl Show {
         let run = summary(&context.store, &self.run)?;
         let out = match self.out {
             Some(out) => out,
-            None => context.store.run_dir(&self.run)?.join("figures"),
+            None => match context.store.run_dir(&self.run)?.join("figures").path() {
+                Some(path) => path.to_owned(),
+                // Pictures are for people here, not for an object store.
+                None => PathBuf::from(format!("{}-figures", RunName::new(&self.run)?.component())),
+            },
         };
         let files = figures(context, &self.run, &out)?;
         if context.printer.json {

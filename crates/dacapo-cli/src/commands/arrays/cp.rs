@@ -1,16 +1,18 @@
 //! `dacapo arrays cp`: copy arrays, containers and runs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use dacapo::LocalStore;
 use dacapo::array::ArrayAddress;
+use dacapo::array::storage::{Location, Storage};
 use dacapo::store::copy::{copy_size, placed};
-use dacapo::store::{Error, RunLease, copy_array, copy_dir};
+use dacapo::store::{Error, copy_array, copy_dir};
 
 use super::bar::Bar;
-use super::select::{identifier, ours, plural};
+use super::select::{identifier, is_there, ours, plural};
 use crate::context::Context;
 use crate::printer::bytes;
 
@@ -75,54 +77,53 @@ impl Cp {
     }
 
     fn array(&self, context: &Context, text: &str) -> anyhow::Result<dacapo::store::Copied> {
+        let access = context.store.access();
         let from = identifier(context, text)?.address();
         let target = self.named(from.dataset.rsplit('/').next().unwrap_or_default());
         let to: ArrayAddress = target.parse()?;
-        let (storage, key) = placed(&from.container, &from.dataset).map_err(ours)?;
-        let bar = Bar::bytes(context, "copying", copy_size(&storage, &key).map_err(ours)?)?;
-        Ok(copy_array(&from, &to, self.overwrite, &|more| bar.tick(more)).map_err(ours)?)
+        let (storage, key) = placed(&from.location(), access).map_err(ours)?;
+        let bar = Bar::bytes(context, "copying", copy_size(&*storage, &key).map_err(ours)?)?;
+        Ok(copy_array(&from, &to, access, self.overwrite, &|more| bar.tick(more)).map_err(ours)?)
     }
 
     fn dir(&self, context: &Context, text: &str) -> anyhow::Result<dacapo::store::Copied> {
-        let as_given = PathBuf::from(text);
-        let from = if as_given.exists() {
-            as_given
-        } else {
+        let access = context.store.access();
+        let as_given: Location = text.parse()?;
+        let is_relative = as_given.path().is_some_and(Path::is_relative);
+        let from = if is_relative && !is_there(context, &as_given)? {
             context.store.base().join(text)
+        } else {
+            as_given
         };
         let is_container = text.ends_with(".zarr");
-        let is_run = from.join("run.yaml").is_file() || has_container(&from);
-        if !is_container && !is_run {
+        let name = from.name().unwrap_or_default().to_owned();
+        let (storage, key) = placed(&from, access).map_err(ours)?;
+        if !is_there(context, &from)? || !is_container && !is_run(&*storage, &key)? {
             bail!("{text} is no array, container or run");
         }
-        if let (false, Some(base), Some(name)) = (is_container, from.parent(), from.file_name()) {
-            let run = name.to_string_lossy().into_owned();
-            if let Ok(Some(holder)) = RunLease::holder(base, &run) {
-                return Err(ours(Error::Held { run, holder }).into());
+        if let (false, Some(base)) = (is_container, from.parent()) {
+            let store = LocalStore::open(&base, access).map_err(ours)?;
+            if let Ok(Some(holder)) = store.holder(&name) {
+                return Err(ours(Error::Held { run: name, holder }).into());
             }
         }
-        let name = from
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        let target = PathBuf::from(self.named(name));
-        if is_container != (target.extension().is_some_and(|extension| extension == "zarr")) {
+        let target: Location = self.named(&name).parse()?;
+        if is_container != target.name().is_some_and(|name| name.ends_with(".zarr")) {
             bail!(
-                "a container is copied to one, whose name ends in .zarr, and a run to a folder: {} is the wrong place",
-                target.display()
+                "a container is copied to one, whose name ends in .zarr, and a run to a folder: {target} is the \
+                 wrong place"
             );
         }
-        if target.exists() {
-            let hint = if target.is_dir() && !is_container {
-                format!("; write {}/ to copy into it", target.display())
-            } else {
+        if is_there(context, &target)? {
+            let hint = if is_container {
                 String::new()
+            } else {
+                format!("; write {target}/ to copy into it")
             };
-            bail!("{} is there already{hint}", target.display());
+            bail!("{target} is there already{hint}");
         }
-        let (storage, key) = placed(&from, "").map_err(ours)?;
-        let bar = Bar::bytes(context, "copying", copy_size(&storage, &key).map_err(ours)?)?;
-        Ok(copy_dir(&from, &target, &|more| bar.tick(more)).map_err(ours)?)
+        let bar = Bar::bytes(context, "copying", copy_size(&*storage, &key).map_err(ours)?)?;
+        Ok(copy_dir(&from, &target, access, &|more| bar.tick(more)).map_err(ours)?)
     }
 
     /// The target, called like the source if it is only a folder.
@@ -135,9 +136,10 @@ impl Cp {
     }
 }
 
-fn has_container(dir: &Path) -> bool {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .into_iter()
-        .any(|entry| entry.file_name().as_encoded_bytes().ends_with(b".zarr"))
+/// Whether a run, or something that has containers as one does, is at a key.
+fn is_run(storage: &dyn Storage, key: &str) -> anyhow::Result<bool> {
+    let entries = storage.list(key)?;
+    Ok(entries
+        .iter()
+        .any(|entry| entry.name == "run.yaml" || entry.name.ends_with(".zarr")))
 }

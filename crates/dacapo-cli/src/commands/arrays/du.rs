@@ -35,7 +35,7 @@ impl Du {
         if usage.is_empty() {
             context
                 .printer
-                .note(format!("no such runs in {}", context.store.base().display()));
+                .note(format!("no such runs in {}", context.store.base()));
             return Ok(ExitCode::SUCCESS);
         }
         let mut rows = table(["run", "kind", "arrays or files", "size"]);

@@ -35,7 +35,7 @@ impl Info {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let identifier = identifier(context, &self.array)?;
-        let array = ZarrArray::open(&identifier.address())?;
+        let array = ZarrArray::open(&identifier.address(), context.store.access())?;
         let entry = ArrayEntry::of(identifier);
         let found = details(&array).map_err(ours)?;
         let statistics = if self.quick {
@@ -94,9 +94,16 @@ fn text(found: &ArrayDetails, entry: &ArrayEntry, statistics: Option<&Result<Sta
         format!("{} {}", voxel_size.join(" x "), same(&found.units)),
     );
     row("format", format!("Zarr {}", found.zarr_format));
+    let shards = found
+        .shard_shape
+        .as_ref()
+        .map_or_else(String::new, |shape| format!(" in shards of {shape:?}"));
     row(
         "chunks",
-        format!("{:?}, a grid of {:?}", found.chunk_shape, found.chunk_grid),
+        format!(
+            "{:?}{shards}, a grid of {:?}",
+            found.chunk_shape, found.chunk_grid
+        ),
     );
     let codecs: Vec<String> = found.codecs.iter().map(codec).collect();
     let codecs = if codecs.is_empty() {

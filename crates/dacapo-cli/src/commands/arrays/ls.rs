@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 
 use clap::Args;
-use dacapo::array::{ArrayRead, ZarrArray};
-use dacapo::store::{ArrayEntry, Pattern, Provenance};
+use dacapo::array::ArrayRead;
+use dacapo::store::{ArrayEntry, ArrayStore, Pattern, Provenance};
 use dacapo::{ArrayScore, RunScores};
 use serde::Serialize;
 
@@ -94,7 +94,7 @@ impl Ls {
             return Ok(ExitCode::SUCCESS);
         }
         if lines.is_empty() {
-            let base = context.store.base().display();
+            let base = context.store.base();
             context.printer.note(format!("no such arrays in {base}"));
             return Ok(ExitCode::SUCCESS);
         }
@@ -128,7 +128,7 @@ impl Ls {
 
 fn open(context: &Context, entry: &ArrayEntry) -> anyhow::Result<Opened> {
     let bytes = context.store.arrays.bytes_of(&entry.identifier).map_err(ours)?;
-    Ok(match ZarrArray::open(&entry.identifier.address()) {
+    Ok(match context.store.arrays.open(&entry.identifier) {
         Ok(array) => Opened {
             shape: Some(array.spec().shape()),
             dtype: Some(array.spec().dtype.to_string()),

@@ -76,7 +76,7 @@ impl Prune {
         if plan.is_empty() {
             context
                 .printer
-                .note(format!("no such arrays in {}", context.store.base().display()));
+                .note(format!("no such arrays in {}", context.store.base()));
             return Ok(ExitCode::SUCCESS);
         }
         let mut rows = table(["array", "", "why", "frees"]);

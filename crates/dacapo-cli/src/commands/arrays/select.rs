@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use dacapo::array::storage::Location;
+use dacapo::store::copy::placed;
 use dacapo::store::{ArrayFilter, ArrayKind, Iterations, LocalArrayIdentifier, Pattern};
 use dacapo::{Error, Result};
 
@@ -52,17 +54,26 @@ impl Select {
 pub fn identifier(context: &Context, text: &str) -> Result<LocalArrayIdentifier> {
     let arrays = &context.store.arrays;
     let as_given: LocalArrayIdentifier = text.parse()?;
-    let is_there = |container: &Path| container.symlink_metadata().is_ok();
-    if arrays.path_of(&as_given).is_ok() || is_there(as_given.container()) {
+    if arrays.path_of(&as_given).is_ok() || is_there(context, as_given.container())? {
         return Ok(as_given);
     }
     // The container decides, so that an array that is not there is missed where it would be.
-    let is_below = as_given.container().is_relative() && is_there(&arrays.base().join(as_given.container()));
-    Ok(if is_below {
+    let is_relative = as_given.container().path().is_some_and(Path::is_relative);
+    let below = context.store.base().join(&as_given.container().to_string());
+    Ok(if is_relative && is_there(context, &below)? {
         arrays.identifier_at(text.trim_end_matches('/'))?
     } else {
         as_given
     })
+}
+
+/// Whether anything is at a place.
+///
+/// # Errors
+/// What reaching it meets.
+pub fn is_there(context: &Context, location: &Location) -> Result<bool> {
+    let (storage, key) = placed(location, context.store.access())?;
+    Ok(storage.kind(&key).map_err(dacapo::store::Error::from)?.is_some())
 }
 
 /// Reads `7d`, `12h`, `30m`, `90s`, `2w`.

@@ -1,17 +1,17 @@
 //! `dacapo arrays verify`: whether arrays are what was written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use dacapo::array::storage::Location;
 use dacapo::array::{ArrayAddress, list_arrays};
 use dacapo::load_run;
 use dacapo::store::{ArrayEntry, LocalArrayIdentifier, Pattern, Verified, verify};
 use serde_json::json;
 
 use super::bar::Bar;
-use super::select::{Select, ours, plural};
+use super::select::{Select, is_there, ours, plural};
 use crate::context::Context;
 use crate::printer::bytes;
 
@@ -50,7 +50,7 @@ impl Verify {
         if work.is_empty() && !context.printer.json {
             context
                 .printer
-                .note(format!("no such arrays in {}", context.store.base().display()));
+                .note(format!("no such arrays in {}", context.store.base()));
         }
         // A run that was copied or renamed as a whole calls itself by its config's name.
         let runs: BTreeSet<String> = work
@@ -68,7 +68,12 @@ impl Verify {
                 .as_ref()
                 .and_then(|entry| names.get(&entry.run))
                 .map(String::as_str);
-            found.push(verify(address, entry.as_ref(), name, &|_| bar.tick(0)).map_err(ours)?);
+            found.push(
+                verify(address, context.store.access(), entry.as_ref(), name, &|_| {
+                    bar.tick(0)
+                })
+                .map_err(ours)?,
+            );
             bar.tick(1);
         }
         drop(bar);
@@ -85,12 +90,16 @@ impl Verify {
                 .list(&self.select.filter(std::slice::from_ref(pattern)))
                 .map_err(ours)?
                 .is_empty();
-            let path = PathBuf::from(pattern.as_str());
-            if is_here || !path.exists() {
+            let place = pattern.as_str().parse::<Location>();
+            let is_elsewhere = match &place {
+                Ok(place) if !is_here => is_there(context, place).unwrap_or(false),
+                _ => false,
+            };
+            if !is_elsewhere {
                 patterns.push(pattern.clone());
                 continue;
             }
-            for address in elsewhere(pattern.as_str())? {
+            for address in elsewhere(context, pattern.as_str())? {
                 work.push(Work { address, entry: None });
             }
         }
@@ -106,7 +115,7 @@ impl Verify {
                 if !entries.iter().any(is_met) {
                     anyhow::bail!(
                         "{pattern} names no array, neither in {} nor as a path",
-                        arrays.base().display()
+                        context.store.base()
                     );
                 }
             }
@@ -123,30 +132,31 @@ impl Verify {
     }
 }
 
-/// The arrays at a path outside of the base directory: one, or those of a container or group.
-fn elsewhere(text: &str) -> anyhow::Result<Vec<ArrayAddress>> {
-    if let Ok(id) = text.parse::<LocalArrayIdentifier>() {
-        let inside = list_arrays(id.container())?;
-        let below = format!("{}/", id.dataset());
-        let is_meant = |dataset: &String| dataset == id.dataset() || dataset.starts_with(&below);
-        let meant: Vec<String> = inside.into_iter().filter(is_meant).collect();
-        let address = |dataset| ArrayAddress {
-            container: id.container().to_owned(),
-            dataset,
-        };
-        return Ok(if meant.is_empty() {
-            vec![id.address()]
-        } else {
-            meant.into_iter().map(address).collect()
-        });
-    }
-    let container = PathBuf::from(text);
-    let datasets = list_arrays(&container)?;
+/// The arrays at a place outside of the base: one, or those of a container or group.
+fn elsewhere(context: &Context, text: &str) -> anyhow::Result<Vec<ArrayAddress>> {
+    let access = context.store.access();
+    let id = text.parse::<LocalArrayIdentifier>().ok();
+    let container = match &id {
+        Some(id) => id.container().clone(),
+        None => text.parse()?,
+    };
+    let inside = list_arrays(&container, access)?;
+    let is_meant = |dataset: &String| {
+        id.as_ref().is_none_or(|id| {
+            let below = dataset.strip_prefix(id.dataset());
+            below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    };
     let address = |dataset| ArrayAddress {
         container: container.clone(),
         dataset,
     };
-    Ok(datasets.into_iter().map(address).collect())
+    let meant: Vec<ArrayAddress> = inside.into_iter().filter(is_meant).map(address).collect();
+    Ok(match id {
+        // Opening it says what is there instead.
+        Some(id) if meant.is_empty() => vec![id.address()],
+        _ => meant,
+    })
 }
 
 fn report(context: &Context, found: &[Verified], in_flight: &[String]) -> anyhow::Result<ExitCode> {

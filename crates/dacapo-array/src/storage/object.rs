@@ -1,0 +1,802 @@
+//! Objects of an object store: S3, and what speaks like it. What is asynchronous about it stays in here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::Path as FilePath;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, SystemTime};
+
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    UpdateVersion,
+};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{
+    COPY_AGE, COPYING, Change, Credentials, Durability, Entry, Hold, Kind, MARKERS, Moved,
+    ObjectStoreOptions, OpenObject, Stamp, Storage, UNFINISHED, join, key,
+};
+use crate::{Error, Result};
+
+/// Requests that one call has under way at a time.
+const REQUESTS: usize = 16;
+/// The object that is first in a tree that is being moved or removed, and last to go: as long as it is there,
+/// the tree is not.
+const IN_BETWEEN: &str = ".unfinished-tree";
+/// Nobody knows who still writes what is younger than this.
+const LEFTOVER: Duration = Duration::from_secs(24 * 3600);
+
+/// What is in one bucket.
+///
+/// Object stores have no directories, and no step that takes more than one object. A tree is moved by copying
+/// its objects and removed one by one, in an order that lets nobody find half of it; a kill in between leaves
+/// what is not listed, and is cleared away by the next who puts something there, or removes it.
+#[derive(Clone)]
+pub struct ObjectStorage {
+    store: Arc<dyn ObjectStore>,
+    name: String,
+    runtime: Arc<Asynchrony>,
+}
+
+impl fmt::Debug for ObjectStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ObjectStorage({})", self.name)
+    }
+}
+
+/// The buckets that were asked for, with their connections, and the threads that serve them all.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Buckets(Arc<Mutex<BTreeMap<String, ObjectStorage>>>);
+
+impl Buckets {
+    pub(super) fn get(&self, bucket: &str, options: &ObjectStoreOptions) -> Result<Arc<dyn Storage>> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(storage) = open.get(bucket) {
+            return Ok(Arc::new(storage.clone()));
+        }
+        let name = format!("s3://{bucket}");
+        let runtime = match open.values().next() {
+            Some(storage) => storage.runtime.clone(),
+            None => Asynchrony::start(&name)?,
+        };
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_region(options.region.as_deref().unwrap_or("us-east-1"))
+            .with_allow_http(options.allow_http)
+            .with_virtual_hosted_style_request(options.virtual_hosted_style);
+        if let Some(endpoint) = &options.endpoint {
+            builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
+        }
+        builder = match &options.credentials {
+            Credentials::Missing | Credentials::Machine => builder,
+            Credentials::Unsigned => builder.with_skip_signature(true),
+            Credentials::Key { id, secret, token } => {
+                let builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+                match token {
+                    Some(token) => builder.with_token(token),
+                    None => builder,
+                }
+            }
+        };
+        let store = builder.build().map_err(|error| failed("reach", &name, error))?;
+        let storage = ObjectStorage {
+            store: Arc::new(store),
+            name,
+            runtime,
+        };
+        open.insert(bucket.to_owned(), storage.clone());
+        Ok(Arc::new(storage))
+    }
+}
+
+/// Threads that wait for services.
+#[derive(Debug)]
+struct Asynchrony(Option<Runtime>);
+
+impl Asynchrony {
+    fn start(name: &str) -> Result<Arc<Self>> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("dacapo-object-store")
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(Error::io("reach", FilePath::new(name)))?;
+        Ok(Arc::new(Self(Some(runtime))))
+    }
+
+    /// Waits for `future` on a thread that may belong to any pool, another runtime's too.
+    fn wait<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = object_store::Result<T>> + Send + 'static,
+    ) -> object_store::Result<T> {
+        let stopped = |source: Box<dyn std::error::Error + Send + Sync>| object_store::Error::Generic {
+            store: "runtime",
+            source,
+        };
+        let Some(runtime) = &self.0 else {
+            return Err(stopped("it was stopped".into()));
+        };
+        let (send, receive) = mpsc::sync_channel(1);
+        runtime.spawn(async move {
+            // Who waits is still there: nothing else takes from the channel.
+            let _ = send.send(future.await);
+        });
+        receive.recv().map_err(|error| stopped(error.into()))?
+    }
+}
+
+impl Drop for Asynchrony {
+    fn drop(&mut self) {
+        // Waiting for it would not be allowed on a thread of another runtime.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn failed(action: &'static str, what: &str, error: object_store::Error) -> Error {
+    use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
+    let kind = match &error {
+        NotFound { .. } => io::ErrorKind::NotFound,
+        PermissionDenied { .. } | Unauthenticated { .. } => io::ErrorKind::PermissionDenied,
+        _ => io::ErrorKind::Other,
+    };
+    Error::io(action, FilePath::new(what))(io::Error::new(kind, error))
+}
+
+fn is_missing(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. })
+}
+
+/// Another one came before: the condition of a write does not hold.
+fn is_conflict(error: &object_store::Error) -> bool {
+    matches!(
+        error,
+        object_store::Error::AlreadyExists { .. }
+            | object_store::Error::Precondition { .. }
+            | object_store::Error::NotFound { .. }
+    )
+}
+
+/// The tag alone would be that of the same bytes written again.
+fn stamp(meta: &ObjectMeta) -> Stamp {
+    Stamp(format!(
+        "{}-{}-{}",
+        meta.e_tag.as_deref().unwrap_or_default(),
+        meta.version.as_deref().unwrap_or_default(),
+        meta.last_modified.timestamp_micros()
+    ))
+}
+
+/// How late an object comes when its tree appears, and how early it goes: what makes nodes last, the outermost
+/// last of all.
+fn rank(key: &str) -> (bool, std::cmp::Reverse<usize>) {
+    let is_marker = MARKERS.contains(&key::split(key).1);
+    (is_marker, std::cmp::Reverse(key.split('/').count()))
+}
+
+impl ObjectStorage {
+    /// What is in `store`, which describes itself as `name`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there can be no more threads.
+    pub fn new(store: Arc<dyn ObjectStore>, name: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        let runtime = Asynchrony::start(&name)?;
+        Ok(Self { store, name, runtime })
+    }
+
+    fn path(&self, key: &str) -> Result<Path> {
+        key::check_prefix(key)?;
+        Path::parse(key).map_err(|error| Error::Key {
+            key: key.escape_debug().to_string(),
+            reason: error.to_string(),
+        })
+    }
+
+    fn error(&self, action: &'static str, key: &str) -> impl FnOnce(object_store::Error) -> Error {
+        let what = self.describe(key);
+        move |error| failed(action, &what, error)
+    }
+
+    fn wait<T: Send + 'static, F>(&self, f: impl FnOnce(Arc<dyn ObjectStore>) -> F) -> object_store::Result<T>
+    where
+        F: Future<Output = object_store::Result<T>> + Send + 'static,
+    {
+        self.runtime.wait(f(self.store.clone()))
+    }
+
+    fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        let path = self.path(key)?;
+        match self.wait(|store| async move { store.head(&path).await }) {
+            Err(error) if is_missing(&error) => Ok(None),
+            found => found.map(Some).map_err(self.error("look at", key)),
+        }
+    }
+
+    fn get(&self, key: &str, most: u64, buffer: &mut Vec<u8>) -> Result<Option<ObjectMeta>> {
+        buffer.clear();
+        let path = self.path(key)?;
+        let got = self.wait(|store| async move {
+            let found = store.get_opts(&path, GetOptions::default()).await?;
+            let meta = found.meta.clone();
+            let bytes = if meta.size > most {
+                None
+            } else {
+                Some(found.bytes().await?)
+            };
+            Ok((meta, bytes))
+        });
+        match got {
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(self.error("read", key)(error)),
+            Ok((meta, Some(bytes))) => {
+                buffer.extend_from_slice(&bytes);
+                Ok(Some(meta))
+            }
+            Ok((meta, None)) => {
+                let text = format!("it has {} bytes, more than {most}", meta.size);
+                let error = io::Error::new(io::ErrorKind::FileTooLarge, text);
+                Err(Error::io("read", FilePath::new(&self.describe(key)))(error))
+            }
+        }
+    }
+
+    fn put(&self, key: &str, bytes: &[u8], mode: PutMode) -> Result<object_store::Result<()>> {
+        let path = self.path(key)?;
+        let payload = PutPayload::from(bytes.to_vec());
+        let options = PutOptions::from(mode);
+        Ok(self.wait(|store| async move { store.put_opts(&path, payload, options).await.map(drop) }))
+    }
+
+    fn drop_objects(&self, prefix: &str, keys: Vec<String>) -> Result<()> {
+        let paths = keys
+            .iter()
+            .map(|key| self.path(key))
+            .collect::<Result<Vec<_>>>()?;
+        self.wait(|store| async move {
+            let paths = futures_util::stream::iter(paths.into_iter().map(Ok)).boxed();
+            let deleted = store.delete_stream(paths);
+            deleted
+                .try_for_each(|_| async { Ok(()) })
+                .await
+                .or_else(|error| if is_missing(&error) { Ok(()) } else { Err(error) })
+        })
+        .map_err(self.error("remove", prefix))
+    }
+
+    /// All objects below a prefix.
+    fn below(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
+        let path = self.path(prefix)?;
+        self.wait(|store| async move { store.list(Some(&path)).try_collect::<Vec<_>>().await })
+            .map_err(self.error("list", prefix))
+    }
+
+    /// Whether there is any object below a prefix.
+    fn is_inhabited(&self, prefix: &str) -> Result<bool> {
+        let path = self.path(prefix)?;
+        let first = self.wait(|store| async move { store.list(Some(&path)).try_next().await });
+        Ok(first.map_err(self.error("list", prefix))?.is_some())
+    }
+
+    fn is_in_between(&self, prefix: &str) -> Result<bool> {
+        Ok(!prefix.is_empty() && self.head(&join(prefix, IN_BETWEEN))?.is_some())
+    }
+
+    /// Deletes a tree, so that nobody finds half of it at any time.
+    fn clear(&self, prefix: &str, objects: &[ObjectMeta]) -> Result<()> {
+        let flag = join(prefix, IN_BETWEEN);
+        self.put(&flag, b"", PutMode::Overwrite)?
+            .map_err(self.error("remove", prefix))?;
+        let mut keys: Vec<String> = objects.iter().map(|meta| meta.location.to_string()).collect();
+        keys.retain(|key| *key != flag);
+        keys.sort_by_cached_key(|key| std::cmp::Reverse(rank(key)));
+        // Markers one after the other, then all the rest at once.
+        let markers = keys.iter().take_while(|key| rank(key).0).count();
+        let rest = keys.split_off(markers);
+        for marker in keys {
+            self.drop_objects(prefix, vec![marker])?;
+        }
+        self.drop_objects(prefix, rest)?;
+        self.drop_objects(prefix, vec![flag])
+    }
+
+    fn copy(&self, from: &str, to: &str, keys: &[&str]) -> Result<()> {
+        let pairs = keys
+            .iter()
+            .map(|key| Ok((self.path(&join(from, key))?, self.path(&join(to, key))?)))
+            .collect::<Result<Vec<_>>>()?;
+        self.wait(|store| async move {
+            futures_util::stream::iter(pairs.into_iter().map(Ok))
+                .try_for_each_concurrent(REQUESTS, |(from, to)| {
+                    let store = store.clone();
+                    async move { store.copy(&from, &to).await }
+                })
+                .await
+        })
+        .map_err(self.error("move", from))
+    }
+}
+
+/// An object as it was when it was opened: the service refuses to read another state.
+struct OpenRemote {
+    store: Arc<dyn ObjectStore>,
+    runtime: Arc<Asynchrony>,
+    path: Path,
+    name: String,
+    meta: ObjectMeta,
+}
+
+impl OpenObject for OpenRemote {
+    fn len(&self) -> u64 {
+        self.meta.size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let (store, path) = (self.store.clone(), self.path.clone());
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(offset..offset + buffer.len() as u64)),
+            if_match: self.meta.e_tag.clone(),
+            ..GetOptions::default()
+        };
+        let got = self
+            .runtime
+            .wait(async move { store.get_opts(&path, options).await?.bytes().await })
+            .map_err(|error| failed("read", &self.name, error))?;
+        if got.len() != buffer.len() {
+            let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(Error::io("read", FilePath::new(&self.name))(error));
+        }
+        buffer.copy_from_slice(&got);
+        Ok(())
+    }
+}
+
+impl Storage for ObjectStorage {
+    fn describe(&self, key: &str) -> String {
+        if key.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}/{key}", self.name)
+        }
+    }
+
+    fn read_into(&self, key: &str, buffer: &mut Vec<u8>) -> Result<bool> {
+        key::check(key)?;
+        Ok(self.get(key, u64::MAX, buffer)?.is_some())
+    }
+
+    fn open(&self, key: &str) -> Result<Option<Box<dyn OpenObject>>> {
+        key::check(key)?;
+        let (path, name) = (self.path(key)?, self.describe(key));
+        Ok(self.head(key)?.map(|meta| {
+            Box::new(OpenRemote {
+                store: self.store.clone(),
+                runtime: self.runtime.clone(),
+                path,
+                name,
+                meta,
+            }) as Box<dyn OpenObject>
+        }))
+    }
+
+    fn read_state(&self, key: &str, most: u64, buffer: &mut Vec<u8>) -> Result<Option<Stamp>> {
+        key::check(key)?;
+        Ok(self.get(key, most, buffer)?.as_ref().map(stamp))
+    }
+
+    fn write(&self, key: &str, bytes: &[u8], _durability: Durability) -> Result<()> {
+        key::check(key)?;
+        self.put(key, bytes, PutMode::Overwrite)?
+            .map_err(self.error("write", key))
+    }
+
+    fn create(&self, key: &str, bytes: &[u8]) -> Result<bool> {
+        key::check(key)?;
+        match self.put(key, bytes, PutMode::Create)? {
+            Ok(()) => Ok(true),
+            Err(error) if is_conflict(&error) => Ok(false),
+            Err(error) => Err(self.error("create", key)(error)),
+        }
+    }
+
+    fn update_with(&self, key: &str, _durability: Durability, change: Change) -> Result<()> {
+        key::check(key)?;
+        let mut present = Vec::new();
+        let mut tried: Option<Vec<u8>> = None;
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let seen = self.get(key, u64::MAX, &mut present)?;
+            if seen.is_some() && tried.as_ref() == Some(&present) {
+                // What looked like a conflict was the echo of our own write, of which the answer was lost.
+                return Ok(());
+            }
+            let changed = change(seen.as_ref().map(|_| present.as_slice()))?;
+            let mode = match seen {
+                None => PutMode::Create,
+                Some(meta) => PutMode::Update(UpdateVersion {
+                    e_tag: meta.e_tag,
+                    version: meta.version,
+                }),
+            };
+            match self.put(key, &changed, mode)? {
+                Ok(()) => return Ok(()),
+                Err(error) if is_conflict(&error) => tried = Some(changed),
+                Err(error) => return Err(self.error("write", key)(error)),
+            }
+            // Somebody got further: there is no end to wait for, only a turn.
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+
+    fn delete(&self, key: &str) -> Result<bool> {
+        key::check(key)?;
+        let was_there = self.head(key)?.is_some();
+        if was_there {
+            self.drop_objects(key, vec![key.to_owned()])?;
+        }
+        Ok(was_there)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
+        let path = self.path(prefix)?;
+        let listed = self
+            .wait(|store| async move { store.list_with_delimiter(Some(&path)).await })
+            .map_err(self.error("list", prefix))?;
+        let is_whole = listed
+            .objects
+            .iter()
+            .all(|meta| meta.location.filename() != Some(IN_BETWEEN));
+        if !is_whole {
+            return Ok(Vec::new());
+        }
+        let prefixes = listed.common_prefixes.iter().map(|path| (path, Kind::Prefix, 0));
+        let objects = listed
+            .objects
+            .iter()
+            .map(|meta| (&meta.location, Kind::Object, meta.size));
+        let mut entries: Vec<Entry> = prefixes
+            .chain(objects)
+            .filter_map(|(path, kind, bytes)| {
+                let name = path.filename()?.to_owned();
+                (!name.starts_with(UNFINISHED)).then_some(Entry { name, kind, bytes })
+            })
+            .collect();
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn unfinished(&self, prefix: &str) -> Result<Vec<String>> {
+        let path = self.path(prefix)?;
+        let listed = self
+            .wait(|store| async move { store.list_with_delimiter(Some(&path)).await })
+            .map_err(self.error("list", prefix))?;
+        let objects = listed.objects.iter().map(|meta| &meta.location);
+        let names = objects
+            .chain(&listed.common_prefixes)
+            .filter_map(|path| path.filename());
+        let names = names.filter(|name| name.starts_with(UNFINISHED) && *name != IN_BETWEEN);
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    fn kind(&self, key: &str) -> Result<Option<Kind>> {
+        key::check_prefix(key)?;
+        if !key.is_empty() && self.head(key)?.is_some() {
+            return Ok(Some(Kind::Object));
+        }
+        let is_there = self.is_inhabited(key)? && !self.is_in_between(key)?;
+        Ok(is_there.then_some(Kind::Prefix))
+    }
+
+    fn stamp(&self, key: &str) -> Result<Option<Stamp>> {
+        key::check(key)?;
+        Ok(self.head(key)?.as_ref().map(stamp))
+    }
+
+    fn move_tree(&self, from: &str, to: &str, replace: bool) -> Result<Moved> {
+        key::check(from)?;
+        key::check(to)?;
+        let moving = self.below(from)?;
+        if moving.is_empty() || self.is_in_between(from)? {
+            return Ok(Moved::Missing);
+        }
+        if self.head(to)?.is_some() {
+            return Ok(Moved::Occupied);
+        }
+        let there = self.below(to)?;
+        if !there.is_empty() {
+            if !replace && !self.is_in_between(to)? {
+                return Ok(Moved::Occupied);
+            }
+            self.clear(to, &there)?;
+        }
+        let flag = join(to, IN_BETWEEN);
+        self.put(&flag, b"", PutMode::Overwrite)?
+            .map_err(self.error("move", from))?;
+        let mut keys: Vec<&str> = moving
+            .iter()
+            .filter_map(|meta| meta.location.as_ref().strip_prefix(from)?.strip_prefix('/'))
+            .collect();
+        keys.sort_by_cached_key(|key| rank(key));
+        let rest = keys.iter().take_while(|key| !rank(key).0).count();
+        let (rest, markers) = keys.split_at(rest);
+        self.copy(from, to, rest)?;
+        for marker in markers {
+            self.copy(from, to, &[marker])?;
+        }
+        self.drop_objects(to, vec![flag])?;
+        self.clear(from, &moving)?;
+        Ok(Moved::Moved)
+    }
+
+    fn moves_at_once(&self) -> bool {
+        false
+    }
+
+    fn remove_tree(&self, prefix: &str) -> Result<bool> {
+        key::check(prefix)?;
+        let objects = self.below(prefix)?;
+        if objects.is_empty() {
+            return Ok(false);
+        }
+        let was_there = !self.is_in_between(prefix)?;
+        self.clear(prefix, &objects)?;
+        Ok(was_there)
+    }
+
+    fn sync(&self, prefix: &str) -> Result<()> {
+        key::check_prefix(prefix)
+    }
+
+    fn sync_tree(&self, prefix: &str) -> Result<()> {
+        key::check_prefix(prefix)
+    }
+
+    fn hold(&self, prefix: &str) -> Result<Hold> {
+        key::check(prefix).map(|()| Hold::default())
+    }
+
+    fn sweep(&self, prefix: &str, age: Duration) -> Result<()> {
+        let path = self.path(prefix)?;
+        let age = if age.is_zero() { age } else { age.max(LEFTOVER) };
+        let listed = self
+            .wait(|store| async move { store.list_with_delimiter(Some(&path)).await })
+            .map_err(self.error("list", prefix))?;
+        let is_old = |meta: &ObjectMeta| {
+            let changed = SystemTime::from(meta.last_modified);
+            let is_copy = |part: &str| part.starts_with(COPYING);
+            let age = if meta.location.as_ref().split('/').any(is_copy) {
+                age.max(COPY_AGE)
+            } else {
+                age
+            };
+            changed.elapsed().unwrap_or_default() >= age
+        };
+        let is_unfinished = |path: &Path| path.filename().is_some_and(|name| name.starts_with(UNFINISHED));
+        for tree in listed.common_prefixes.iter().filter(|path| is_unfinished(path)) {
+            let objects = self.below(tree.as_ref())?;
+            if objects.iter().all(is_old) {
+                tracing::debug!(tree = %tree, "clearing away what was never finished");
+                self.clear(tree.as_ref(), &objects)?;
+            }
+        }
+        let left = listed.objects.iter().filter(|meta| {
+            is_unfinished(&meta.location) && meta.location.filename() != Some(IN_BETWEEN) && is_old(meta)
+        });
+        self.drop_objects(prefix, left.map(|meta| meta.location.to_string()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::storage::{StorageExt, conformance};
+
+    fn storage(store: &Arc<InMemory>) -> ObjectStorage {
+        ObjectStorage::new(store.clone(), "test://bucket").unwrap()
+    }
+
+    #[test]
+    fn conforms() {
+        conformance::storage(&storage(&Arc::default()));
+    }
+
+    #[test]
+    fn it_answers_threads_of_any_pool() {
+        use rayon::prelude::*;
+        let storage = storage(&Arc::default());
+        (0..64).into_par_iter().for_each(|i| {
+            storage
+                .write(&format!("a/{i}"), &[i as u8], Durability::Whole)
+                .unwrap();
+        });
+        assert_eq!(storage.list("a").unwrap().len(), 64);
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let read = runtime.block_on(async { storage.read("a/7") });
+        assert_eq!(read.unwrap().unwrap(), [7]);
+    }
+
+    /// An S3 that stops answering after so many requests.
+    #[derive(Debug)]
+    struct Broken {
+        store: Arc<InMemory>,
+        left: std::sync::atomic::AtomicI64,
+    }
+
+    impl fmt::Display for Broken {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("broken")
+        }
+    }
+
+    impl Broken {
+        fn count(&self) -> object_store::Result<()> {
+            use std::sync::atomic::Ordering::Relaxed;
+            if self.left.fetch_sub(1, Relaxed) > 0 {
+                return Ok(());
+            }
+            Err(object_store::Error::Generic {
+                store: "broken",
+                source: "it does not answer".into(),
+            })
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl ObjectStore for Broken {
+        async fn put_opts(
+            &self,
+            location: &Path,
+            payload: PutPayload,
+            options: PutOptions,
+        ) -> object_store::Result<object_store::PutResult> {
+            self.count()?;
+            self.store.put_opts(location, payload, options).await
+        }
+
+        async fn put_multipart_opts(
+            &self,
+            location: &Path,
+            options: object_store::PutMultipartOptions,
+        ) -> object_store::Result<Box<dyn object_store::MultipartUpload>> {
+            self.count()?;
+            self.store.put_multipart_opts(location, options).await
+        }
+
+        async fn get_opts(
+            &self,
+            location: &Path,
+            options: GetOptions,
+        ) -> object_store::Result<object_store::GetResult> {
+            self.count()?;
+            self.store.get_opts(location, options).await
+        }
+
+        fn delete_stream(
+            &self,
+            locations: futures_util::stream::BoxStream<'static, object_store::Result<Path>>,
+        ) -> futures_util::stream::BoxStream<'static, object_store::Result<Path>> {
+            match self.count() {
+                Ok(()) => self.store.delete_stream(locations),
+                Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
+            }
+        }
+
+        fn list(
+            &self,
+            prefix: Option<&Path>,
+        ) -> futures_util::stream::BoxStream<'static, object_store::Result<ObjectMeta>> {
+            match self.count() {
+                Ok(()) => self.store.list(prefix),
+                Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
+            }
+        }
+
+        async fn list_with_delimiter(
+            &self,
+            prefix: Option<&Path>,
+        ) -> object_store::Result<object_store::ListResult> {
+            self.count()?;
+            self.store.list_with_delimiter(prefix).await
+        }
+
+        async fn copy_opts(
+            &self,
+            from: &Path,
+            to: &Path,
+            options: object_store::CopyOptions,
+        ) -> object_store::Result<()> {
+            self.count()?;
+            self.store.copy_opts(from, to, options).await
+        }
+    }
+
+    /// What a tree has that anybody can find: nothing of it, or all of it.
+    fn found(storage: &dyn Storage, prefix: &str) -> Option<String> {
+        let marker = storage.read(&join(prefix, ".zarray")).unwrap();
+        let chunks = ["0", "1/2"].map(|chunk| storage.read(&join(prefix, chunk)).unwrap());
+        let kind = storage.kind(prefix).unwrap();
+        let marker = marker.map(|bytes| String::from_utf8(bytes).unwrap());
+        if let Some(content) = &marker {
+            for chunk in chunks {
+                assert_eq!(
+                    chunk.as_deref(),
+                    Some(content.as_bytes()),
+                    "{prefix} is half there"
+                );
+            }
+        } else {
+            assert_eq!(kind, None, "{prefix} looks like something");
+            assert!(storage.list(prefix).unwrap().is_empty());
+        }
+        marker
+    }
+
+    /// A service that fails at any request leaves no half tree, and the same call does it later.
+    #[test]
+    fn a_failure_in_the_middle_leaves_nothing_that_looks_finished() {
+        let mut failures = 0;
+        for (calls, replace) in (0..200).flat_map(|calls| [(calls, false), (calls, true)]) {
+            let store = Arc::new(InMemory::new());
+            let healthy = storage(&store);
+            let plant = |prefix: &str, content: &str| {
+                for key in ["0", "1/2", ".zarray"] {
+                    healthy
+                        .write(&join(prefix, key), content.as_bytes(), Durability::Synced)
+                        .unwrap();
+                }
+            };
+            plant("g/.unfinished-a", "new");
+            if replace {
+                plant("g/b", "old");
+            }
+            let broken = ObjectStorage::new(
+                Arc::new(Broken {
+                    store: store.clone(),
+                    left: calls.into(),
+                }),
+                "test://broken",
+            )
+            .unwrap();
+            match broken.move_tree("g/.unfinished-a", "g/b", replace) {
+                Ok(moved) => assert_eq!(moved, Moved::Moved),
+                Err(_) => {
+                    failures += 1;
+                    let (old, new) = (found(&healthy, "g/b"), found(&healthy, "g/.unfinished-a"));
+                    assert!(
+                        new.is_some() || old.as_deref() == Some("new"),
+                        "after {calls} calls the new one is lost"
+                    );
+                    assert!(old.is_none() || replace || old.as_deref() == Some("new"));
+                }
+            }
+            // Whatever happened: removing clears it, and the place is free.
+            let broken = ObjectStorage::new(
+                Arc::new(Broken {
+                    store: store.clone(),
+                    left: calls.into(),
+                }),
+                "test://broken",
+            )
+            .unwrap();
+            if broken.remove_tree("g/b").is_err() {
+                found(&healthy, "g/b");
+            }
+            healthy.remove_tree("g/b").unwrap();
+            healthy.sweep("g", Duration::ZERO).unwrap();
+            assert!(
+                healthy.below("").unwrap().is_empty(),
+                "something is left after {calls} calls"
+            );
+        }
+        assert!(failures > 20, "{failures}");
+    }
+}

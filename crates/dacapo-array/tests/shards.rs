@@ -1,0 +1,148 @@
+//! Sharded arrays: windows read and written beside an array in memory, and damage that is found.
+
+use dacapo_array::storage::{Access, UNFINISHED};
+use dacapo_array::{
+    ArrayAddress, ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Codec, Coordinate, CreateOptions, DType,
+    Error, MemoryArray, NdData, Roi, ZarrArray, ZarrFormat,
+};
+use ndarray::ArrayD;
+use proptest::prelude::*;
+
+fn address(dir: &std::path::Path) -> ArrayAddress {
+    format!("{}/a.zarr/x", dir.display()).parse().unwrap()
+}
+
+fn options(codec: Codec) -> CreateOptions {
+    CreateOptions {
+        chunk_shape: Some(vec![1, 4, 4, 5]),
+        shard_shape: Some(vec![2, 8, 12, 10]),
+        format: ZarrFormat::V3,
+        codec: Some(codec),
+        fill: 7.0,
+        ..CreateOptions::default()
+    }
+}
+
+fn spec() -> ArraySpec {
+    let voxel_size = Coordinate::splat(3, 2);
+    ArraySpec::new(
+        Roi::from_voxels(&[3, 0, -4], &[17, 13, 22], &voxel_size),
+        voxel_size,
+        DType::U16,
+    )
+    .with_channels(vec![3])
+}
+
+fn roi(begin: [i64; 3], shape: [usize; 3]) -> Roi {
+    Roi::from_voxels(&begin, &shape, &Coordinate::splat(3, 2))
+}
+
+fn numbered(shape: [usize; 3], from: u16) -> NdData {
+    let shape = [3, shape[0], shape[1], shape[2]];
+    let mut next = from;
+    NdData::U16(ArrayD::from_shape_fn(shape.to_vec(), |_| {
+        next = next.wrapping_mul(25173).wrapping_add(13849);
+        next
+    }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn windows_are_those_of_an_array_in_memory(
+        writes in prop::collection::vec(((3..20_i64, 0..13_i64, -4..18_i64), (1..9_usize, 1..9_usize, 1..12_usize)), 1..5),
+        reads in prop::collection::vec(((-2..22_i64, -3..15_i64, -8..20_i64), (1..20_usize, 1..9_usize, 1..25_usize)), 1..5),
+        codec in prop::sample::select(vec![Codec::None, Codec::Zstd { level: 1 }, Codec::BloscLz4 { level: 5 }]),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let access = Access::default();
+        let array = ZarrArray::create(&address(dir.path()), &access, &spec(), &options(codec)).unwrap();
+        prop_assert_eq!(array.chunk_shape(), [1, 4, 4, 5]);
+        prop_assert_eq!(array.object_shape(), [2, 8, 12, 10]);
+        let memory = MemoryArray::new(spec(), NdData::U16(ArrayD::from_elem(spec().shape(), 7))).unwrap();
+        for (i, ((z, y, x), (d, h, w))) in writes.into_iter().enumerate() {
+            let begin = [z, y, x];
+            let end = [20, 13, 18];
+            let shape = std::array::from_fn(|a| [d, h, w][a].min((end[a] - begin[a]) as usize));
+            let data = numbered(shape, i as u16);
+            array.write(&roi(begin, shape), &data).unwrap();
+            memory.write(&roi(begin, shape), &data).unwrap();
+        }
+        let fresh = ZarrArray::open(&address(dir.path()), &access).unwrap();
+        let mut buffer = NdData::U16(ArrayD::from_elem(vec![4000], 9));
+        for ((z, y, x), (d, h, w)) in reads {
+            let roi = roi([z, y, x], [d, h, w]);
+            let mut expected = memory.read_as::<u16>(&roi).unwrap();
+            // Outside, an array in memory has zeros.
+            let inside = spec().roi.intersect(&roi);
+            for (index, value) in expected.indexed_iter_mut() {
+                let voxel = Roi::from_voxels(
+                    &[z + index[1] as i64, y + index[2] as i64, x + index[3] as i64],
+                    &[1; 3],
+                    &Coordinate::splat(3, 2),
+                );
+                if !inside.contains(&voxel) {
+                    *value = 7;
+                }
+            }
+            prop_assert_eq!(&array.read_as::<u16>(&roi).unwrap(), &expected);
+            prop_assert_eq!(&fresh.read_as::<u16>(&roi).unwrap(), &expected);
+            fresh.read_into(&roi, &mut buffer).unwrap();
+            prop_assert_eq!(&buffer, &NdData::U16(expected));
+        }
+    }
+}
+
+#[test]
+fn any_damaged_byte_of_a_shard_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = Access::default();
+    for codec in [
+        Codec::None,
+        Codec::Zstd { level: 1 },
+        Codec::BloscLz4 { level: 5 },
+        Codec::Blosc { level: 1 },
+    ] {
+        let options = CreateOptions {
+            overwrite: true,
+            ..options(codec)
+        };
+        let array = ZarrArray::create(&address(dir.path()), &access, &spec(), &options).unwrap();
+        let whole = roi([3, 0, -4], [17, 13, 22]);
+        array.write(&whole, &numbered([17, 13, 22], 1)).unwrap();
+        let shard = dir.path().join("a.zarr/x/c/0/1/0/1");
+        let bytes = std::fs::read(&shard).unwrap();
+        for at in (0..bytes.len()).step_by(7).chain([bytes.len() - 1]) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            std::fs::write(&shard, &damaged).unwrap();
+            let found = ZarrArray::open(&address(dir.path()), &access).unwrap().read_all();
+            assert!(
+                matches!(found, Err(Error::Chunk { .. })),
+                "{codec:?}: byte {at} of {}",
+                bytes.len()
+            );
+        }
+        for length in [0, 10, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(&shard, &bytes[..length]).unwrap();
+            let found = ZarrArray::open(&address(dir.path()), &access).unwrap().read_all();
+            assert!(
+                matches!(found, Err(Error::Chunk { .. })),
+                "{codec:?}: {length} bytes"
+            );
+        }
+        std::fs::write(&shard, &bytes).unwrap();
+        ZarrArray::open(&address(dir.path()), &access)
+            .unwrap()
+            .read_all()
+            .unwrap();
+    }
+    let left: Vec<_> = std::fs::read_dir(dir.path().join("a.zarr"))
+        .unwrap()
+        .flatten()
+        .collect();
+    assert!(
+        left.iter()
+            .all(|entry| !entry.file_name().to_string_lossy().starts_with(UNFINISHED))
+    );
+}

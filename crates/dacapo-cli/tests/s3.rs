@@ -1,0 +1,252 @@
+//! The stores and the binary over S3, as moto (github.com/getmoto/moto) plays it on this machine. Ignored by
+//! default: `.ci/run` installs it and says where it is in `DACAPO_PEERS`.
+#![cfg(feature = "object-store")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use dacapo::LocalStore;
+use dacapo::array::storage::{Access, Credentials, ObjectStoreOptions, StorageExt, conformance};
+use dacapo::store::{ArrayStore, StatsStore, WeightsStore};
+
+/// A server of its own, which goes with this value.
+struct Server {
+    process: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Self {
+        let peers =
+            std::env::var_os("DACAPO_PEERS").expect("DACAPO_PEERS: where `.ci/run` installs other programs");
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let process = Command::new(PathBuf::from(peers).join("moto/bin/moto_server"))
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { process, port };
+        let begun = Instant::now();
+        while !server.makes_bucket() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "moto does not answer");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        server
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Asks for the bucket `lab`.
+    fn makes_bucket(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
+            return false;
+        };
+        let request =
+            "PUT /lab HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let mut answer = String::new();
+        stream.write_all(request.as_bytes()).is_ok()
+            && stream.read_to_string(&mut answer).is_ok()
+            && answer.starts_with("HTTP/1.1 200")
+    }
+
+    fn access(&self) -> Access {
+        Access::default().with_object_store(ObjectStoreOptions {
+            endpoint: Some(self.endpoint()),
+            allow_http: true,
+            credentials: Credentials::Key {
+                id: "test".to_owned(),
+                secret: "test".to_owned(),
+                token: None,
+            },
+            ..ObjectStoreOptions::default()
+        })
+    }
+
+    fn store(&self, base: &str) -> LocalStore {
+        LocalStore::open(&base.parse().unwrap(), &self.access()).unwrap()
+    }
+
+    fn command(&self, dir: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dacapo"));
+        command
+            .current_dir(dir)
+            .env_remove("DACAPO_OPTIONS_FILE")
+            .env("HOME", dir)
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .args(["--base", "s3://lab/runs", "--endpoint", &self.endpoint()])
+            .args(arguments);
+        command
+    }
+
+    fn run(&self, dir: &Path, arguments: &[&str]) -> Output {
+        let output = self.command(dir, arguments).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        output
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs the programs that .ci/run installs"]
+fn storage_and_stores_conform() {
+    let server = Server::start();
+    let access = server.access();
+    conformance::storage(&*access.storage(&"s3://lab".parse().unwrap()).unwrap());
+    conformance::storage(&*access.storage(&"s3://lab/a/prefix".parse().unwrap()).unwrap());
+    dacapo::store::conformance::stores(&|name| server.store(&format!("s3://lab/stores/{name}")));
+    let store = server.store("s3://lab/leases");
+    let lease = store.lease("run").unwrap();
+    assert!(matches!(
+        store.lease("run"),
+        Err(dacapo::store::Error::Held { .. })
+    ));
+    assert_eq!(store.holder("run").unwrap().unwrap().pid, std::process::id());
+    drop(lease);
+    assert_eq!(store.holder("run").unwrap(), None);
+    store.lease("run").unwrap();
+}
+
+#[test]
+#[ignore = "needs the programs that .ci/run installs"]
+fn a_run_is_trained_killed_resumed_shown_and_predicted_with() {
+    let server = Server::start();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let config = |name: &str| {
+        let text = format!(
+            "\
+name: {name}
+seed: 3
+num_iterations: 24
+data:
+  synthetic: {{container: 's3://lab/cells.zarr', shape: [24, 48, 48], voxel_size: [8, 8, 8], cell_diameter: 120, seed: 1}}
+  train:
+    - {{name: a, raw: 's3://lab/cells.zarr/raw', labels: 's3://lab/cells.zarr/labels', roi: {{offset: [0, 0, 0], shape: [192, 384, 256]}}}}
+  validate:
+    - {{name: b, raw: 's3://lab/cells.zarr/raw', labels: 's3://lab/cells.zarr/labels', roi: {{offset: [0, 0, 256], shape: [192, 384, 128]}}}}
+task: {{kind: affinities, neighborhood: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}}
+architecture:
+  {{kind: unet, input_shape: [16, 16, 16], num_fmaps: 4, fmap_inc_factor: 2, downsample_factors: [[2, 2, 2]],
+    padding: same, norm: group}}
+trainer: {{checkpoint_interval: 5}}
+validation: {{interval: 12}}
+"
+        );
+        std::fs::write(dir.join(format!("{name}.yaml")), text).unwrap();
+    };
+    let store = server.store("s3://lab/runs");
+    let losses = |run: &str| -> BTreeMap<u64, u64> {
+        let stats = store.stats.training(run).unwrap();
+        stats
+            .iter()
+            .map(|stat| (stat.iteration, stat.loss.to_bits()))
+            .collect()
+    };
+
+    config("whole");
+    server.run(dir, &["train", "whole.yaml"]);
+    assert_eq!(losses("whole").len(), 24);
+
+    // Killed in the middle: the lease of the dead holds for a minute at most.
+    config("broken");
+    let mut child = server
+        .command(dir, &["train", "broken.yaml"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while losses("broken").len() < 7 && begun.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let held = server.command(dir, &["train", "broken"]).output().unwrap();
+    let errors = String::from_utf8_lossy(&held.stderr).into_owned();
+    assert!(errors.contains(&format!("process {}", child.id())), "{errors}");
+    while store.holder("broken").unwrap().is_some() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(240),
+            "the dead holder is not forgotten"
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    server.run(dir, &["train", "broken"]);
+    assert_eq!(losses("broken"), losses("whole"), "as if it had never stopped");
+    assert_eq!(store.weights.iterations("broken").unwrap().last(), Some(&24));
+
+    let prediction = store
+        .arrays
+        .validation_prediction_array("broken", 24, "b")
+        .unwrap();
+    assert!(store.arrays.exists(&prediction).unwrap());
+    server.run(dir, &["validate", "broken"]);
+    server.run(dir, &["runs", "--json"]);
+    server.run(dir, &["show", "broken"]);
+    assert!(dir.join("broken-figures/curves.svg").is_file());
+    let predict = [
+        "predict",
+        "broken",
+        "--input",
+        "s3://lab/cells.zarr/raw",
+        "--iteration",
+        "latest",
+    ];
+    server.run(
+        dir,
+        &[&predict[..], &["--output", "s3://lab/out.zarr/affs"]].concat(),
+    );
+    server.run(dir, &[&predict[..], &["--output", "out.zarr/affs"]].concat());
+    let (remote, local) = (
+        "s3://lab/out.zarr/affs",
+        dir.join("out.zarr/affs").display().to_string(),
+    );
+    let read = |text: &str| {
+        use dacapo::array::ArrayReadExt;
+        let address = text.parse().unwrap();
+        let array = dacapo::array::ZarrArray::open(&address, &server.access()).unwrap();
+        array.read_all().unwrap()
+    };
+    assert_eq!(read(remote), read(&local));
+    // Nothing unfinished is left anywhere.
+    let bucket = server.access().storage(&"s3://lab".parse().unwrap()).unwrap();
+    for prefix in [
+        "",
+        "out.zarr",
+        "cells.zarr",
+        "runs/broken/validation.zarr",
+        "runs/broken/validation.zarr/24/b",
+    ] {
+        assert!(
+            !bucket
+                .exists(&dacapo::array::storage::join(prefix, ".unfinished-tree"))
+                .unwrap()
+        );
+    }
+}
