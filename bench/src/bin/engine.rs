@@ -1,22 +1,29 @@
-//! Times training steps and forward passes of the CPU engine: `engine NETWORK THREADS REPETITIONS`. Prints one
-//! JSON object; `run.py` sets it beside PyTorch's.
+//! Times training steps and forward passes of the CPU engine: `engine NETWORK THREADS REPETITIONS [INSTRUCTIONS]`,
+//! by default with the best instructions that the CPU has. Prints one JSON object; `run.py` sets it beside PyTorch's.
 
 use std::time::Instant;
 
-use dacapo::nn::{Batch, CpuEngine, Engine, NetworkSpec, Tensor};
+use dacapo::nn::{Batch, CpuEngine, Engine, InstructionSet, NetworkSpec, Tensor};
 use dacapo_bench::{cpu_seconds, memory, network};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, name, threads, repetitions] = &arguments[..] else {
-        eprintln!("usage: engine NETWORK THREADS REPETITIONS");
+    let [_, name, threads, repetitions, instructions @ ..] = &arguments[..] else {
+        eprintln!("usage: engine NETWORK THREADS REPETITIONS [INSTRUCTIONS]");
         std::process::exit(2);
+    };
+    let set = match instructions.first() {
+        None => InstructionSet::detect(),
+        Some(name) => *InstructionSet::available()
+            .iter()
+            .find(|set| set.name() == name)
+            .expect("instructions that this CPU has"),
     };
     let (architecture, channels, batch) = network(name).expect("valid or stem");
     let (threads, repetitions): (usize, usize) = (threads.parse().unwrap(), repetitions.parse().unwrap());
     let input = architecture.input_shape.clone();
     let output = architecture.output_shape(&input).unwrap();
-    let engine = CpuEngine::new(Some(threads)).unwrap();
+    let engine = CpuEngine::with_instructions(Some(threads), set).unwrap();
     let mut network = engine.build(&NetworkSpec::new(architecture, channels)).unwrap();
     let tensor = |channels: usize, spatial: &[usize]| {
         let shape = [&[batch, channels], spatial].concat();

@@ -137,6 +137,23 @@ pub enum Error {
         /// What would do instead.
         hint: String,
     },
+    /// A file or folder of another format that makes no sense, or that this program cannot handle.
+    #[error("cannot use {}: {reason}", path.display())]
+    File {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file or folder that is there already.
+    #[error("{} is there already", path.display())]
+    Taken {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Work that the caller ended before it was done; nothing of it is left.
+    #[error("interrupted")]
+    Interrupted,
     /// A failed operation on a file or folder.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -153,6 +170,13 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn file(path: &Path, reason: impl Into<String>) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Exact geometry, and arrays that are read and written by world region: in memory and as Zarr. What arrays
-//! are for, and which of them belong to a run, is said elsewhere.
+//! Exact geometry, and arrays that are read and written by world region: in memory, as Zarr, and in the formats
+//! of other programs. What arrays are for, and which of them belong to a run, is said elsewhere.
 //!
 //! Axes are in the order of memory, slowest first: channels, then z, y, x. Positions and sizes are in world
 //! units and exact ([`Decimal`]); shapes are in voxels.
@@ -10,7 +10,9 @@ mod crop;
 mod decimal;
 mod dtype;
 mod error;
+mod formats;
 mod memory;
+mod pyramid;
 mod roi;
 mod spec;
 pub mod storage;
@@ -23,7 +25,9 @@ pub use crop::Crop;
 pub use decimal::Decimal;
 pub use dtype::{DType, Element, NdData};
 pub use error::{Error, Result};
+pub use formats::{ExportOptions, Exported, OnPart, Placement, copy_array, export, open_source};
 pub use memory::MemoryArray;
+pub use pyramid::{Level, PyramidOptions, Reduce, make_pyramid};
 pub use roi::{Roi, SnapMode};
 pub use spec::ArraySpec;
 pub use traits::{ArrayRead, ArrayReadExt, ArrayWrite};

@@ -71,7 +71,7 @@ enum Command {
     Runs(runs::Runs),
     /// Show a run: scores, curve, and pictures to files.
     Show(show::Show),
-    /// Find, describe, verify, copy and remove the arrays of runs.
+    /// The arrays of runs, and those of other programs.
     #[command(subcommand)]
     Arrays(arrays::Arrays),
     /// Check a config, or describe what one can say.

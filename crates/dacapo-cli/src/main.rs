@@ -9,6 +9,7 @@ mod interrupt;
 mod printer;
 mod progress;
 mod report;
+mod typed;
 
 use std::process::ExitCode;
 

@@ -324,13 +324,7 @@ fn array(dir: &Path, name: &str, offset: i64, dtype: DType, value: f32) {
         dtype,
     );
     let address: ArrayAddress = dir.join(name).to_str().unwrap().parse().unwrap();
-    let array = ZarrArray::create(
-        &address,
-        &Access::default(),
-        &spec,
-        &CreateOptions::default(),
-    )
-    .unwrap();
+    let array = ZarrArray::create(&address, &Access::default(), &spec, &CreateOptions::default()).unwrap();
     let shape = vec![20; 3];
     let data = match dtype {
         DType::U64 => NdData::U64(ArrayD::from_elem(shape, value as u64)),

@@ -80,9 +80,9 @@ pub fn fragments(
     let peaks = Zip::from(&smooth)
         .and(&maximum(smooth.clone(), parameters.seed_radius))
         .and(&boundary)
-        .par_map_collect(|&here, &most, &boundary| u64::from(is_inside(boundary) && here == most));
+        .par_map_collect(|&here, &most, &boundary| is_inside(boundary) && here == most);
     // A plateau is one seed.
-    let seeds = connected_components(peaks.view(), Connectivity::Corners)?;
+    let seeds: Array3<u64> = connected_components(peaks.view(), Connectivity::Corners)?;
     watershed(boundary.view(), seeds.view(), mask)
 }
 

@@ -2,7 +2,7 @@
 
 /// Disjoint sets of the numbers below `n`. A set is named by its smallest member, so that names do not depend
 /// on the order of the unions. Paths are halved on the way (Tarjan and van Leeuwen 1984).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct UnionFind {
     parent: Vec<u32>,
 }
@@ -13,6 +13,18 @@ impl UnionFind {
         Self {
             parent: (0..n).collect(),
         }
+    }
+
+    /// Puts the sets of `other` behind its own, and returns what was added to their members.
+    pub(crate) fn append(&mut self, other: Self) -> u32 {
+        let begin = self.parent.len() as u32;
+        if self.parent.is_empty() {
+            self.parent = other.parent;
+        } else {
+            self.parent
+                .extend(other.parent.into_iter().map(|parent| parent + begin));
+        }
+        begin
     }
 
     /// The name of the set that `member` is in.
@@ -36,6 +48,24 @@ impl UnionFind {
         let (low, high) = (a.min(b), a.max(b));
         self.join(high, low);
         low
+    }
+
+    /// For each member the number of its set, from 1, in the order of their names. Only of sets that were made by
+    /// [`union`](Self::union): it puts none below a larger member.
+    pub(crate) fn into_numbers(self) -> Vec<u32> {
+        let mut numbers = self.parent;
+        let mut count = 0;
+        for member in 0..numbers.len() {
+            let parent = numbers[member] as usize;
+            debug_assert!(parent <= member);
+            numbers[member] = if parent == member {
+                count += 1;
+                count
+            } else {
+                numbers[parent]
+            };
+        }
+        numbers
     }
 
     /// Puts the set named `under` below the one named `name`, which keeps its name whatever its members are.

@@ -184,7 +184,8 @@ fn names_and_memory_order_do_not_matter() {
     let renamed = labels.mapv(|label| names[label as usize]);
     let links = |labels: &Array3<u64>| affinities(labels.view(), &OFFSETS, Background::Nothing).unwrap();
     assert_eq!(links(&labels), links(&renamed));
-    let components = |labels: ArrayView3<u64>| connected_components(labels, Connectivity::Faces).unwrap();
+    let components =
+        |labels: ArrayView3<u64>| connected_components::<_, u64>(labels, Connectivity::Faces).unwrap();
     assert_eq!(components(labels.view()), components(renamed.view()));
     assert_eq!(
         relabel_sequential(labels.view()).0,

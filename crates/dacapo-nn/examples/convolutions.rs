@@ -2,7 +2,8 @@
 //! (the best of several), and the rate in direct multiplications a second (what a convolution without Winograd's
 //! tiles would have to do).
 //!
-//! `cargo run --release -p dacapo-nn --example convolutions -- [THREADS] [PART OF A NAME]`;
+//! `cargo run --release -p dacapo-nn --example convolutions -- [THREADS] [PART OF A NAME]
+//! [INSTRUCTIONS]`;
 //! `convolutions.py` beside it runs the same layers in PyTorch, in turns.
 #![allow(
     clippy::print_stdout,
@@ -10,7 +11,7 @@
     reason = "a program for the terminal"
 )]
 
-use dacapo_nn::{ConvGeometry, Convolution, TransposedConvolution};
+use dacapo_nn::{ConvGeometry, Convolution, InstructionSet, TransposedConvolution};
 use std::time::{Duration, Instant};
 
 /// Name, channels in and out, input, kernel, stride, padding, transposed.
@@ -96,6 +97,11 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let threads = arguments.next().and_then(|t| t.parse().ok()).unwrap_or(1);
     let part = arguments.next().unwrap_or_default();
+    let instructions = arguments.next();
+    let set = InstructionSet::available()
+        .into_iter()
+        .rfind(|set| instructions.as_deref().is_none_or(|name| name == set.name()))
+        .expect("instructions that this CPU has");
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
@@ -129,7 +135,7 @@ fn main() {
         let with_dx = channels[0] > 1;
         macro_rules! times {
             ($plan:ty) => {{
-                let plan = <$plan>::new(geometry.clone(), 1).expect("a valid layer");
+                let plan = <$plan>::with(geometry.clone(), 1, set).expect("a valid layer");
                 pool.install(|| {
                     let forward = best(|| plan.forward(&x, &w, Some(&bias), true, &mut y));
                     let backward = best(|| {

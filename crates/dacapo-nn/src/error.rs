@@ -52,6 +52,19 @@ pub enum Error {
     /// Bytes that are no complete checkpoint.
     #[error("not a complete checkpoint: {0}")]
     Checkpoint(String),
+    /// Bytes that are no pickle, or one that asks for what is not done.
+    #[error("not a pickle that can be read: at byte {offset}, {opcode}: {reason}")]
+    Pickle {
+        /// Where the opcode stands, in bytes.
+        offset: usize,
+        /// Its name.
+        opcode: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of PyTorch that does not hold readable tensors.
+    #[error("not a PyTorch file that can be read: {0}")]
+    TorchFile(String),
     /// Writing a checkpoint failed.
     #[error("writing the checkpoint failed")]
     Write(#[source] std::io::Error),

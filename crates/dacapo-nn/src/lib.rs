@@ -16,6 +16,8 @@
 //! # }
 //! ```
 
+pub mod pickle;
+
 mod checkpoint;
 mod conv;
 mod cpu;
@@ -29,6 +31,7 @@ mod optimizer;
 mod schedule;
 mod simd;
 mod tensor;
+mod torch_file;
 mod unet;
 
 pub use checkpoint::{load_checkpoint, save_checkpoint};
@@ -39,5 +42,7 @@ pub use error::{Error, Result};
 pub use loss::Loss;
 pub use optimizer::{OptimizerConfig, OptimizerKind};
 pub use schedule::{Decay, Schedule};
+pub use simd::InstructionSet;
 pub use tensor::{NamedTensor, Tensor};
+pub use torch_file::{TorchFile, TorchTensor, TorchType};
 pub use unet::{Norm, Padding, UNetConfig};

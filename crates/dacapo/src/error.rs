@@ -53,6 +53,14 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// A directory or file of the Python DaCapo that cannot be read, or a run of it that cannot become one of ours.
+    #[error("{}: {reason}", path.display())]
+    Original {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The container of a synthetic volume holds something else.
     #[error("{container} was not made from the `data.synthetic` of this config")]
     SyntheticDiffers {

@@ -5,6 +5,7 @@
 
 pub mod augment;
 pub mod config;
+pub mod original;
 pub mod random;
 pub mod synthetic;
 

@@ -8,6 +8,7 @@ use dacapo_store::{ConfigStore, LocalStore, StatsStore, WeightsStore};
 
 use crate::best::{Best, best_of, latest_scores};
 use crate::config::{Format, RunConfig, parse_config, suggestion};
+use crate::original::OriginalBase;
 use crate::{Error, Result};
 
 /// How far a run is.
@@ -43,6 +44,8 @@ impl fmt::Display for RunState {
 pub struct RunSummary {
     /// Its name.
     pub name: String,
+    /// Whether the Python DaCapo wrote it: it can be read, and [adopted](crate::original::adopt()).
+    pub original: bool,
     /// How far it is.
     #[serde(flatten)]
     pub state: RunState,
@@ -70,7 +73,10 @@ pub fn load_run(store: &LocalStore, run: &str) -> Result<RunConfig> {
         None => {
             let known = store.configs.runs()?;
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            let suggestion = if known.is_empty() {
+            let suggestion = if originals(store)?.is_some_and(|base| base.has(run).unwrap_or(false)) {
+                "; the Python DaCapo wrote it there: `dacapo arrays adopt` makes it one of ours, in another base"
+                    .to_owned()
+            } else if known.is_empty() {
                 String::new()
             } else {
                 suggestion(run, &known)
@@ -84,17 +90,30 @@ pub fn load_run(store: &LocalStore, run: &str) -> Result<RunConfig> {
     }
 }
 
-/// Every run of a base directory, by name. A damaged run does not hide the others: its `problem` is told.
+/// Every run of a base directory, by name, and then those that the Python DaCapo wrote there. A damaged run does not
+/// hide the others: its `problem` is told.
 ///
 /// # Errors
 /// If the base directory cannot be read.
 pub fn runs(store: &LocalStore) -> Result<Vec<RunSummary>> {
-    store
-        .configs
-        .runs()?
+    let ours = store.configs.runs()?;
+    let mut found: Vec<RunSummary> = ours
         .iter()
         .map(|run| summary(store, run))
-        .collect()
+        .collect::<Result<_>>()?;
+    if let Some(base) = originals(store)? {
+        for run in base.runs()? {
+            found.push(base.summary(&run)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The base directory, if the Python DaCapo keeps runs in it.
+pub(crate) fn originals(store: &LocalStore) -> Result<Option<OriginalBase>> {
+    // It knows no object stores.
+    let base = store.base().path().filter(|base| OriginalBase::is(base));
+    Ok(base.map(|base| OriginalBase::find(base, None)).transpose()?)
 }
 
 /// One run at a glance.
@@ -104,6 +123,7 @@ pub fn runs(store: &LocalStore) -> Result<Vec<RunSummary>> {
 pub fn summary(store: &LocalStore, run: &str) -> Result<RunSummary> {
     let mut summary = RunSummary {
         name: run.to_owned(),
+        original: false,
         state: RunState::New,
         iterations: 0,
         total: 0,

@@ -8,6 +8,7 @@ use dacapo_store::{ConfigStore, LocalStore, RunLease, StatsStore, TrainingStat};
 use crate::config::{Format, RunConfig, differences, parse_config};
 use crate::observer::{Event, Observer};
 use crate::plan::{Plan, check};
+use crate::runs::originals;
 use crate::sampler::{Sampler, TrainingBatch, with_batches};
 use crate::validate::Validator;
 use crate::{Error, Result, checkpoint, prune, snapshot, synthetic};
@@ -89,7 +90,15 @@ pub fn train(
 /// Refuses a config that differs from the one that the run was begun with in more than its length.
 fn refuse_changes(store: &LocalStore, config: &RunConfig) -> Result<()> {
     let Some(yaml) = store.configs.load_run(&config.name)? else {
-        return Ok(());
+        return match originals(store)? {
+            Some(base) if base.has(&config.name)? => Err(Error::Original {
+                path: store.run_dir(&config.name)?.to_string().into(),
+                reason: "the Python DaCapo has a run of this name there, which stays as it is; train under another name \
+                         (`--as-new`) or in another base"
+                    .to_owned(),
+            }),
+            _ => Ok(()),
+        };
     };
     let path = store.configs.path(&config.name)?.to_string();
     let begun = parse_config(&yaml, Format::Yaml, path.as_ref())?;

@@ -28,6 +28,8 @@ const REQUESTS: usize = 16;
 /// The object that is first in a tree that is being moved or removed, and last to go: as long as it is there,
 /// the tree is not.
 const IN_BETWEEN: &str = ".unfinished-tree";
+/// How often an update gives way to others, a tenth of a second each time.
+const MOST_TRIES: u32 = 1000;
 /// Nobody knows who still writes what is younger than this.
 const LEFTOVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -155,12 +157,8 @@ fn is_missing(error: &object_store::Error) -> bool {
 
 /// Another one came before: the condition of a write does not hold.
 fn is_conflict(error: &object_store::Error) -> bool {
-    matches!(
-        error,
-        object_store::Error::AlreadyExists { .. }
-            | object_store::Error::Precondition { .. }
-            | object_store::Error::NotFound { .. }
-    )
+    use object_store::Error::{AlreadyExists, Precondition};
+    matches!(error, AlreadyExists { .. } | Precondition { .. })
 }
 
 /// The tag alone would be that of the same bytes written again.
@@ -410,6 +408,7 @@ impl Storage for ObjectStorage {
         let mut present = Vec::new();
         let mut tried: Option<Vec<u8>> = None;
         let mut pause = Duration::from_millis(2);
+        let mut tries = 0;
         loop {
             let seen = self.get(key, u64::MAX, &mut present)?;
             if seen.is_some() && tried.as_ref() == Some(&present) {
@@ -417,6 +416,7 @@ impl Storage for ObjectStorage {
                 return Ok(());
             }
             let changed = change(seen.as_ref().map(|_| present.as_slice()))?;
+            let was_there = seen.is_some();
             let mode = match seen {
                 None => PutMode::Create,
                 Some(meta) => PutMode::Update(UpdateVersion {
@@ -426,10 +426,16 @@ impl Storage for ObjectStorage {
             };
             match self.put(key, &changed, mode)? {
                 Ok(()) => return Ok(()),
-                Err(error) if is_conflict(&error) => tried = Some(changed),
+                // It may be gone meanwhile. Where it was not, it is the bucket that is missing.
+                Err(error)
+                    if tries < MOST_TRIES && (is_conflict(&error) || was_there && is_missing(&error)) =>
+                {
+                    tried = Some(changed);
+                }
                 Err(error) => return Err(self.error("write", key)(error)),
             }
-            // Somebody got further: there is no end to wait for, only a turn.
+            // Somebody got further.
+            tries += 1;
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(100));
         }

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use dacapo::array::{ArrayAddress, Coordinate, Decimal, Roi, ZarrFormat};
+use dacapo::array::{ArrayAddress, Roi, ZarrFormat};
 use dacapo::{IterationChoice, PredictRequest, predict};
 
 use crate::context::Context;
+use crate::typed::roi;
 
 /// Predict any array with a trained network, block by block.
 #[derive(Debug, Args)]
@@ -42,29 +43,6 @@ fn format(text: &str) -> Result<ZarrFormat, String> {
         "3" => Ok(ZarrFormat::V3),
         _ => Err("there are versions 2 and 3".to_owned()),
     }
-}
-
-/// Reads `0:100,20:40`.
-fn roi(text: &str) -> Result<Roi, String> {
-    let text = text.trim_start_matches('[').trim_end_matches(']');
-    let corner = |axis: &str| -> Result<(Decimal, Decimal), String> {
-        let (begin, end) = axis
-            .split_once(':')
-            .ok_or_else(|| format!("`{axis}` is not begin:end"))?;
-        let number = |text: &str| text.trim().parse::<Decimal>().map_err(|error| error.to_string());
-        let (begin, end) = (number(begin)?, number(end)?);
-        if begin < end {
-            Ok((begin, end))
-        } else {
-            Err(format!("`{axis}` is empty"))
-        }
-    };
-    let corners: Vec<(Decimal, Decimal)> = text.split(',').map(corner).collect::<Result<_, _>>()?;
-    let begin = Coordinate::new(corners.iter().map(|corner| corner.0));
-    Ok(Roi::between(
-        &begin,
-        &Coordinate::new(corners.iter().map(|corner| corner.1)),
-    ))
 }
 
 impl Predict {
@@ -103,20 +81,5 @@ impl Predict {
             ))?;
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rois_are_read_as_they_are_printed() {
-        let text = "[1200:1700, 0:2500, 4.6:9.2]";
-        assert_eq!(roi(text).unwrap().to_string(), text);
-        assert_eq!(roi("-4:4").unwrap().to_string(), "[-4:4]");
-        for bad in ["", "1", "2:1", "a:b", "1:2:3"] {
-            assert!(roi(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -42,7 +42,7 @@ impl Runs {
             let iterations = format!("{}/{}", run.iterations, run.total);
             rows.add_row([
                 run.name.clone(),
-                run.state.to_string(),
+                format!("{}{}", run.state, if run.original { " (Python)" } else { "" }),
                 iterations,
                 best,
                 bytes(run.bytes),

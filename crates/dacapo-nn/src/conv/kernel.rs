@@ -6,7 +6,7 @@
 //! - [`accumulate`]: dot products of gradient rows with taps (the gradient of the weights).
 //!
 //! Both check their slices and then run on pointers. Columns lie along x, so no lane is ever shuffled; a tile of
-//! 4 rows × 3 vectors keeps 12 sums in registers, which is what 16 registers hold.
+//! 4 rows × 3 vectors keeps 12 sums in registers, which is what 16 registers hold, 4 × 6 or 8 × 3 what 32 do.
 #![allow(
     clippy::needless_range_loop,
     reason = "indices are positions and taps; closures would not be inlined"
@@ -111,28 +111,54 @@ impl<const R: usize> Job for Correlate<'_, R> {
         let mut n = 0;
         while n < columns {
             let left = (columns - n).div_ceil(V::LANES);
-            // 4 = 2 + 2: a tile of one vector has too few sums to hide the latency of an addition.
-            let vectors = if left == 4 { 2 } else { left.min(3) };
+            let vectors = if V::REGISTERS >= 32 {
+                // As equal as they can be: a tile of few vectors loads more than it multiplies.
+                left.div_ceil(left.div_ceil(6))
+            } else if left == 4 {
+                // 4 = 2 + 2: a tile of one vector has too few sums to hide the latency of an addition.
+                2
+            } else {
+                left.min(3)
+            };
             let mut g = 0;
             while g < groups {
+                let more = groups - g;
                 // SAFETY: `correlate` has checked the taps' reach, the weights and the output's rows; whole
                 // vectors overrun by less than SLACK.
                 unsafe {
                     let x = input.add(n);
                     let w = weights.add(g * taps.len() * R);
                     let y = output.add(g * R * pitch + n);
-                    match vectors {
-                        3 if R == 4 && V::tile(x, taps, w, y, pitch) => {}
-                        3 => tile::<V, R, 1, 3>(x, taps, w, y, pitch),
-                        2 => tile::<V, R, 1, 2>(x, taps, w, y, pitch),
-                        _ if groups - g >= 3 => {
-                            tile::<V, R, 3, 1>(x, taps, w, y, pitch);
-                            g += 2;
+                    macro_rules! tile {
+                        ($groups:literal, $vectors:literal) => {{
+                            tile::<V, R, $groups, $vectors>(x, taps, w, y, pitch);
+                            g += $groups;
+                        }};
+                    }
+                    if R == 4 && V::TILE > 0 && vectors == V::TILE {
+                        V::tile(x, taps, w, y, pitch);
+                        g += 1;
+                    } else if V::REGISTERS >= 32 {
+                        match vectors {
+                            6 => tile!(1, 6),
+                            5 => tile!(1, 5),
+                            4 => tile!(1, 4),
+                            3 if more >= 2 => tile!(2, 3),
+                            3 => tile!(1, 3),
+                            2 if more >= 3 => tile!(3, 2),
+                            2 => tile!(1, 2),
+                            _ if more >= 3 => tile!(3, 1),
+                            _ => tile!(1, 1),
                         }
-                        _ => tile::<V, R, 1, 1>(x, taps, w, y, pitch),
+                    } else {
+                        match vectors {
+                            3 => tile!(1, 3),
+                            2 => tile!(1, 2),
+                            _ if more >= 3 => tile!(3, 1),
+                            _ => tile!(1, 1),
+                        }
                     }
                 }
-                g += 1;
             }
             n += vectors * V::LANES;
         }
@@ -246,6 +272,18 @@ impl Job for Accumulate<'_> {
                 while t < taps.len() {
                     let to = sums.add((g * taps.len() + t) * ROWS);
                     let some = &taps[t..];
+                    if V::DOTS
+                        && let [a, b, c, d, e, f, ..] = some
+                    {
+                        let mut x = [input; 6];
+                        let taps = [*a, *b, *c, *d, *e, *f];
+                        for j in 0..6 {
+                            x[j] = input.add(taps[j]);
+                        }
+                        V::dots(x, row, columns, to);
+                        t += 6;
+                        continue;
+                    }
                     match some {
                         [a, b, c, ..] => dots::<V, 3>(input, [*a, *b, *c], row, columns, to),
                         [a, b] => dots::<V, 2>(input, [*a, *b], row, columns, to),

@@ -91,7 +91,11 @@ impl Convolution {
         Self::with(geometry, batch, InstructionSet::detect())
     }
 
-    fn with(geometry: ConvGeometry, batch: usize, set: InstructionSet) -> Result<Self> {
+    /// The same with an instruction set of choice.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(geometry: ConvGeometry, batch: usize, set: InstructionSet) -> Result<Self> {
         geometry::check_batch(batch)?;
         let sizes = Sizes::new(&geometry, geometry.output()?, batch);
         let joined = geometry.joined();
@@ -174,7 +178,11 @@ impl TransposedConvolution {
         Self::with(geometry, batch, InstructionSet::detect())
     }
 
-    fn with(geometry: ConvGeometry, batch: usize, set: InstructionSet) -> Result<Self> {
+    /// The same with an instruction set of choice.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(geometry: ConvGeometry, batch: usize, set: InstructionSet) -> Result<Self> {
         geometry::check_batch(batch)?;
         let output = geometry.transposed_output()?;
         let sizes = Sizes::new(&geometry, output, batch);

@@ -12,17 +12,23 @@ thread_local! {
 /// A lent buffer; goes back to the thread that drops it. What it holds at first is left over from before.
 pub(super) struct Scratch {
     memory: Vec<f32>,
+    /// Where a cache line begins: vectors that straddle two lines take twice as long.
+    start: usize,
     len: usize,
 }
 
+/// Elements of a cache line.
+const LINE: usize = 16;
+
 impl Scratch {
-    /// Lends `len` elements: the smallest free buffer that is large enough, else the largest one, grown.
+    /// Lends `len` elements from the start of a cache line: the smallest free buffer that is large enough, else the largest one, grown.
     pub(super) fn take(len: usize) -> Self {
+        let room = len + LINE;
         let found = FREE.with_borrow_mut(|free| {
             let fits = free
                 .iter()
                 .enumerate()
-                .filter(|(_, b)| b.len() >= len)
+                .filter(|(_, b)| b.len() >= room)
                 .min_by_key(|(_, b)| b.len());
             let chosen = fits
                 .or_else(|| free.iter().enumerate().max_by_key(|(_, b)| b.len()))
@@ -30,11 +36,12 @@ impl Scratch {
             chosen.map(|i| free.swap_remove(i))
         });
         let mut memory = found.unwrap_or_default();
-        if memory.len() < len {
+        if memory.len() < room {
             // Not `resize`: the old contents need not be copied.
-            memory = vec![0.0; len];
+            memory = vec![0.0; room];
         }
-        Self { memory, len }
+        let start = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        Self { memory, start, len }
     }
 
     /// The same, filled with zeros.
@@ -56,13 +63,13 @@ impl Drop for Scratch {
 impl Deref for Scratch {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.memory[..self.len]
+        &self.memory[self.start..][..self.len]
     }
 }
 
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.memory[..self.len]
+        &mut self.memory[self.start..][..self.len]
     }
 }
 

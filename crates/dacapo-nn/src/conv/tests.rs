@@ -202,8 +202,9 @@ impl Case {
     }
 
     fn check_all(&self) {
-        self.check(InstructionSet::detect());
-        self.check(InstructionSet::plain());
+        InstructionSet::available()
+            .into_iter()
+            .for_each(|set| self.check(set));
     }
 }
 

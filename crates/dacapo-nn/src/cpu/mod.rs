@@ -11,6 +11,7 @@ use crate::loss::loss_and_gradient;
 use crate::math::sigmoid;
 use crate::ops::Mode;
 use crate::optimizer::Optimizer;
+use crate::simd::InstructionSet;
 use crate::{Activation, Batch, Engine, Error, NamedTensor, Network, NetworkSpec, Result, Step, Tensor};
 
 pub(crate) mod graph;
@@ -24,20 +25,33 @@ const PLANS: usize = 4;
 #[derive(Debug, Clone)]
 pub struct CpuEngine {
     pool: Arc<rayon::ThreadPool>,
+    set: InstructionSet,
 }
 
 impl CpuEngine {
-    /// An engine with its own threads: as many as asked for, by default one a core.
+    /// An engine with its own threads: as many as asked for, by default one a core. It computes with the best
+    /// instructions that the CPU has.
     ///
     /// # Errors
     /// [`Error::Engine`] if the threads cannot be started.
     pub fn new(threads: Option<usize>) -> Result<Self> {
+        Self::with_instructions(threads, InstructionSet::detect())
+    }
+
+    /// The same with an instruction set of choice.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the threads cannot be started.
+    pub fn with_instructions(threads: Option<usize>, set: InstructionSet) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.unwrap_or(0))
             .thread_name(|i| format!("dacapo-nn-{i}"))
             .build()
             .map_err(|error| Error::Engine(error.to_string()))?;
-        Ok(Self { pool: Arc::new(pool) })
+        Ok(Self {
+            pool: Arc::new(pool),
+            set,
+        })
     }
 }
 
@@ -51,6 +65,7 @@ impl Engine for CpuEngine {
             optimizer: Optimizer::new(spec.optimizer.clone(), &params),
             spec: spec.clone(),
             pool: Arc::clone(&self.pool),
+            set: self.set,
             graph,
             params,
             arena: Arena::default(),
@@ -63,6 +78,7 @@ impl Engine for CpuEngine {
 struct CpuNetwork {
     spec: NetworkSpec,
     pool: Arc<rayon::ThreadPool>,
+    set: InstructionSet,
     graph: Graph,
     params: Params,
     optimizer: Optimizer,
@@ -103,7 +119,7 @@ impl CpuNetwork {
                 reason,
                 nearest: None,
             })?;
-        Plan::new(&self.graph, shapes, input.shape[0], mode)
+        Plan::new(&self.graph, shapes, input.shape[0], mode, self.set)
     }
 
     fn keep(&mut self, plan: Plan) {

@@ -4,6 +4,7 @@ use crate::Result;
 use crate::cpu::graph::Graph;
 use crate::cpu::params::Params;
 use crate::ops::{BackwardStep, Kernel, Mode, Shape, Site};
+use crate::simd::InstructionSet;
 
 /// Buffers that are not in use. Fresh memory costs several times a pass over it, so buffers go round.
 #[derive(Debug, Default)]
@@ -65,7 +66,13 @@ impl Buffers {
 }
 
 impl Plan {
-    pub(crate) fn new(graph: &Graph, shapes: Vec<Shape>, batch: usize, mode: Mode) -> Result<Self> {
+    pub(crate) fn new(
+        graph: &Graph,
+        shapes: Vec<Shape>,
+        batch: usize,
+        mode: Mode,
+        set: InstructionSet,
+    ) -> Result<Self> {
         let mut kernels = Vec::with_capacity(graph.nodes.len());
         let mut last_use: Vec<usize> = (0..shapes.len()).collect();
         for (i, node) in graph.nodes.iter().enumerate() {
@@ -75,6 +82,7 @@ impl Plan {
                 inputs: &inputs,
                 output: shapes[i + 1],
                 first_param: node.first_param,
+                set,
             };
             kernels.push(node.op.plan(&site)?);
             node.inputs.iter().for_each(|&buffer| last_use[buffer] = i);

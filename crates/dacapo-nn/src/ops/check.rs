@@ -77,6 +77,7 @@ impl<'a> Fixture<'a> {
             inputs: &self.shapes,
             output: self.output,
             first_param: 0,
+            set: crate::simd::InstructionSet::detect(),
         };
         self.op.plan(&site).unwrap()
     }

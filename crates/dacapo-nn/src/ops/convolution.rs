@@ -83,7 +83,7 @@ impl Op for Conv {
     }
 
     fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
-        let plan = Convolution::new(self.geometry(site.inputs[0].voxels), site.batch)?;
+        let plan = Convolution::with(self.geometry(site.inputs[0].voxels), site.batch, site.set)?;
         Ok(Box::new(ConvKernel {
             plan,
             params: param_ids(site),
@@ -119,7 +119,7 @@ impl Op for TransposedConv {
     }
 
     fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
-        let plan = TransposedConvolution::new(self.0.geometry(site.inputs[0].voxels), site.batch)?;
+        let plan = TransposedConvolution::with(self.0.geometry(site.inputs[0].voxels), site.batch, site.set)?;
         Ok(Box::new(TransposedConvKernel {
             plan,
             params: param_ids(site),

@@ -6,6 +6,7 @@
 
 use crate::Result;
 use crate::cpu::params::{ParamSpec, Params};
+use crate::simd::InstructionSet;
 
 mod activation;
 mod add;
@@ -87,6 +88,8 @@ pub(crate) struct Site<'a> {
     pub(crate) output: Shape,
     /// Place of the operation's first parameter.
     pub(crate) first_param: usize,
+    /// The instructions to compute with.
+    pub(crate) set: InstructionSet,
 }
 
 /// An operation for given shapes, with what it keeps from forward to backward.

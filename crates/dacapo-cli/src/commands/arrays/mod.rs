@@ -1,12 +1,17 @@
-//! `dacapo arrays`: what can be done with the arrays of runs, one file a subcommand.
+//! `dacapo arrays`: what is done with arrays, those of runs and those of other programs; one file a subcommand.
 
+mod adopt;
 mod bar;
 mod cp;
 mod du;
+mod export;
+mod import;
 mod info;
 mod ls;
+mod parts;
 mod prune;
 mod purge;
+mod pyramid;
 mod restore;
 mod rm;
 mod select;
@@ -18,7 +23,7 @@ use clap::Subcommand;
 
 use crate::context::Context;
 
-/// Find, describe, verify, copy and remove the arrays of runs.
+/// The arrays of runs, and those of other programs.
 #[derive(Debug, Subcommand)]
 pub enum Arrays {
     /// List arrays: what each is, of which run, iteration and dataset, and what it scored.
@@ -39,6 +44,14 @@ pub enum Arrays {
     Prune(prune::Prune),
     /// Space that runs take, by kind.
     Du(du::Du),
+    /// Copy an array of another program into a Zarr container: TIFF, PNG slices, .npy, N5, HDF5, Zarr.
+    Import(import::Import),
+    /// Write an array for another program: TIFF, .npy, Zarr, N5.
+    Export(export::Export),
+    /// Make smaller copies of an array, which viewers show while they load the rest.
+    Pyramid(pyramid::Pyramid),
+    /// Read a base directory of the Python DaCapo as it is, or make runs of ours out of it.
+    Adopt(adopt::Adopt),
 }
 
 impl Arrays {
@@ -54,6 +67,10 @@ impl Arrays {
             Self::Purge(command) => command.run(context),
             Self::Prune(command) => command.run(context),
             Self::Du(command) => command.run(context),
+            Self::Import(command) => command.run(context),
+            Self::Export(command) => command.run(context),
+            Self::Pyramid(command) => command.run(context),
+            Self::Adopt(command) => command.run(context),
         }
     }
 }

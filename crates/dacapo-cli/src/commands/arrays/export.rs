@@ -1,0 +1,85 @@
+//! `dacapo arrays export`: write an array for another program.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use dacapo::array::{
+    ArrayAddress, ArrayRead, CreateOptions, ExportOptions, Roi, ZarrFormat, export, open_array,
+};
+
+use super::parts::{Parts, failed, line, value};
+use crate::context::Context;
+use crate::typed;
+
+/// Write an array for another program, part by part. The target is there whole or not at all.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Targets, by the ending of the name:
+  stack.tif           a page a slice, with spacing, unit and origin for ImageJ; BigTIFF above 4 GB
+                      (labels of 64 bits are written with 32 if all fit)
+  volume.npy          NumPy
+  other.zarr/raw      Zarr 2, or 3 by --format 3
+  data.n5/em/s0       N5, gzip blocks
+
+Examples:
+  dacapo arrays export data.zarr/raw raw.tif
+  dacapo arrays export data.zarr/raw part.npy --roi 0:400,1000:2000,1000:2000")]
+pub struct Export {
+    /// The array, as container.zarr/dataset.
+    array: ArrayAddress,
+    /// The file or dataset to write.
+    target: PathBuf,
+    /// The part to write, in world units, as begin:end for each axis [default: all].
+    #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = typed::roi, allow_hyphen_values = true)]
+    roi: Option<Roi>,
+    /// Version of the Zarr format, for Zarr targets.
+    #[arg(long, value_name = "2|3", default_value = "2", value_parser = super::import::format)]
+    format: ZarrFormat,
+    /// Replace the target if it is there.
+    #[arg(long)]
+    overwrite: bool,
+}
+
+impl Export {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let mut array = open_array(&self.array, context.store.access())?;
+        if let Some(roi) = &self.roi {
+            array = Arc::new(dacapo::array::Crop::new(array, roi)?);
+        }
+        let options = ExportOptions {
+            overwrite: self.overwrite,
+            zarr: CreateOptions {
+                format: self.format,
+                ..CreateOptions::default()
+            },
+        };
+        let mut parts = Parts::new(context, "exporting")?;
+        let exported = export(
+            array.as_ref(),
+            &self.target,
+            context.store.access(),
+            &options,
+            &mut |done, total| parts.on_part(done, total),
+        );
+        parts.finish();
+        let exported = exported.map_err(failed)?;
+        let target = self.target.display().to_string();
+        if context.printer.json {
+            let mut result = value(array.spec());
+            result["target"] = target.into();
+            result["lost"] = exported.lost.into();
+            context.printer.value(&result)?;
+        } else {
+            context
+                .printer
+                .line(format!("{target}: {}", line(array.spec())))?;
+            for lost in exported.lost {
+                context.printer.note(format!("note: {lost}"));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,109 @@
+//! `dacapo arrays import`: copy an array of another program into a Zarr container.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use dacapo::array::{
+    ArrayAddress, ArrayRead, Coordinate, CreateOptions, Decimal, Placement, ZarrFormat, copy_array,
+    open_source,
+};
+
+use super::parts::{Parts, failed, line, value};
+use crate::context::Context;
+use crate::typed;
+
+/// Copy an array of another program into a Zarr container, part by part; its place in the world comes along
+/// where the source says it, and can be given where it does not.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Sources, known by what is there:
+  stack.tif           one page or many; ImageJ's and OME-TIFF's voxel sizes are read
+  slices/             a folder of .png or .tif, in natural order: slice2 before slice10
+  volume.npy          C or Fortran order, any byte order
+  data.n5/em/s0       N5 with raw, gzip, zstd or blosc blocks
+  data.h5/volumes/raw HDF5, contiguous or in chunks
+  other.zarr/raw      Zarr 2 or 3
+
+Examples:
+  dacapo arrays import stack.tif data.zarr/raw
+  dacapo arrays import slices/ data.zarr/raw --voxel-size 40,4,4 --units nm
+  dacapo arrays import probabilities.npy data.zarr/affs --axes c^,z,y,x --voxel-size 8 --offset 0,-80,400 --units nm")]
+pub struct Import {
+    /// The file, folder or dataset to read.
+    source: PathBuf,
+    /// The array to make, as container.zarr/dataset.
+    #[arg(value_name = "ARRAY")]
+    target: ArrayAddress,
+    /// Size of a voxel in world units; one number holds along every axis [default: the source's, else 1].
+    #[arg(long, value_name = "Z,Y,X", value_parser = typed::voxel_size)]
+    voxel_size: Option<Coordinate>,
+    /// First corner in world units [default: the source's, else 0].
+    #[arg(long, value_name = "Z,Y,X", value_parser = typed::coordinate, allow_hyphen_values = true)]
+    offset: Option<Coordinate>,
+    /// Unit of the spatial axes, or one for each [default: the source's, else none].
+    #[arg(long, value_name = "UNIT", value_delimiter = ',')]
+    units: Option<Vec<String>>,
+    /// Names of the spatial axes, or of all; those of channels end in ^ and stand in front [default: the
+    /// source's, else the last three are z,y,x].
+    #[arg(long, value_name = "Z,Y,X", value_delimiter = ',')]
+    axes: Option<Vec<String>>,
+    /// Version of the Zarr format.
+    #[arg(long, value_name = "2|3", default_value = "2", value_parser = format)]
+    format: ZarrFormat,
+    /// Replace the array if it is there.
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Reads a version of Zarr.
+pub fn format(text: &str) -> Result<ZarrFormat, String> {
+    match text {
+        "2" => Ok(ZarrFormat::V2),
+        "3" => Ok(ZarrFormat::V3),
+        _ => Err("there are 2 and 3".into()),
+    }
+}
+
+impl Import {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let placement = Placement {
+            voxel_size: self.voxel_size,
+            offset: self.offset,
+            units: self.units,
+            axis_names: self.axes,
+        };
+        let source = open_source(&self.source, &placement, context.store.access())?;
+        let options = CreateOptions {
+            format: self.format,
+            overwrite: self.overwrite,
+            ..CreateOptions::default()
+        };
+        let mut parts = Parts::new(context, "importing")?;
+        let copied = copy_array(
+            source.as_ref(),
+            &self.target,
+            context.store.access(),
+            &options,
+            &mut |done, total| parts.on_part(done, total),
+        );
+        parts.finish();
+        let array = copied.map_err(failed)?;
+        let spec = array.spec();
+        let is_plain = spec.voxel_size.iter().all(|&size| size == Decimal::ONE);
+        if is_plain && placement.voxel_size.is_none() && spec.units.iter().all(String::is_empty) {
+            context
+                .printer
+                .note("the source names no voxel size: 1 is taken; --voxel-size and --units say another");
+        }
+        if context.printer.json {
+            let mut result = value(spec);
+            result["array"] = self.target.to_string().into();
+            context.printer.value(&result)?;
+        } else {
+            context.printer.line(format!("{}: {}", self.target, line(spec)))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,69 @@
+//! Values as they are typed on the command line: regions, sizes, lists of names.
+
+use dacapo::array::{Coordinate, Decimal, Roi};
+
+fn number(text: &str) -> Result<Decimal, String> {
+    text.trim().parse::<Decimal>().map_err(|error| error.to_string())
+}
+
+/// Reads `0:100,20:40`, with or without brackets.
+pub fn roi(text: &str) -> Result<Roi, String> {
+    let text = text.trim_start_matches('[').trim_end_matches(']');
+    let corner = |axis: &str| -> Result<(Decimal, Decimal), String> {
+        let (begin, end) = axis
+            .split_once(':')
+            .ok_or_else(|| format!("`{axis}` is not begin:end"))?;
+        let (begin, end) = (number(begin)?, number(end)?);
+        if begin < end {
+            Ok((begin, end))
+        } else {
+            Err(format!("`{axis}` is empty"))
+        }
+    };
+    let corners: Vec<(Decimal, Decimal)> = text.split(',').map(corner).collect::<Result<_, _>>()?;
+    let begin = Coordinate::new(corners.iter().map(|corner| corner.0));
+    Ok(Roi::between(
+        &begin,
+        &Coordinate::new(corners.iter().map(|corner| corner.1)),
+    ))
+}
+
+/// Reads `40,4.6,4.6`, with or without parentheses.
+pub fn coordinate(text: &str) -> Result<Coordinate, String> {
+    let text = text.trim_start_matches('(').trim_end_matches(')');
+    let numbers: Vec<Decimal> = text.split(',').map(number).collect::<Result<_, _>>()?;
+    Ok(Coordinate::new(numbers))
+}
+
+/// Reads a voxel size: as [`coordinate`], of numbers above 0.
+pub fn voxel_size(text: &str) -> Result<Coordinate, String> {
+    let size = coordinate(text)?;
+    match size.iter().all(|size| size.is_positive()) {
+        true => Ok(size),
+        false => Err("sizes are above 0".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rois_are_read_as_they_are_printed() {
+        let text = "[1200:1700, 0:2500, 4.6:9.2]";
+        assert_eq!(roi(text).unwrap().to_string(), text);
+        assert_eq!(roi("-4:4").unwrap().to_string(), "[-4:4]");
+        for bad in ["", "1", "2:1", "a:b", "1:2:3"] {
+            assert!(roi(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn coordinates_are_read_as_they_are_printed() {
+        let text = "(40, 4.6, -3)";
+        assert_eq!(coordinate(text).unwrap().to_string(), text);
+        for bad in ["", "4,", "4,x", "0,4", "4,-4"] {
+            assert!(voxel_size(bad).is_err(), "{bad}");
+        }
+    }
+}
