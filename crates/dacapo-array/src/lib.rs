@@ -31,4 +31,7 @@ pub use pyramid::{Level, PyramidOptions, Reduce, make_pyramid};
 pub use roi::{Roi, SnapMode};
 pub use spec::ArraySpec;
 pub use traits::{ArrayRead, ArrayReadExt, ArrayWrite};
-pub use zarr::{Codec, CreateOptions, DraftArray, ZarrArray, ZarrFormat, list_arrays, open_array};
+pub use zarr::{
+    Codec, CreateOptions, DamagedChunk, DraftArray, Missing, Stored, ZarrArray, ZarrFormat, list_arrays,
+    open_array,
+};

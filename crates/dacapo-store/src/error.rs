@@ -99,6 +99,41 @@ pub enum Error {
         /// Why it was not.
         reason: String,
     },
+    /// A text that is no pattern, range or kind.
+    #[error("{text:?} says not which arrays are meant: {reason}")]
+    Pattern {
+        /// The text as given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something stands where an array was to go.
+    #[error("{place} is there already")]
+    Occupied {
+        /// Where.
+        place: String,
+    },
+    /// Something that is not there.
+    #[error("there is no {what}")]
+    Missing {
+        /// What was asked for.
+        what: String,
+    },
+    /// What was being copied is no longer what it was when the copy began.
+    #[error("{what} has changed while it was copied")]
+    Changed {
+        /// The source, or the part of it that changed.
+        what: String,
+    },
+    /// Bytes that did not come back as they were written.
+    #[error("{place} does not hold what was written to it")]
+    Unfaithful {
+        /// The copy's object.
+        place: String,
+    },
+    /// Stopped where asked.
+    #[error("stopped before it was done")]
+    Stopped,
     /// Provenance that does not read.
     #[error("the provenance of an array does not read")]
     Provenance(#[source] serde_json::Error),
@@ -146,6 +181,7 @@ impl Error {
                 }
             }
             Self::Held { .. } => Some("wait until it ends or stop it; a crashed process holds nothing"),
+            Self::Changed { .. } => Some("copy again when nobody writes it: what was copied is gone on with"),
             Self::LeaseLost { .. } => Some("run the same command again: it goes on from the last checkpoint"),
             Self::Twin { .. } => Some("choose a name that differs in more than upper and lower case"),
             Self::Differs { .. } => Some("give the changed config another run name"),

@@ -141,7 +141,10 @@ impl LocalStore {
         }
         let trash = join(&run, crate::arrays::TRASH);
         for removed in storage.list(&trash)? {
-            storage.remove_tree(&join(&trash, &removed.name))?;
+            // What is kept stays until it is purged.
+            if removed.name != crate::trash::KEPT {
+                storage.remove_tree(&join(&trash, &removed.name))?;
+            }
         }
         Ok(())
     }

@@ -17,6 +17,9 @@ pub struct Provenance {
     /// The iteration whose weights were used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iteration: Option<u64>,
+    /// The validation dataset that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
     /// Hash of the run's config ([`hash`] of its text).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_hash: Option<String>,
@@ -41,6 +44,7 @@ impl Provenance {
         Self {
             run: run.into(),
             iteration: None,
+            dataset: None,
             config_hash: None,
             weights_hash: None,
             input: None,

@@ -318,6 +318,7 @@ impl Error {
             }
             Self::NotFinite { .. } => "look at the raw and labels there, or lower the learning rate",
             Self::Store(dacapo_store::Error::Held { .. }) => "wait until it is done, or end that process",
+            Self::Store(error) => return error.hint().map(str::to_owned),
             Self::NoCheckpoint { .. } => "`dacapo runs` shows what each run has",
             Self::Blocks { first, .. } => return first.hint(),
             Self::Several { errors } => return errors.iter().find_map(Self::hint),

@@ -1,11 +1,15 @@
 //! The inputs of a validation in the store, beside what is made of them: kept once, and again when their
-//! source has changed.
+//! source has changed. Runs that use the same share them: each has an array of its own, in its own container, and
+//! the chunks are the same files, so that a run that is removed takes nothing from another.
 
 use ndarray::Array3;
 
-use dacapo_array::{ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Coordinate, Roi};
+use dacapo_array::{ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Coordinate, DraftArray, Roi};
 use dacapo_blockwise::BlockGrid;
-use dacapo_store::{ArrayStore, InputIdentity, LocalArrayIdentifier, LocalStore, Provenance, input_identity};
+use dacapo_store::{
+    ArrayFilter, ArrayKind, ArrayStore, InputIdentity, LocalArrayIdentifier, LocalStore, Provenance,
+    input_identity,
+};
 
 use crate::Result;
 use crate::dataset::Dataset;
@@ -35,9 +39,12 @@ pub(crate) fn keep(
             ..dataset.raw.spec().clone()
         };
         let mut provenance = Provenance::new(run);
+        provenance.dataset = Some(dataset.name.clone());
         provenance.input = Some(identity.clone());
         let kept = draft(store, &raw, &spec, provenance.attributes(), None)?;
-        copy(&*dataset.raw, &kept)?;
+        if !share(store, &raw, &identity, &kept)? {
+            copy(&*dataset.raw, &kept)?;
+        }
         kept.publish()?;
     }
     let is_kept = store.arrays.exists(&gt)? && {
@@ -46,12 +53,22 @@ pub(crate) fn keep(
     };
     if !is_kept {
         let mut provenance = Provenance::new(run);
-        provenance.input = Some(InputIdentity {
+        provenance.dataset = Some(dataset.name.clone());
+        let of_truth = InputIdentity {
             source: dataset.labels_address.clone(),
+            voxel_size: truth_spec.voxel_size.clone(),
+            dtype: truth_spec.dtype.to_string(),
             content: hash(truth),
             ..identity.clone()
-        });
-        write_volume(store, &gt, truth_spec, &provenance, truth)?;
+        };
+        provenance.input = Some(of_truth.clone());
+        let kept = draft(store, &gt, truth_spec, provenance.attributes(), None)?;
+        if share(store, &gt, &of_truth, &kept)? {
+            kept.publish()?;
+        } else {
+            drop(kept);
+            write_volume(store, &gt, truth_spec, &provenance, truth)?;
+        }
     }
     Ok(identity)
 }
@@ -66,12 +83,46 @@ fn is_copy(store: &LocalStore, array: &LocalArrayIdentifier, identity: &InputIde
     if !store.arrays.exists(array)? {
         return Ok(false);
     }
-    let kept = store.arrays.open(array)?;
-    let said = Provenance::from_attributes(kept.attributes())?.and_then(|provenance| provenance.input);
-    Ok(said.as_ref() == Some(identity) && {
+    Ok(says_copy_of(store, array, identity)? && {
+        let kept = store.arrays.open(array)?;
         let found = input_identity(&identity.source, &kept, &kept.spec().roi)?;
         found == *identity
     })
+}
+
+/// Gives a draft of `array` the chunks of the same input of another run, if there is one whose voxels are still what
+/// it says. Whether it did.
+fn share(
+    store: &LocalStore,
+    array: &LocalArrayIdentifier,
+    identity: &InputIdentity,
+    kept: &DraftArray,
+) -> Result<bool> {
+    let name = array.dataset().rsplit('/').next();
+    let inputs = store.arrays.list(&ArrayFilter {
+        kinds: vec![ArrayKind::Input],
+        ..ArrayFilter::default()
+    })?;
+    for other in inputs.iter().map(|entry| &entry.identifier) {
+        if other == array || other.dataset().rsplit('/').next() != name {
+            continue;
+        }
+        // One that cannot be read is of no use here, and no reason not to go on.
+        let is_same = says_copy_of(store, other, identity).unwrap_or(false)
+            && is_copy(store, other, identity).unwrap_or(false);
+        if is_same && kept.share_chunks(&store.arrays.open(other)?)? {
+            tracing::debug!(array = %array, of = %other, "shares the chunks of another run's input");
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether an array says that it is a copy of this input.
+fn says_copy_of(store: &LocalStore, array: &LocalArrayIdentifier, identity: &InputIdentity) -> Result<bool> {
+    let kept = store.arrays.open(array)?;
+    let said = Provenance::from_attributes(kept.attributes())?.and_then(|provenance| provenance.input);
+    Ok(said.as_ref() == Some(identity))
 }
 
 /// Copies what `to` covers, block by block.

@@ -11,7 +11,7 @@ use crate::plan::{Plan, check};
 use crate::runs::originals;
 use crate::sampler::{Sampler, TrainingBatch, with_batches};
 use crate::validate::Validator;
-use crate::{Error, Result, checkpoint, snapshot, synthetic};
+use crate::{Error, Result, checkpoint, prune, snapshot, synthetic};
 
 /// How to train, beside what the config says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -288,7 +288,10 @@ impl Trainer<'_> {
             observer: self.observer,
         };
         match validator.missing(iteration, self.network) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                prune::after_validation(self.store, &self.plan.config)?;
+                Ok(true)
+            }
             Err(Error::Interrupted) => Ok(false),
             Err(other) => Err(other),
         }

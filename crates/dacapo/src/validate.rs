@@ -188,6 +188,7 @@ impl Validator<'_> {
 
         let mut provenance = Provenance::new(&config.name);
         provenance.iteration = Some(iteration);
+        provenance.dataset = Some(dataset.name.clone());
         provenance.config_hash = Some(config.hash()?);
         let weights = self.store.weights.load(&config.name, iteration)?;
         provenance.weights_hash = Some(dacapo_store::provenance::hash(&weights));

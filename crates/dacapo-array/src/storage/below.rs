@@ -85,6 +85,14 @@ impl Storage for Below {
         self.storage.list(&self.prefix(prefix)?)
     }
 
+    fn unfinished(&self, prefix: &str) -> Result<Vec<String>> {
+        self.storage.unfinished(&self.prefix(prefix)?)
+    }
+
+    fn duplicate(&self, from: &str, to: &str) -> Result<()> {
+        self.storage.duplicate(&self.key(from)?, &self.key(to)?)
+    }
+
     fn kind(&self, key: &str) -> Result<Option<Kind>> {
         self.storage.kind(&self.prefix(key)?)
     }

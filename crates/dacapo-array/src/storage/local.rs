@@ -16,8 +16,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{
-    Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, UNFINISHED, key, unfinished,
-    whole_lines,
+    COPY_AGE, COPYING, Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, UNFINISHED,
+    key, unfinished, whole_lines,
 };
 use crate::{Error, Result};
 
@@ -501,6 +501,35 @@ impl Storage for LocalStorage {
         Ok(entries)
     }
 
+    fn unfinished(&self, prefix: &str) -> Result<Vec<String>> {
+        key::check_prefix(prefix)?;
+        let dir = self.path(prefix);
+        let found = match fs::read_dir(&dir) {
+            Err(error) if is_missing(&error) => return Ok(Vec::new()),
+            found => found.map_err(Error::io("list", &dir))?,
+        };
+        let names = found.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let is_lock = |name: &str| Path::new(name).extension() == Some(OsStr::new(HOLDING));
+        let mut names: Vec<String> = names
+            .filter(|name| name.starts_with(UNFINISHED) && !is_lock(name))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn duplicate(&self, from: &str, to: &str) -> Result<()> {
+        key::check(from)?;
+        key::check(to)?;
+        self.parent(to, Durability::Later)?;
+        // A second name of the file: files are replaced, and never changed.
+        if fs::hard_link(self.path(from), self.path(to)).is_ok() {
+            return Ok(());
+        }
+        let path = self.path(from);
+        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        self.write(to, &bytes, Durability::Later)
+    }
+
     fn kind(&self, key: &str) -> Result<Option<Kind>> {
         if key.is_empty() {
             return Ok(self.root.is_dir().then_some(Kind::Prefix));
@@ -623,6 +652,8 @@ impl Storage for LocalStorage {
             if !OsStr::as_encoded_bytes(&name).starts_with(UNFINISHED.as_bytes()) {
                 continue;
             }
+            let is_copy = OsStr::as_encoded_bytes(&name).starts_with(COPYING.as_bytes());
+            let age = if is_copy { age.max(COPY_AGE) } else { age };
             let changed = entry.metadata().and_then(|metadata| metadata.modified());
             let is_old = changed.is_ok_and(|time| time.elapsed().unwrap_or_default() >= age);
             let lock = match entry.path() {

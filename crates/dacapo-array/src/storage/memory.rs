@@ -192,6 +192,18 @@ impl Storage for MemoryStorage {
         Ok(entries)
     }
 
+    fn unfinished(&self, prefix: &str) -> Result<Vec<String>> {
+        key::check_prefix(prefix)?;
+        let objects = self.objects();
+        let names = below(&objects, prefix).map(|(_, rest, _)| rest.split('/').next().unwrap_or(rest));
+        let mut names: Vec<String> = names
+            .filter(|name| name.starts_with(UNFINISHED))
+            .map(str::to_owned)
+            .collect();
+        names.dedup();
+        Ok(names)
+    }
+
     fn kind(&self, key: &str) -> Result<Option<Kind>> {
         key::check_prefix(key)?;
         let objects = self.objects();

@@ -33,6 +33,13 @@ pub use object::ObjectStorage;
 /// clears them away.
 pub const UNFINISHED: &str = ".unfinished-";
 
+/// How the names of copies begin that can be gone on with. They are [`UNFINISHED`] too, but [`Storage::sweep`]
+/// leaves them for [`COPY_AGE`].
+pub const COPYING: &str = ".unfinished-copy-";
+
+/// So old is a copy that nobody goes on with any more.
+pub const COPY_AGE: Duration = Duration::from_secs(7 * 86_400);
+
 /// The name of something [`UNFINISHED`] that no other call of any process on this machine gives.
 pub fn unfinished() -> String {
     unique(UNFINISHED)
@@ -152,7 +159,29 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// [`UNFINISHED`] is left out.
     fn list(&self, prefix: &str) -> Result<Vec<Entry>>;
 
-    /// What stands at a key, links not followed: a key behind a link is one. Prefixes that end in nothing are there in a directory only.
+    /// The names of what is [`UNFINISHED`] one level below a prefix, sorted: left by killed processes, or being
+    /// made now. A storage that hides them from everyone has none.
+    fn unfinished(&self, prefix: &str) -> Result<Vec<String>> {
+        key::check_prefix(prefix).map(|()| Vec::new())
+    }
+
+    /// Makes an object that has the bytes of another, of which there is one: without copying them where the storage
+    /// can. Whatever is written to either later leaves the other as it is. What survives a crash is as with
+    /// [`Durability::Later`].
+    fn duplicate(&self, from: &str, to: &str) -> Result<()> {
+        let mut bytes = Vec::new();
+        if self.read_into(from, &mut bytes)? {
+            return self.write(to, &bytes, Durability::Later);
+        }
+        Err(crate::Error::Io {
+            action: "read",
+            path: self.describe(from).into(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })
+    }
+
+    /// What stands at a key, links not followed: a key behind a link is one. Prefixes that end in nothing are
+    /// there in a directory only.
     fn kind(&self, key: &str) -> Result<Option<Kind>>;
 
     /// The state of an object, nothing if there is none. It costs no reading.

@@ -18,8 +18,8 @@ use object_store::{
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    Change, Credentials, Durability, Entry, Hold, Kind, MARKERS, Moved, ObjectStoreOptions, OpenObject,
-    Stamp, Storage, UNFINISHED, join, key,
+    COPY_AGE, COPYING, Change, Credentials, Durability, Entry, Hold, Kind, MARKERS, Moved,
+    ObjectStoreOptions, OpenObject, Stamp, Storage, UNFINISHED, join, key,
 };
 use crate::{Error, Result};
 
@@ -483,6 +483,19 @@ impl Storage for ObjectStorage {
         Ok(entries)
     }
 
+    fn unfinished(&self, prefix: &str) -> Result<Vec<String>> {
+        let path = self.path(prefix)?;
+        let listed = self
+            .wait(|store| async move { store.list_with_delimiter(Some(&path)).await })
+            .map_err(self.error("list", prefix))?;
+        let objects = listed.objects.iter().map(|meta| &meta.location);
+        let names = objects
+            .chain(&listed.common_prefixes)
+            .filter_map(|path| path.filename());
+        let names = names.filter(|name| name.starts_with(UNFINISHED) && *name != IN_BETWEEN);
+        Ok(names.map(str::to_owned).collect())
+    }
+
     fn kind(&self, key: &str) -> Result<Option<Kind>> {
         key::check_prefix(key)?;
         if !key.is_empty() && self.head(key)?.is_some() {
@@ -568,6 +581,12 @@ impl Storage for ObjectStorage {
             .map_err(self.error("list", prefix))?;
         let is_old = |meta: &ObjectMeta| {
             let changed = SystemTime::from(meta.last_modified);
+            let is_copy = |part: &str| part.starts_with(COPYING);
+            let age = if meta.location.as_ref().split('/').any(is_copy) {
+                age.max(COPY_AGE)
+            } else {
+                age
+            };
             changed.elapsed().unwrap_or_default() >= age
         };
         let is_unfinished = |path: &Path| path.filename().is_some_and(|name| name.starts_with(UNFINISHED));

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::format::{self, Node};
 use super::place::Place;
 use super::shapes::Shapes;
-use super::{Codec, CreateOptions, ZarrArray, ZarrFormat, placement};
+use super::{Codec, CreateOptions, ZarrArray, ZarrFormat, placement, stored};
 use crate::storage::{Access, Durability, Hold, Moved, Storage, StorageExt, join, unfinished};
 use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Error, NdData, Result, Roi};
 
@@ -84,6 +84,8 @@ impl DraftArray {
             Codec::Zstd { level: 1 }
         });
         let mut attributes = options.attributes.clone();
+        // Those of an array that it is made after may say which chunks that had.
+        attributes.shift_remove(stored::CHUNKS);
         attributes.extend(placement::funlib(spec));
         let metadata = format::describe(spec, &shapes, codec, options, attributes);
         may_be_made(&place, options.overwrite)?;
@@ -114,6 +116,16 @@ impl DraftArray {
         })
     }
 
+    /// Gives it the values of an array that is stored alike (shape, chunks, codecs), without copying them where the
+    /// storage can; either can be written or removed, and the other stays as it is. Programs that change files in
+    /// place, instead of replacing them, would change both. False, with nothing done, if they are not stored alike.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Metadata`]. Then the draft may have some of the values.
+    pub fn share_chunks(&self, other: &ZarrArray) -> Result<bool> {
+        self.array.share_chunks(other)
+    }
+
     /// Puts the array in its place, in one step and durably: readers find the one that was there before, or
     /// this one with all that was written to it. (In an object store, none at all for a while, if one is
     /// replaced.)
@@ -127,6 +139,7 @@ impl DraftArray {
             replace,
             format,
         } = self;
+        array.record_written()?;
         let place = array.place;
         may_be_made(&place, replace)?;
         place.storage.sync_tree(&unfinished.key)?;
@@ -145,6 +158,18 @@ impl DraftArray {
         }
         place_in_group(&place, format, &array.spec)?;
         ZarrArray::found(&place)
+    }
+}
+
+impl ZarrArray {
+    /// Makes what is above an array in its container groups, and enters it into the multiscales of the one that
+    /// it is in: for arrays that were put where they are as they were.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for an array inside another, [`Error::Io`].
+    pub fn join_groups(&self) -> Result<()> {
+        create_groups(&self.place, self.format.version)?;
+        place_in_group(&self.place, self.format.version, &self.spec)
     }
 }
 

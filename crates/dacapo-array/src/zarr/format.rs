@@ -181,6 +181,13 @@ impl Format {
                     .map(|name| name.as_str().map(str::to_owned))
                     .collect()
             });
+        // Frames of Zstandard may end with a checksum, which every reader heeds and no metadata has to announce:
+        // version 2 has no other.
+        if let (ZarrFormat::V2, Some(zstd)) = (version, metadata.pointer_mut("/compressor"))
+            && zstd.get("id").and_then(Value::as_str) == Some("zstd")
+        {
+            zstd["checksum"] = json!(true);
+        }
         let shards = match version {
             ZarrFormat::V2 => None,
             ZarrFormat::V3 => shard::describe(&metadata),

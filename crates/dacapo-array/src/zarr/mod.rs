@@ -11,6 +11,7 @@ mod read;
 mod scatter;
 mod shapes;
 mod shard;
+mod stored;
 mod windows;
 mod write;
 
@@ -31,6 +32,7 @@ use windows::Window;
 pub use draft::DraftArray;
 pub use find::{list_arrays, open_array};
 pub use format::{Codec, ZarrFormat};
+pub use stored::{DamagedChunk, Missing, Stored};
 
 /// How an array is created.
 #[derive(Clone, Debug, PartialEq)]

@@ -20,7 +20,7 @@ pub use load::{Format, config_schema, load_config, parse_config};
 pub use schema::Problem;
 pub(crate) use schema::suggestion;
 pub use trainer::{AugmentConfig, TrainerConfig};
-pub use validation::{KeepOutputs, ValidationConfig};
+pub use validation::{KeepOutputs, KeepPolicy, ValidationConfig};
 
 use crate::{Error, Result};
 

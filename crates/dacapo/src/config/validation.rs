@@ -1,5 +1,7 @@
 //! How a run is validated, as its config says it.
 
+use std::num::NonZeroU64;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,56 @@ pub struct ValidationConfig {
     pub halo: Option<Vec<usize>>,
     /// Which segmentations to keep.
     pub keep_outputs: KeepOutputs,
+    /// Of which iterations to keep predictions and outputs; those of others are removed after each validation.
+    /// Only arrays go: checkpoints and scores stay. Default: all are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepPolicy>,
+}
+
+/// Of which validated iterations the arrays are kept, on each dataset. One that any of these names stays; the best
+/// by the deciding criterion always stays, and so does what has no score yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeepPolicy {
+    /// So many of the best.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best: Option<usize>,
+    /// So many of the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<usize>,
+    /// Those that are multiples of this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<NonZeroU64>,
+}
+
+impl KeepPolicy {
+    /// The policy that `best:2`, `last:1` or `every:5000` means.
+    ///
+    /// # Errors
+    /// As a text what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is none of best:N, last:N and every:N");
+        let (what, number) = text.split_once(':').ok_or_else(wrong)?;
+        let count = || number.parse().map(Some).map_err(|_| wrong());
+        let mut policy = Self::default();
+        match what {
+            "best" => policy.best = count()?,
+            "last" => policy.last = count()?,
+            "every" => policy.every = number.parse().map(Some).map_err(|_| wrong())?,
+            _ => return Err(wrong()),
+        }
+        Ok(policy)
+    }
+
+    /// Both: what either keeps is kept.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            best: self.best.max(other.best),
+            last: self.last.max(other.last),
+            every: other.every.or(self.every),
+        }
+    }
 }
 
 /// Which of the segmentations made by a validation's parameter grid are kept in the store.
@@ -45,6 +97,7 @@ impl Default for ValidationConfig {
             block_shape: None,
             halo: None,
             keep_outputs: KeepOutputs::Best,
+            keep: None,
         }
     }
 }

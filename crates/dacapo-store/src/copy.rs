@@ -1,0 +1,363 @@
+//! Copying arrays, containers and runs as they are stored, object by object. Another format is another matter.
+//!
+//! A copy is made beside where it is to be, under an unfinished name that depends on what is copied: nobody finds
+//! half of it, and a copy of the same source that begins after an interruption finds what was done and goes on. Each
+//! object is read back and compared before it counts.
+
+use std::{collections::HashMap, sync::Arc};
+
+use dacapo_array::{
+    ArrayAddress, ZarrArray,
+    storage::{Access, COPYING, Kind, Location, MARKERS, Moved, Stamp, Storage, StorageExt, join},
+};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::{
+    Error, Result, Tick,
+    remove::{self, Node},
+};
+
+/// What a copy came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Copied {
+    /// Objects that were copied, all in all.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many of the objects an interrupted copy had left, so that they were only compared.
+    pub resumed: u64,
+    /// Symbolic links in the source, which are not copied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
+}
+
+/// An object of the source.
+#[derive(Debug, PartialEq)]
+struct Object {
+    /// Below the source.
+    name: String,
+    bytes: u64,
+    stamp: Option<Stamp>,
+}
+
+/// Bytes of all objects below a key that a copy would take, for a bar.
+///
+/// # Errors
+/// [`Error::Array`] if it cannot be listed.
+pub fn copy_size(from: &dyn Storage, key: &str) -> Result<u64> {
+    let objects = objects(from, key, &mut Vec::new())?;
+    Ok(objects.iter().map(|object| object.bytes).sum())
+}
+
+/// Copies all that is below a key; what is hidden (locks, trash, what is unfinished) is left out. The copy appears
+/// in one step when it is whole. What is there already is replaced if `replace`. `tick` is told of bytes.
+///
+/// # Errors
+/// [`Error::Missing`] if nothing is there to be copied; [`Error::Occupied`] with nothing changed;
+/// [`Error::Changed`] if the source was written meanwhile; [`Error::Unfaithful`]; [`Error::Stopped`]. Then the same
+/// call goes on where this one stopped.
+pub fn copy_tree(
+    (from, source): (&dyn Storage, &str),
+    (to, target): (&dyn Storage, &str),
+    replace: bool,
+    tick: Tick,
+) -> Result<Copied> {
+    let occupied = || Error::Occupied {
+        place: to.describe(target),
+    };
+    if !replace && to.kind(target)?.is_some() {
+        return Err(occupied());
+    }
+    let mut copied = Copied::default();
+    let before = objects(from, source, &mut copied.links)?;
+    if before.is_empty() {
+        return Err(Error::Missing {
+            what: format!("array, container or run {}", from.describe(source)),
+        });
+    }
+    let (parent, name) = target.rsplit_once('/').unwrap_or(("", target));
+    let identity = format!("{}\n{name}", from.describe(source));
+    let digest = blake3::hash(identity.as_bytes()).to_hex();
+    let aside = join(parent, &format!("{COPYING}{}", &digest[..16]));
+    let _hold = to.hold(&aside)?;
+
+    // What the source had when an earlier copy stopped, and has no more.
+    let there = objects(to, &aside, &mut Vec::new())?;
+    let names: HashMap<&str, u64> = before
+        .iter()
+        .map(|object| (object.name.as_str(), object.bytes))
+        .collect();
+    for old in &there {
+        if names.get(old.name.as_str()) != Some(&old.bytes) {
+            to.delete(&join(&aside, &old.name))?;
+        }
+    }
+    let there: HashMap<&str, u64> = there
+        .iter()
+        .map(|object| (object.name.as_str(), object.bytes))
+        .collect();
+
+    let copy = |object: &Object| -> Result<bool> {
+        let (origin, place) = (join(source, &object.name), join(&aside, &object.name));
+        let changed = || Error::Changed {
+            what: from.describe(&origin),
+        };
+        let bytes = from.read(&origin)?.ok_or_else(changed)?;
+        let is_there =
+            |buffer: &mut Vec<u8>| -> Result<bool> { Ok(to.read_into(&place, buffer)? && *buffer == bytes) };
+        let mut buffer = Vec::new();
+        let is_resumed = there.get(object.name.as_str()) == Some(&object.bytes) && is_there(&mut buffer)?;
+        if !is_resumed {
+            to.write(&place, &bytes, dacapo_array::storage::Durability::Later)?;
+            if !is_there(&mut buffer)? {
+                return Err(Error::Unfaithful {
+                    place: to.describe(&place),
+                });
+            }
+        }
+        if tick(bytes.len() as u64) {
+            Ok(is_resumed)
+        } else {
+            Err(Error::Stopped)
+        }
+    };
+    // Metadata comes last: what is unfinished is no array to anyone.
+    let is_marker = |object: &&Object| MARKERS.contains(&object.name.rsplit('/').next().unwrap_or_default());
+    let (last, first): (Vec<&Object>, Vec<&Object>) = before.iter().partition(is_marker);
+    for part in [first, last] {
+        let resumed: Vec<bool> = part.into_par_iter().map(copy).collect::<Result<_>>()?;
+        copied.resumed += resumed.iter().filter(|resumed| **resumed).count() as u64;
+    }
+    copied.objects = before.len() as u64;
+    copied.bytes = before.iter().map(|object| object.bytes).sum();
+    if objects(from, source, &mut Vec::new())? != before {
+        return Err(Error::Changed {
+            what: from.describe(source),
+        });
+    }
+    to.sync_tree(&aside)?;
+    match to.move_tree(&aside, target, replace)? {
+        Moved::Moved => Ok(copied),
+        Moved::Occupied => Err(occupied()),
+        Moved::Missing => Err(Error::Missing {
+            what: format!(
+                "unfinished copy {}; another copy of the same finished",
+                to.describe(&aside)
+            ),
+        }),
+    }
+}
+
+/// All objects below a key, hidden ones left out, with their states.
+fn objects(storage: &dyn Storage, key: &str, links: &mut Vec<String>) -> Result<Vec<Object>> {
+    let mut found = Vec::new();
+    list(storage, key, "", &mut found, links)?;
+    Ok(found)
+}
+
+fn list(
+    storage: &dyn Storage,
+    key: &str,
+    below: &str,
+    found: &mut Vec<Object>,
+    links: &mut Vec<String>,
+) -> Result<()> {
+    for entry in storage.list(&join_any(key, below))? {
+        let name = join(below, &entry.name);
+        // Zarr's own are `.zarray`, `.zattrs`, `.zgroup` and `.zmetadata`.
+        if entry.name.starts_with('.') && !entry.name.starts_with(".z") {
+            continue;
+        }
+        match entry.kind {
+            Kind::Prefix => list(storage, key, &name, found, links)?,
+            Kind::Link => links.push(storage.describe(&join(key, &name))),
+            Kind::Object => found.push(Object {
+                stamp: storage.stamp(&join(key, &name))?,
+                bytes: entry.bytes,
+                name,
+            }),
+        }
+    }
+    Ok(())
+}
+
+fn join_any(key: &str, below: &str) -> String {
+    if below.is_empty() {
+        key.to_owned()
+    } else {
+        join(key, below)
+    }
+}
+
+/// Copies an array, and enters the copy into the groups that it then lies in. `tick` is told of bytes.
+///
+/// # Errors
+/// As [`copy_tree`]; [`Error::Array`] if there is no such array, or its copy would stand inside another.
+pub fn copy_array(
+    from: &ArrayAddress,
+    to: &ArrayAddress,
+    access: &Access,
+    replace: bool,
+    tick: Tick,
+) -> Result<Copied> {
+    ZarrArray::open(from, access)?;
+    let (source, origin) = placed(&from.location(), access)?;
+    // From above the container, so that all of the way down is looked at.
+    let (target, container) = placed(&to.container, access)?;
+    let place = join(&container, &to.dataset);
+    let mut above = place.as_str();
+    while let Some((parent, _)) = above.rsplit_once('/') {
+        if remove::node(&*target, parent)? == Node::Array {
+            return Err(Error::Refused {
+                identifier: to.to_string(),
+                reason: format!("{} is an array, which holds no others", target.describe(parent)),
+            });
+        }
+        above = parent;
+    }
+    let copied = copy_tree((&*source, &origin), (&*target, &place), replace, tick)?;
+    ZarrArray::open(to, access)?.join_groups()?;
+    Ok(copied)
+}
+
+/// Copies all that is at a place, as a container or a run is. `tick` is told of bytes.
+///
+/// # Errors
+/// As [`copy_tree`].
+pub fn copy_dir(from: &Location, to: &Location, access: &Access, tick: Tick) -> Result<Copied> {
+    let (source, origin) = placed(from, access)?;
+    let (target, place) = placed(to, access)?;
+    copy_tree((&*source, &origin), (&*target, &place), false, tick)
+}
+
+/// What a place is kept in, and its key there.
+///
+/// # Errors
+/// [`Error::Missing`] for a root, which is no array, container or run; as [`Access::storage`].
+pub fn placed(location: &Location, access: &Access) -> Result<(Arc<dyn Storage>, String)> {
+    match (location.parent(), location.name()) {
+        (Some(parent), Some(name)) => Ok((access.storage(&parent)?, name.to_owned())),
+        _ => Err(Error::Missing {
+            what: format!("array, container or run {location}"),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use dacapo_array::storage::LocalStorage;
+
+    use super::*;
+
+    fn tree(dir: &Path) -> Vec<(String, Vec<u8>)> {
+        let storage = LocalStorage::new(dir);
+        let mut found = Vec::new();
+        storage
+            .walk("", &mut |key, _| {
+                found.push((key.to_owned(), storage.read(key)?.unwrap_or_default()));
+                Ok(())
+            })
+            .unwrap();
+        found
+    }
+
+    fn copy_at(from: &Path, to: &Path, tick: Tick) -> Result<Copied> {
+        copy_dir(&from.into(), &to.into(), &Access::default(), tick)
+    }
+
+    /// A run of fifty chunks.
+    fn run(dir: &Path) {
+        let write = |path: &str, text: &str| {
+            let path = dir.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("run.yaml", "name: run");
+        write(".lock", "held");
+        write(".trash/kept/x/0", "old");
+        write("validation.zarr/.zgroup", "{}");
+        write("validation.zarr/10/b/prediction/.zarray", "{}");
+        for chunk in 0..50 {
+            write(
+                &format!("validation.zarr/10/b/prediction/0/{chunk}"),
+                &format!("chunk {chunk}"),
+            );
+        }
+    }
+
+    #[test]
+    fn an_interrupted_copy_goes_on_and_appears_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("run"), dir.path().join("there/copy"));
+        run(&from);
+        let left = AtomicU64::new(20);
+        let stopped = copy_at(&from, &to, &|_| {
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                Some(left.saturating_sub(1))
+            })
+            .is_ok_and(|left| left > 0)
+        });
+        assert!(matches!(stopped, Err(Error::Stopped)));
+        assert!(!to.exists());
+        // Meanwhile a chunk changes, one goes, and what was copied is damaged.
+        fs::write(from.join("validation.zarr/10/b/prediction/0/3"), "chunk !").unwrap();
+        fs::remove_file(from.join("validation.zarr/10/b/prediction/0/4")).unwrap();
+        let copied = copy_at(&from, &to, &|_| true).unwrap();
+        assert_eq!(copied.objects, 52);
+        assert!(copied.resumed >= 15 && copied.resumed < 52, "{copied:?}");
+        fs::remove_file(from.join(".lock")).unwrap();
+        fs::remove_dir_all(from.join(".trash")).unwrap();
+        assert_eq!(tree(&to), tree(&from));
+        assert_eq!(
+            fs::read_dir(dir.path().join("there")).unwrap().count(),
+            1,
+            "nothing is left beside it"
+        );
+        assert!(matches!(
+            copy_at(&from, &to, &|_| true),
+            Err(Error::Occupied { .. })
+        ));
+        assert!(matches!(
+            copy_at(&dir.path().join("none"), &dir.path().join("x"), &|_| true),
+            Err(Error::Missing { .. })
+        ));
+    }
+
+    #[test]
+    fn a_source_that_changes_meanwhile_is_no_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("run"), dir.path().join("copy"));
+        run(&from);
+        let chunk = from.join("validation.zarr/10/b/prediction/0/0");
+        let count = AtomicU64::new(0);
+        let changed = copy_at(&from, &to, &|_| {
+            if count.fetch_add(1, Ordering::SeqCst) == 51 {
+                fs::write(&chunk, "CHUNK 0").unwrap();
+            }
+            true
+        });
+        assert!(matches!(changed, Err(Error::Changed { .. })), "{changed:?}");
+        assert!(!to.exists());
+        copy_at(&from, &to, &|_| true).unwrap();
+        assert_eq!(
+            fs::read(to.join("validation.zarr/10/b/prediction/0/0")).unwrap(),
+            b"CHUNK 0"
+        );
+    }
+
+    #[test]
+    fn unfinished_copies_are_swept_when_they_are_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::new(dir.path());
+        for name in [".unfinished-copy-1", ".unfinished-1"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        storage.sweep("", std::time::Duration::ZERO).unwrap();
+        assert_eq!(storage.unfinished("").unwrap(), [".unfinished-copy-1"]);
+    }
+}
