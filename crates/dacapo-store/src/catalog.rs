@@ -478,8 +478,10 @@ mod tests {
         let mut filter = run();
         filter.criteria = of("v*");
         assert_eq!(list(filter), ["run:voi", "run:b/voi"]);
-        let mut filter = ArrayFilter::default();
-        filter.paths = of("*/10/b");
+        let filter = ArrayFilter {
+            paths: of("*/10/b"),
+            ..ArrayFilter::default()
+        };
         assert_eq!(list(filter).len(), 4);
         let mut filter = run();
         filter.parameters = of("x(t=1)");

@@ -235,7 +235,7 @@ impl ZarrArray {
     /// [`Error::Metadata`] if what the array says about it makes no sense.
     pub fn missing_chunks(&self, stored: &Stored) -> Result<Missing> {
         let broken = |reason: String| Error::Metadata {
-            address: self.place.address.clone(),
+            address: Box::new(self.place.address.clone()),
             reason: format!("its attribute `{CHUNKS}` {reason}"),
         };
         let Some(written) = self.format.attributes.get(CHUNKS) else {
