@@ -205,7 +205,7 @@ fn damage_is_found_placed_and_returned() {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);
     let (before, size) = said.rsplit_once(" (").unwrap();
-    assert!(size.ends_with(" B): 1 damaged\n"), "{said}");
+    assert!(size.ends_with("B): 1 damaged\n"), "{said}");
     insta::assert_snapshot!(before, @r"
     damaged: runs/a/validation.zarr/20/b/prediction
       at [72:136, 0:64, 0:64], chunk [1, 0, 0]: the checksum is invalid

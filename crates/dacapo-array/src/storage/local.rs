@@ -634,9 +634,20 @@ impl Storage for LocalStorage {
         let dir = self.path(prefix);
         let path = holding(&dir);
         let held = make_dirs(&dir).and_then(|()| {
-            let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-            flock(&file, FlockOperation::LockExclusive)?;
-            Ok(file)
+            loop {
+                // What a killed holder left is taken over.
+                let file = OpenOptions::new()
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(&path)?;
+                flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+                // Unless it was cleared away before it was locked.
+                let there = fs::metadata(&path);
+                if there.is_ok_and(|there| file.metadata().is_ok_and(|held| held.ino() == there.ino())) {
+                    return Ok(file);
+                }
+            }
         });
         held.map(|file| Hold {
             lock: Some((file, path)),
