@@ -1,5 +1,5 @@
 //! Which arrays there are. The layout says what each of them is, so that none is opened to list them; what is in
-//! them is for [`crate::details`] and [`crate::verify`] to say.
+//! them is for [`crate::details()`] and [`crate::verify()`] to say.
 
 use std::{fmt, str::FromStr, sync::Arc};
 

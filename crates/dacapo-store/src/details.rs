@@ -1,5 +1,5 @@
 //! What an array is, as stored and as others see it, and the statistics of its values. Whether it is sound is for
-//! [`crate::verify`] to say.
+//! [`crate::verify()`] to say.
 
 use std::collections::HashSet;
 
