@@ -151,3 +151,56 @@ fn any_damaged_byte_of_a_shard_is_found() {
             .all(|entry| !entry.file_name().to_string_lossy().starts_with(UNFINISHED))
     );
 }
+
+#[test]
+fn what_the_cache_drops_while_it_is_read_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = Access::default();
+    let array = ZarrArray::create(&address(dir.path()), &access, &spec(), &options(Codec::None)).unwrap();
+    let data = numbered([17, 13, 22], 3);
+    array.write(&roi([3, 0, -4], [17, 13, 22]), &data).unwrap();
+    let NdData::U16(all) = &data else { unreachable!() };
+    // Room for a few chunks: each window drops what the one before kept, while it reads.
+    for bytes in [400, 700, 1500] {
+        let array = ZarrArray::open(&address(dir.path()), &access)
+            .unwrap()
+            .with_cache(bytes);
+        for begin in (0..12_usize).cycle().take(60) {
+            let (z, y) = (begin % 5, begin % 3);
+            let window = roi([3 + z as i64, y as i64, -3], [12, 10, 20]);
+            let expected = all.slice(ndarray::s![.., z..z + 12, y..y + 10, 1..21]).into_dyn();
+            assert_eq!(array.read_as::<u16>(&window).unwrap(), expected);
+        }
+    }
+}
+
+#[test]
+fn hostile_metadata_of_shards_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = Access::default();
+    ZarrArray::create(&address(dir.path()), &access, &spec(), &options(Codec::None)).unwrap();
+    let file = dir.path().join("a.zarr/x/zarr.json");
+    let good: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let hostile = [
+        ("/chunk_grid", serde_json::json!("regular")),
+        ("/chunk_grid/configuration", serde_json::json!([])),
+        ("/codecs/0/configuration", serde_json::json!(7)),
+        (
+            "/codecs/0/configuration/chunk_shape",
+            serde_json::json!([0, 0, 0, 0]),
+        ),
+        (
+            "/codecs/0/configuration/chunk_shape",
+            serde_json::json!([-1, 4, 4, 5]),
+        ),
+        ("/codecs/0/configuration/codecs", serde_json::json!({})),
+        ("/shape", serde_json::json!([u64::MAX, u64::MAX, 1, 1])),
+    ];
+    for (place, value) in hostile {
+        let mut metadata = good.clone();
+        *metadata.pointer_mut(place).unwrap() = value.clone();
+        std::fs::write(&file, metadata.to_string()).unwrap();
+        let found = ZarrArray::open(&address(dir.path()), &access);
+        assert!(matches!(found, Err(Error::Metadata { .. })), "{place} {value}");
+    }
+}

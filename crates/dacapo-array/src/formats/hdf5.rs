@@ -12,8 +12,9 @@ use crate::{ArrayRead, Coordinate, DType, Decimal, Error, NdData, Result};
 
 /// What is read at a time: so many bytes, unless a chunk has more.
 const BAND: u64 = 16 << 20;
-/// Groups are looked into so deep to name what is there.
+/// Groups are looked into so deep, and so many of them, to name what is there: they may lead round in a circle.
 const MOST_LEVELS: usize = 8;
+const MOST_GROUPS: usize = 10_000;
 
 /// Rows of a dataset as blocks.
 struct Rows {
@@ -47,23 +48,30 @@ impl Blocks for Rows {
 pub(super) fn open(path: &Path, dataset: &str, placement: &Placement) -> Result<Box<dyn ArrayRead>> {
     let broken = |error: hdf5_pure::Error| Error::file(path, error.to_string());
     let file = File::open_streaming(path).map_err(broken)?;
-    let mut there = Vec::new();
-    list(&file.root(), "", 0, &mut there);
-    there.sort();
-    let name = match (dataset, there.as_slice()) {
-        ("", [only]) => only.as_str(),
-        ("", []) => return Err(Error::file(path, "there is no dataset in it")),
-        ("", _) => {
-            let reason = format!(
-                "name a dataset behind it, as file.h5/dataset: {}",
-                there.join(", ")
-            );
-            return Err(Error::file(path, reason));
-        }
-        (name, _) => name,
+    let there = || {
+        let mut there = Vec::new();
+        list(&file.root(), "", 0, &mut 0, &mut there);
+        there.sort();
+        there
     };
-    let dataset = file.dataset(name).map_err(|error| {
-        let there = there.join(", ");
+    let name = match dataset {
+        "" => {
+            let mut there = there();
+            if there.len() > 1 {
+                let reason = format!(
+                    "name a dataset behind it, as file.h5/dataset: {}",
+                    there.join(", ")
+                );
+                return Err(Error::file(path, reason));
+            }
+            there
+                .pop()
+                .ok_or_else(|| Error::file(path, "there is no dataset in it"))?
+        }
+        name => name.to_owned(),
+    };
+    let dataset = file.dataset(&name).map_err(|error| {
+        let there = there().join(", ");
         Error::file(
             path,
             format!("there is no dataset `{name}` ({error}); there are: {there}"),
@@ -141,7 +149,9 @@ pub(super) fn open(path: &Path, dataset: &str, placement: &Placement) -> Result<
     Ok(Box::new(BlockArray::new(spec, block, rows)))
 }
 
-fn list(group: &Group, prefix: &str, level: usize, found: &mut Vec<String>) {
+/// Names the datasets in a group; `groups` counts those that were looked into.
+fn list(group: &Group, prefix: &str, level: usize, groups: &mut usize, found: &mut Vec<String>) {
+    *groups += 1;
     found.extend(
         group
             .datasets()
@@ -151,9 +161,10 @@ fn list(group: &Group, prefix: &str, level: usize, found: &mut Vec<String>) {
     );
     for name in group.groups().into_iter().flatten() {
         if level < MOST_LEVELS
+            && *groups < MOST_GROUPS
             && let Ok(group) = group.group(&name)
         {
-            list(&group, &format!("{prefix}{name}/"), level + 1, found);
+            list(&group, &format!("{prefix}{name}/"), level + 1, groups, found);
         }
     }
 }

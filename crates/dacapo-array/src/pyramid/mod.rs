@@ -154,7 +154,7 @@ pub fn make_pyramid(
     }
     if levels.len() > 1 || made == 0 {
         let named = options.group.as_deref().unwrap_or(&address.dataset);
-        multiscales::enter(&levels, reduce, last(named), access)?;
+        multiscales::enter(&levels, create.format, reduce, last(named), access)?;
     }
     Ok(levels)
 }

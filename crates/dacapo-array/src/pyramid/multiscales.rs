@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Level, Reduce, last};
-use crate::storage::{Access, StorageExt, join};
-use crate::{Coordinate, Decimal, Error, Result};
+use crate::storage::{Access, join};
+use crate::{Coordinate, Decimal, Error, Result, ZarrFormat};
 
 /// A group's metadata in version 3.
 const V3: &str = "zarr.json";
@@ -16,12 +16,24 @@ const V3: &str = "zarr.json";
 ///
 /// # Errors
 /// [`Error::File`] if the group's metadata makes no sense; [`Error::Io`].
-pub(super) fn enter(levels: &[Level], reduce: Reduce, name: &str, access: &Access) -> Result<()> {
+pub(super) fn enter(
+    levels: &[Level],
+    format: ZarrFormat,
+    reduce: Reduce,
+    name: &str,
+    access: &Access,
+) -> Result<()> {
     let address = &levels[0].address;
     let storage = access.storage(&address.container)?;
     let group = address.dataset.rsplit_once('/').map_or("", |(group, _)| group);
-    let v2 = join(group, ".zattrs");
-    let key = if storage.exists(&v2)? { v2 } else { join(group, V3) };
+    // Of a group that has the metadata of both, that of the levels' own version counts.
+    let key = join(
+        group,
+        match format {
+            ZarrFormat::V2 => ".zattrs",
+            ZarrFormat::V3 => V3,
+        },
+    );
     // Whoever publishes an array in the group meanwhile is not undone.
     storage.update(&key, &mut |present| {
         let broken = |reason: String| Error::file(Path::new(&storage.describe(&key)), reason);

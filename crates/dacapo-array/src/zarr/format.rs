@@ -203,6 +203,9 @@ impl Format {
         if axes == 0 || axes > MOST_AXES {
             return Err(format!("it has {axes} axes"));
         }
+        if array.shape().iter().any(|&length| i64::try_from(length).is_err()) {
+            return Err(format!("its shape of {:?} is too large", array.shape()));
+        }
         let name = array
             .data_type()
             .name(zarrs::plugin::ZarrVersion::V3)

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ndarray::ArrayD;
 use rayon::prelude::*;
 
-use super::cache::{Decoded, Lookup};
+use super::cache::Lookup;
 use super::scatter::Scatter;
 use super::shard::Shard;
 use super::windows::Window;
@@ -43,10 +43,18 @@ impl ZarrArray {
             }
             is_outside
         };
-        let chunks = window.chunks(shape, chunk_shape);
+        // Each chunk is looked up once: what is in the cache now need not be there later, and its shard is not opened.
+        let chunks: Vec<(Vec<u64>, Lookup)> = window
+            .chunks(shape, chunk_shape)
+            .into_iter()
+            .map(|chunk| {
+                let lookup = self.cache.get(&chunk);
+                (chunk, lookup)
+            })
+            .collect();
         let shards = self.shards(&chunks)?;
         let scatter = Scatter::new(&mut values);
-        chunks.into_par_iter().try_for_each(|chunk| {
+        chunks.into_par_iter().try_for_each(|(chunk, lookup)| {
             let shared = window.shared(&chunk, shape, chunk_shape);
             let copy = |decoded: Option<&[u8]>| {
                 shared.rows(&window.shape, chunk_shape, |to, from, length| {
@@ -64,29 +72,19 @@ impl ZarrArray {
                     }
                 });
             };
-            match self.cache.get(&chunk) {
+            match lookup {
                 Lookup::Found(Some(decoded)) => copy(Some(&decoded)),
                 Lookup::Found(None) if is_filled => {}
                 Lookup::Found(None) => copy(None),
                 Lookup::Missing(ticket) => {
                     let is_whole = shared.is_whole(&chunk, shape, chunk_shape);
-                    let keep = |decoded: Decoded| {
+                    self.decoded(&chunk, &shards, |decoded| {
+                        if decoded.is_some() || !is_filled {
+                            copy(decoded.as_deref());
+                        }
                         if !is_whole {
-                            self.cache.put(&chunk, decoded, ticket);
-                        }
-                    };
-                    self.decoded(&chunk, &shards, |decoded| match decoded {
-                        Some(decoded) => {
-                            copy(Some(&decoded));
-                            if !is_whole {
-                                keep(Some(Arc::new(decoded.into_owned())));
-                            }
-                        }
-                        None => {
-                            if !is_filled {
-                                copy(None);
-                            }
-                            keep(None);
+                            let kept = decoded.map(|decoded| Arc::new(decoded.into_owned()));
+                            self.cache.put(&chunk, kept, ticket);
                         }
                     })?;
                 }
@@ -100,16 +98,13 @@ impl ZarrArray {
         })
     }
 
-    /// Opens the shards that have chunks which are not in the cache.
-    fn shards(&self, chunks: &[Vec<u64>]) -> Result<Shards> {
+    /// Opens the shards that have chunks which were not in the cache.
+    fn shards(&self, chunks: &[(Vec<u64>, Lookup)]) -> Result<Shards> {
         let Some(layout) = &self.format.shards else {
             return Ok(Shards::new());
         };
-        let missing = chunks
-            .iter()
-            .filter(|chunk| matches!(self.cache.get(chunk), Lookup::Missing(_)));
-        let places: std::collections::BTreeSet<Vec<u64>> =
-            missing.map(|chunk| layout.place(chunk).0).collect();
+        let missing = (chunks.iter()).filter(|(_, lookup)| matches!(lookup, Lookup::Missing(_)));
+        let places: BTreeSet<Vec<u64>> = missing.map(|(chunk, _)| layout.place(chunk).0).collect();
         let opened = places.into_par_iter().map(|place| {
             let Some(object) = self.place.storage.open(&self.chunk_key(&place))? else {
                 return Ok(None);
@@ -150,13 +145,5 @@ impl ZarrArray {
         }
         ENCODED.set(encoded);
         Ok(())
-    }
-}
-
-impl Window {
-    /// Whether all of it is in the array.
-    fn is_inside(&self, shape: &[usize]) -> bool {
-        (self.begin.iter().zip(&self.shape).zip(shape))
-            .all(|((&begin, &length), &whole)| begin >= 0 && begin as usize + length <= whole)
     }
 }

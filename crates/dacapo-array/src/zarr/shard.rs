@@ -68,7 +68,8 @@ pub(super) fn describe(metadata: &Value) -> Option<Described> {
         return None;
     }
     let mut inner = metadata.clone();
-    inner["chunk_grid"]["configuration"]["chunk_shape"] = configuration.get("chunk_shape")?.clone();
+    // Metadata may be anything: only what is there is replaced.
+    *inner.pointer_mut("/chunk_grid/configuration/chunk_shape")? = configuration.get("chunk_shape")?.clone();
     inner["codecs"] = configuration.get("codecs")?.clone();
     Some(Described {
         inner,

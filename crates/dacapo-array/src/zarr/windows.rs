@@ -20,6 +20,12 @@ pub(super) struct Shared {
 }
 
 impl Window {
+    /// Whether all of it is in the array.
+    pub(super) fn is_inside(&self, shape: &[usize]) -> bool {
+        (self.begin.iter().zip(&self.shape).zip(shape))
+            .all(|((&begin, &length), &whole)| begin >= 0 && begin as usize + length <= whole)
+    }
+
     /// Indices of the chunks that have something of the window.
     pub(super) fn chunks(&self, array_shape: &[usize], chunk_shape: &[usize]) -> Vec<Vec<u64>> {
         let ranges: Vec<Range<u64>> = (0..self.shape.len())

@@ -239,7 +239,7 @@ pub(super) fn spatial(placement: Placement, axes: usize) -> Placement {
         offset: placement.offset.map(cut),
         units: placement.units.map(|mut units| {
             if units.len() == axes {
-                units.drain(..leading);
+                units.drain(..leading.min(axes));
             }
             units
         }),
