@@ -193,7 +193,8 @@ fn join_any(key: &str, below: &str) -> String {
 /// Copies an array, and enters the copy into the groups that it then lies in. `tick` is told of bytes.
 ///
 /// # Errors
-/// As [`copy_tree`]; [`Error::Array`] if there is no such array, or its copy would stand inside another.
+/// As [`copy_tree`]; [`Error::Array`] if there is no such array; [`Error::Refused`] if its copy would stand inside
+/// another, or in place of a group.
 pub fn copy_array(
     from: &ArrayAddress,
     to: &ArrayAddress,
@@ -215,6 +216,13 @@ pub fn copy_array(
             });
         }
         above = parent;
+    }
+    // Replacing is for arrays: with a group would go all that is in it.
+    if replace && target.kind(&place)?.is_some() && remove::node(&*target, &place)? == Node::Group {
+        return Err(Error::Refused {
+            identifier: to.to_string(),
+            reason: "it is a group or a plain directory, which an array does not replace".to_owned(),
+        });
     }
     let copied = copy_tree((&*source, &origin), (&*target, &place), replace, tick)?;
     ZarrArray::open(to, access)?.join_groups()?;
@@ -251,6 +259,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use dacapo_array::storage::LocalStorage;
+    use dacapo_array::{ArraySpec, Coordinate, CreateOptions, DType, Roi};
 
     use super::*;
 
@@ -348,6 +357,28 @@ mod tests {
             fs::read(to.join("validation.zarr/10/b/prediction/0/0")).unwrap(),
             b"CHUNK 0"
         );
+    }
+
+    #[test]
+    fn replacing_is_for_arrays_and_never_takes_a_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let address =
+            |name: &str| -> ArrayAddress { format!("{}/{name}", dir.path().display()).parse().unwrap() };
+        let voxel_size = Coordinate::new([1, 1, 1]);
+        let spec = ArraySpec::new(
+            Roi::from_voxels(&[0; 3], &[2; 3], &voxel_size),
+            voxel_size,
+            DType::U8,
+        );
+        let access = Access::default();
+        for name in ["a.zarr/x", "b.zarr/group/y"] {
+            ZarrArray::create(&address(name), &access, &spec, &CreateOptions::default()).unwrap();
+        }
+        let copy = |to: &str| copy_array(&address("a.zarr/x"), &address(to), &access, true, &|_| true);
+        let refused = copy("b.zarr/group").unwrap_err();
+        assert!(matches!(refused, Error::Refused { .. }), "{refused}");
+        ZarrArray::open(&address("b.zarr/group/y"), &access).unwrap();
+        copy("b.zarr/group/y").unwrap();
     }
 
     #[test]

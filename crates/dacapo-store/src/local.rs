@@ -133,7 +133,7 @@ impl LocalStore {
     fn try_sweep(&self, run: &str) -> Result<()> {
         let storage = &*self.base.storage;
         let run = self.base.run(run)?;
-        for place in ["", "stats", "checkpoints"] {
+        for place in ["", "stats", "checkpoints", crate::arrays::TRASH] {
             storage.sweep(join(&run, place).trim_end_matches('/'), Duration::ZERO)?;
         }
         for container in ["snapshot.zarr", "validation.zarr"] {

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -34,6 +34,10 @@ struct Note {
 
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Note {
@@ -69,6 +73,8 @@ struct Shared {
     key: String,
     note: Note,
     term: Duration,
+    /// When it runs out, in milliseconds since 1970: a renewal that hangs says nothing.
+    until: AtomicU64,
     is_lost: AtomicBool,
     is_over: Mutex<bool>,
     wake: Condvar,
@@ -97,6 +103,7 @@ impl LockObject {
             until: 0,
         };
         let mut other = None;
+        let asked = now();
         if !storage.create(key, &note.renewed(term))? {
             let taken = storage.update(key, &mut |present| {
                 match present.and_then(Note::parse) {
@@ -123,6 +130,7 @@ impl LockObject {
             key: key.to_owned(),
             note,
             term,
+            until: AtomicU64::new(millis(asked + term)),
             is_lost: AtomicBool::new(false),
             is_over: Mutex::new(false),
             wake: Condvar::new(),
@@ -146,14 +154,17 @@ impl LockObject {
 
     /// Whether somebody else may hold it by now.
     pub(crate) fn is_lost(&self) -> bool {
-        self.shared.is_lost.load(Ordering::Relaxed)
+        self.shared.is_lost()
     }
 }
 
 impl Shared {
+    fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed) || millis(now()) >= self.until.load(Ordering::Relaxed)
+    }
+
     /// Renews the lock until it is over or lost.
     fn keep(&self, every: Duration) {
-        let mut renewed = now();
         loop {
             let over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
             let (over, _) = self
@@ -165,6 +176,8 @@ impl Shared {
             }
             drop(over);
             let mut is_mine = true;
+            // What is written says a later time, if any.
+            let asked = now();
             let written = self.storage.update(&self.key, &mut |present| {
                 let present = present.and_then(Note::parse);
                 is_mine = present.is_some_and(|present| present.token == self.note.token);
@@ -176,10 +189,10 @@ impl Shared {
                 })
             });
             match written {
-                Ok(()) => renewed = now(),
+                Ok(()) => (self.until).store(millis(asked + self.term), Ordering::Relaxed),
                 Err(error) => tracing::warn!(%error, key = self.key, "cannot renew a lease"),
             }
-            if !is_mine || now().saturating_sub(renewed) >= self.term {
+            if !is_mine || self.is_lost() {
                 self.is_lost.store(true, Ordering::Relaxed);
                 return;
             }

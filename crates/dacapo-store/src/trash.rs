@@ -165,14 +165,17 @@ impl LocalArrayStore {
                 group,
                 time: record.time,
             })),
-            other => {
+            // It may have been moved all the same: without its record nobody could put it back.
+            Err(error) => Err(error.into()),
+            Ok(Moved::Missing) => {
                 storage.delete(&format!("{key}.json"))?;
-                match other? {
-                    Moved::Occupied => Err(Error::Occupied {
-                        place: storage.describe(&key),
-                    }),
-                    Moved::Missing | Moved::Moved => Ok(None),
-                }
+                Ok(None)
+            }
+            Ok(Moved::Occupied) => {
+                storage.delete(&format!("{key}.json"))?;
+                Err(Error::Occupied {
+                    place: storage.describe(&key),
+                })
             }
         }
     }

@@ -75,8 +75,8 @@ impl Verified {
     }
 }
 
-/// Verifies an array. With its entry, its provenance has to agree with its path; `run` is the name that the run
-/// calls itself, if that is not the name of its directory (it was copied or renamed). `tick` is told of bytes.
+/// Verifies an array. With its entry, its provenance has to agree with its path, the run aside: that an array was
+/// copied from another, alone or with the whole run, is a remark. `tick` is told of bytes.
 ///
 /// # Errors
 /// [`Error::Stopped`]; [`Error::Array`] if there is no such array, or the system refuses to read. What is wrong
@@ -85,7 +85,6 @@ pub fn verify(
     address: &ArrayAddress,
     access: &Access,
     entry: Option<&ArrayEntry>,
-    run: Option<&str>,
     tick: Tick,
 ) -> Result<Verified> {
     let mut found = Verified {
@@ -108,7 +107,7 @@ pub fn verify(
         Err(other) => return Err(other.into()),
     };
     check_groups(&*container, address, &mut found)?;
-    check_provenance(&array, entry, run, &mut found);
+    check_provenance(&array, entry, &mut found);
     let stored = array.stored()?;
     found.checksums = has_checksums(&array.codecs()?);
     found.in_flight.clone_from(&stored.unfinished);
@@ -205,7 +204,7 @@ fn check_groups(container: &dyn Storage, address: &ArrayAddress, found: &mut Ver
     Ok(())
 }
 
-fn check_provenance(array: &ZarrArray, entry: Option<&ArrayEntry>, run: Option<&str>, found: &mut Verified) {
+fn check_provenance(array: &ZarrArray, entry: Option<&ArrayEntry>, found: &mut Verified) {
     let provenance = match Provenance::from_attributes(array.attributes()) {
         Ok(Some(provenance)) => provenance,
         Ok(None) => return,
@@ -237,12 +236,6 @@ fn check_provenance(array: &ZarrArray, entry: Option<&ArrayEntry>, run: Option<&
             found.damage.push(Damage::whole(what));
         }
     };
-    let is_known = provenance.run == entry.run || run == Some(provenance.run.as_str());
-    compare(
-        "run",
-        (!is_known).then(|| provenance.run.clone()),
-        Some(entry.run.clone()),
-    );
     let text = |number: u64| number.to_string();
     compare(
         "iteration",
@@ -255,6 +248,10 @@ fn check_provenance(array: &ZarrArray, entry: Option<&ArrayEntry>, run: Option<&
         provenance.parameters.clone(),
         entry.parameters.clone(),
     );
+    if provenance.run != entry.run {
+        let remark = format!("run {:?} made it, and it was copied here", provenance.run);
+        found.remarks.push(remark);
+    }
 }
 
 #[cfg(test)]
@@ -319,7 +316,6 @@ mod tests {
             &entry.identifier.address(),
             &Access::default(),
             Some(entry),
-            None,
             &|_| true,
         )
         .unwrap()
@@ -530,14 +526,9 @@ mod tests {
             text.replace("\"run\": \"run\"", "\"run\": \"other\""),
         )
         .unwrap();
-        let address = entry.identifier.address();
-        assert!(
-            verify(&address, &Access::default(), Some(&entry), Some("other"), &|_| {
-                true
-            })
-            .unwrap()
-            .is_sound()
-        );
+        let found = check(&entry);
+        assert!(found.is_sound(), "{found:?}");
+        assert_eq!(found.remarks, ["run \"other\" made it, and it was copied here"]);
         fs::write(&attributes, "{").unwrap();
         assert!(check(&entry).damage[0].what.contains(".zattrs"));
         fs::write(&attributes, &text).unwrap();
@@ -573,7 +564,6 @@ mod tests {
                 &entry.identifier.address(),
                 &Access::default(),
                 Some(&entry),
-                None,
                 &|_| false
             ),
             Err(Error::Stopped)

@@ -47,10 +47,11 @@ pub(crate) fn keep(
         }
         kept.publish()?;
     }
-    let is_kept = store.arrays.exists(&gt)? && {
-        let kept = store.arrays.open(&gt)?;
-        kept.spec() == truth_spec && kept.read_all()?.cast::<u64>()?.iter().eq(truth.iter())
-    };
+    let is_kept = store.arrays.exists(&gt)?
+        && is_readable(&gt, || {
+            let kept = store.arrays.open(&gt)?;
+            Ok(kept.spec() == truth_spec && kept.read_all()?.cast::<u64>()?.iter().eq(truth.iter()))
+        });
     if !is_kept {
         let mut provenance = Provenance::new(run);
         provenance.dataset = Some(dataset.name.clone());
@@ -83,10 +84,19 @@ fn is_copy(store: &LocalStore, array: &LocalArrayIdentifier, identity: &InputIde
     if !store.arrays.exists(array)? {
         return Ok(false);
     }
-    Ok(says_copy_of(store, array, identity)? && {
-        let kept = store.arrays.open(array)?;
-        let found = input_identity(&identity.source, &kept, &kept.spec().roi)?;
-        found == *identity
+    Ok(is_readable(array, || {
+        Ok(says_copy_of(store, array, identity)? && {
+            let kept = store.arrays.open(array)?;
+            input_identity(&identity.source, &kept, &kept.spec().roi)? == *identity
+        })
+    }))
+}
+
+/// What `check` finds; false if an array cannot be read, so that it is written anew.
+fn is_readable(array: &LocalArrayIdentifier, check: impl FnOnce() -> Result<bool>) -> bool {
+    check().unwrap_or_else(|error| {
+        tracing::warn!(%array, %error, "a kept input cannot be read");
+        false
     })
 }
 
@@ -107,10 +117,11 @@ fn share(
         if other == array || other.dataset().rsplit('/').next() != name {
             continue;
         }
-        // One that cannot be read is of no use here, and no reason not to go on.
-        let is_same = says_copy_of(store, other, identity).unwrap_or(false)
-            && is_copy(store, other, identity).unwrap_or(false);
-        if is_same && kept.share_chunks(&store.arrays.open(other)?)? {
+        // One that cannot be read is of no use here, and no reason not to go on: what was shared of it is replaced.
+        let is_shared = is_readable(other, || {
+            Ok(is_copy(store, other, identity)? && kept.share_chunks(&store.arrays.open(other)?)?)
+        });
+        if is_shared {
             tracing::debug!(array = %array, of = %other, "shares the chunks of another run's input");
             return Ok(true);
         }

@@ -63,13 +63,30 @@ pub struct RunSummary {
     pub problem: Option<String>,
 }
 
-/// The config of a run, as it is stored.
+/// The config of a run, if it is there. One that was copied or renamed as a whole is called by its directory: by the
+/// name that is written in it, another run would be written to.
+///
+/// # Errors
+/// [`Error::Config`] if it cannot be read.
+pub(crate) fn stored_config(store: &LocalStore, run: &str) -> Result<Option<RunConfig>> {
+    let Some(yaml) = store.configs.load_run(run)? else {
+        return Ok(None);
+    };
+    let path = store.configs.path(run)?.to_string();
+    let config = parse_config(&yaml, Format::Yaml, path.as_ref())?;
+    Ok(Some(RunConfig {
+        name: run.to_owned(),
+        ..config
+    }))
+}
+
+/// The config of a run, as it is stored, under the name of its directory.
 ///
 /// # Errors
 /// [`Error::NoRun`], naming those that there are; [`Error::Config`] if it cannot be read.
 pub fn load_run(store: &LocalStore, run: &str) -> Result<RunConfig> {
-    match store.configs.load_run(run)? {
-        Some(yaml) => parse_config(&yaml, Format::Yaml, store.configs.path(run)?.to_string().as_ref()),
+    match stored_config(store, run)? {
+        Some(config) => Ok(config),
         None => {
             let known = store.configs.runs()?;
             let known: Vec<&str> = known.iter().map(String::as_str).collect();

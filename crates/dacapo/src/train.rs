@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use dacapo_nn::{Engine, Network, Tensor};
 use dacapo_store::{ConfigStore, LocalStore, RunLease, StatsStore, TrainingStat};
 
-use crate::config::{Format, RunConfig, differences, parse_config};
+use crate::config::{RunConfig, differences};
 use crate::observer::{Event, Observer};
 use crate::plan::{Plan, check};
-use crate::runs::originals;
+use crate::runs::{originals, stored_config};
 use crate::sampler::{Sampler, TrainingBatch, with_batches};
 use crate::validate::Validator;
 use crate::{Error, Result, checkpoint, prune, snapshot, synthetic};
@@ -89,7 +89,7 @@ pub fn train(
 
 /// Refuses a config that differs from the one that the run was begun with in more than its length.
 fn refuse_changes(store: &LocalStore, config: &RunConfig) -> Result<()> {
-    let Some(yaml) = store.configs.load_run(&config.name)? else {
+    let Some(begun) = stored_config(store, &config.name)? else {
         return match originals(store)? {
             Some(base) if base.has(&config.name)? => Err(Error::Original {
                 path: store.run_dir(&config.name)?.to_string().into(),
@@ -100,8 +100,6 @@ fn refuse_changes(store: &LocalStore, config: &RunConfig) -> Result<()> {
             _ => Ok(()),
         };
     };
-    let path = store.configs.path(&config.name)?.to_string();
-    let begun = parse_config(&yaml, Format::Yaml, path.as_ref())?;
     let begun = RunConfig {
         num_iterations: config.num_iterations,
         ..begun

@@ -20,6 +20,7 @@ use dacapo_array::storage::Access;
 use dacapo_array::{
     ArrayAddress, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, NdData, Roi, ZarrArray,
 };
+use dacapo_store::WeightsStore;
 use ndarray::ArrayD;
 
 /// A config whose volume is there, as datasets of their own.
@@ -209,6 +210,29 @@ fn a_changed_config_is_refused_key_by_key_unless_as_new() {
     };
     train(&store, &config, &engine(), &(), &as_new).unwrap();
     assert_eq!(load_run(&store, "second").unwrap().trainer.batch_size, 2);
+}
+
+#[test]
+fn a_copy_of_a_run_goes_by_its_own_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    config.num_iterations = 1;
+    let store = LocalStore::new(dir.path().join("runs"));
+    run(&store, &config, &()).unwrap();
+    let at = |run: &str| store.run_dir(run).unwrap().path().unwrap().to_owned();
+    dacapo_store::copy_dir(
+        &at("small").as_path().into(),
+        &at("copy").as_path().into(),
+        &Access::default(),
+        &|_| true,
+    )
+    .unwrap();
+    let mut copied = load_run(&store, "copy").unwrap();
+    assert_eq!(copied.name, "copy");
+    copied.num_iterations = 2;
+    run(&store, &copied, &()).unwrap();
+    assert_eq!(store.weights.iterations("copy").unwrap().last(), Some(&2));
+    assert_eq!(store.weights.iterations("small").unwrap().last(), Some(&1));
 }
 
 #[test]

@@ -274,6 +274,35 @@ fn inputs_are_kept_anew_when_their_source_changed() {
 }
 
 #[test]
+#[cfg(unix)]
+fn runs_share_an_input_and_a_damaged_one_is_kept_anew() {
+    use std::os::unix::fs::MetadataExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.num_iterations = 1;
+    let store = LocalStore::new(dir.path().join("runs"));
+    run(&store, &config, &()).unwrap();
+    config.name = "second".to_owned();
+    run(&store, &config, &()).unwrap();
+    let raw = |run: &str| {
+        let arrays = store.arrays.validation_input_arrays(run, Some("back"));
+        arrays.unwrap().0
+    };
+    let chunk = |run: &str| raw(run).location().path().unwrap().join("0/0/0");
+    let inode = |run: &str| fs::metadata(chunk(run)).unwrap().ino();
+    assert_eq!(inode("small"), inode("second"));
+
+    // Damage reaches both, and mending one leaves the other as it is.
+    let sound = store.arrays.open(&raw("small")).unwrap().read_all().unwrap();
+    fs::write(chunk("second"), "no chunk").unwrap();
+    validate(&store, "second", Some(1), &engine(), &()).unwrap();
+    let mended = store.arrays.open(&raw("second")).unwrap().read_all().unwrap();
+    assert_eq!(mended, sound);
+    assert_eq!(fs::read(chunk("small")).unwrap(), b"no chunk");
+}
+
+#[test]
 fn all_outputs_are_kept_if_asked_or_only_the_best_of_all() {
     let dir = tempfile::tempdir().unwrap();
     let base = config(dir.path());

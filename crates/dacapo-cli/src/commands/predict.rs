@@ -27,7 +27,7 @@ pub struct Predict {
     #[arg(long, value_name = "N|best|latest", default_value = "best")]
     iteration: IterationChoice,
     /// The part to predict, in world units, as begin:end for each axis [default: all].
-    #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = roi)]
+    #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = roi, allow_hyphen_values = true)]
     roi: Option<Roi>,
     /// Replace the output if it is there.
     #[arg(long)]

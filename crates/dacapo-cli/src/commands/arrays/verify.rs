@@ -1,12 +1,11 @@
 //! `dacapo arrays verify`: whether arrays are what was written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::Args;
 use dacapo::array::storage::Location;
 use dacapo::array::{ArrayAddress, list_arrays};
-use dacapo::load_run;
 use dacapo::store::{ArrayEntry, LocalArrayIdentifier, Pattern, Verified, verify};
 use serde_json::json;
 
@@ -52,28 +51,11 @@ impl Verify {
                 .printer
                 .note(format!("no such arrays in {}", context.store.base()));
         }
-        // A run that was copied or renamed as a whole calls itself by its config's name.
-        let runs: BTreeSet<String> = work
-            .iter()
-            .filter_map(|work| work.entry.as_ref())
-            .map(|entry| entry.run.clone())
-            .collect();
-        let name = |run: String| Some((run.clone(), load_run(&context.store, &run).ok()?.name));
-        let names: BTreeMap<String, String> = runs.into_iter().filter_map(name).collect();
-
         let bar = Bar::count(context, "verifying arrays", work.len() as u64)?;
         let mut found: Vec<Verified> = Vec::with_capacity(work.len());
         for Work { address, entry } in &work {
-            let name = entry
-                .as_ref()
-                .and_then(|entry| names.get(&entry.run))
-                .map(String::as_str);
-            found.push(
-                verify(address, context.store.access(), entry.as_ref(), name, &|_| {
-                    bar.tick(0)
-                })
-                .map_err(ours)?,
-            );
+            let verified = verify(address, context.store.access(), entry.as_ref(), &|_| bar.tick(0));
+            found.push(verified.map_err(ours)?);
             bar.tick(1);
         }
         drop(bar);
