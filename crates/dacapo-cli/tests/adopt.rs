@@ -2,25 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
+mod common;
+
+use common::{run, stderr, stdout};
+
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../dacapo/tests/data/original")
-}
-
-fn dacapo(dir: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dacapo"));
-    command
-        .current_dir(dir)
-        .env_remove("DACAPO_OPTIONS_FILE")
-        .env("HOME", dir);
-    command.args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]
@@ -28,9 +18,9 @@ fn it_shows_what_can_be_read_and_makes_runs_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let original = fixture();
     let original = original.to_str().unwrap();
-    let shown = dacapo(dir.path(), &["arrays", "adopt", original]);
-    assert!(shown.status.success(), "{}", text(&shown.stderr));
-    let table = text(&shown.stdout);
+    let shown = run(dir.path(), &["arrays", "adopt", original]);
+    assert!(shown.status.success(), "{}", stderr(&shown));
+    let table = stdout(&shown);
     for word in [
         "run_affs_none",
         "ours",
@@ -47,36 +37,36 @@ fn it_shows_what_can_be_read_and_makes_runs_of_it() {
         "nothing is written"
     );
 
-    let json = dacapo(dir.path(), &["arrays", "adopt", original, "--json"]);
+    let json = run(dir.path(), &["arrays", "adopt", original, "--json"]);
     let value: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(value["runs"][0]["validated"], serde_json::json!([10, 20]));
 
-    let listed = dacapo(
+    let listed = run(
         dir.path(),
         &["--base", &format!("{original}/runs_base_dir"), "runs"],
     );
     assert!(
-        text(&listed.stdout).contains("finished (Python)"),
+        stdout(&listed).contains("finished (Python)"),
         "{}",
-        text(&listed.stdout)
+        stdout(&listed)
     );
 
-    let adopted = dacapo(dir.path(), &["arrays", "adopt", original, "--to", "--json"]);
-    assert!(adopted.status.success(), "{}", text(&adopted.stderr));
+    let adopted = run(dir.path(), &["arrays", "adopt", original, "--to", "--json"]);
+    assert!(adopted.status.success(), "{}", stderr(&adopted));
     let value: Value = serde_json::from_slice(&adopted.stdout).unwrap();
     assert_eq!(value["adopted"][0]["checkpoints"], serde_json::json!([10]));
     assert!(dir.path().join("runs/run_affs_none/run.yaml").is_file());
-    let shown = dacapo(dir.path(), &["show", "run_affs_none", "--json"]);
-    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    let shown = run(dir.path(), &["show", "run_affs_none", "--json"]);
+    assert!(shown.status.success(), "{}", stderr(&shown));
 
-    let again = dacapo(dir.path(), &["arrays", "adopt", original, "--to"]);
+    let again = run(dir.path(), &["arrays", "adopt", original, "--to"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(
-        text(&again.stderr).contains("it is there already"),
+        stderr(&again).contains("it is there already"),
         "{}",
-        text(&again.stderr)
+        stderr(&again)
     );
-    let other = dacapo(
+    let other = run(
         dir.path(),
         &[
             "arrays",
@@ -88,27 +78,27 @@ fn it_shows_what_can_be_read_and_makes_runs_of_it() {
             "--without-arrays",
         ],
     );
-    assert!(other.status.success(), "{}", text(&other.stderr));
+    assert!(other.status.success(), "{}", stderr(&other));
     assert!(!dir.path().join("runs/b-run_affs_none/validation.zarr").exists());
 }
 
 #[test]
 fn what_is_no_base_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let output = dacapo(dir.path(), &["arrays", "adopt", "."]);
+    let output = run(dir.path(), &["arrays", "adopt", "."]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        text(&output.stderr).contains("the Python DaCapo keeps no runs there"),
+        stderr(&output).contains("the Python DaCapo keeps no runs there"),
         "{}",
-        text(&output.stderr)
+        stderr(&output)
     );
-    let output = dacapo(
+    let output = run(
         dir.path(),
         &["arrays", "adopt", fixture().to_str().unwrap(), "--run", "x"],
     );
     assert!(
-        text(&output.stderr).contains("it has no run \"x\""),
+        stderr(&output).contains("it has no run \"x\""),
         "{}",
-        text(&output.stderr)
+        stderr(&output)
     );
 }

@@ -3,32 +3,23 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-fn run(dir: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_dacapo"))
-        .current_dir(dir)
-        .env_remove("DACAPO_OPTIONS_FILE")
-        .env("HOME", dir)
-        .arg("arrays")
-        .args(arguments)
-        .output()
-        .unwrap()
-}
+mod common;
 
+use common::{run, stderr, stdout};
+
+/// `dacapo arrays` with these arguments: what it prints, having succeeded.
 fn succeed(dir: &Path, arguments: &[&str]) -> String {
-    let output = run(dir, arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
+    common::succeed(dir, &[&["arrays"], arguments].concat())
 }
 
+/// What it says, having failed.
 fn fail(dir: &Path, arguments: &[&str]) -> String {
-    let output = run(dir, arguments);
-    assert!(!output.status.success(), "{arguments:?}");
-    String::from_utf8(output.stderr).unwrap()
+    let output = run(dir, &[&["arrays"], arguments].concat());
+    assert!(!output.status.success(), "{arguments:?}: {}", stdout(&output));
+    stderr(&output)
 }
 
 /// A .npy file of bytes that count up.
@@ -76,7 +67,7 @@ fn in_and_out_again_is_the_same_file() {
     succeed(dir, &["export", "b.zarr/raw", "c.n5/x/s0"]);
     succeed(dir, &["import", "c.n5/x/s0", "c.zarr/raw"]);
     succeed(dir, &["export", "c.zarr/raw", "d.zarr/raw", "--format", "3"]);
-    let output = run(dir, &["export", "d.zarr/raw", "d.npy", "--json"]);
+    let output = run(dir, &["arrays", "export", "d.zarr/raw", "d.npy", "--json"]);
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(value["voxel_size"], json!([40, 4.6, 4.6]));
     assert_eq!(value["offset"], json!([-80, 0, 46]));

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use dacapo::array::storage::Access;
@@ -15,40 +15,20 @@ use dacapo::store::{ArrayStore, LocalArrayIdentifier, LocalStore, Provenance};
 use ndarray::ArrayD;
 use serde_json::Value;
 
-fn run(dir: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_dacapo"))
-        .current_dir(dir)
-        .env_remove("DACAPO_OPTIONS_FILE")
-        .env("HOME", dir)
-        .args(arguments)
-        .output()
-        .unwrap()
-}
+mod common;
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn succeed(dir: &Path, arguments: &[&str]) -> String {
-    let output = run(dir, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
+use common::{dacapo, run, stderr, stdout, succeed};
 
 fn json(dir: &Path, arguments: &[&str]) -> Value {
     let output = run(dir, &[arguments, &["--json"]].concat());
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)))
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)))
 }
 
 /// What a failure says, and its exit code.
 fn fail(dir: &Path, arguments: &[&str]) -> String {
     let output = run(dir, arguments);
-    assert!(
-        !output.status.success(),
-        "{arguments:?}: {}",
-        text(&output.stdout)
-    );
-    format!("{}[{}]", text(&output.stderr), output.status.code().unwrap_or(-1))
+    assert!(!output.status.success(), "{arguments:?}: {}", stdout(&output));
+    format!("{}[{}]", stderr(&output), output.status.code().unwrap_or(-1))
 }
 
 fn write(store: &LocalStore, array: &LocalArrayIdentifier, iteration: u64, format: ZarrFormat) {
@@ -203,7 +183,7 @@ fn damage_is_found_placed_and_returned() {
     fs::create_dir(dir.join("runs/a/validation.zarr/20/.unfinished-1-2-3")).unwrap();
     let output = run(dir, &["arrays", "verify"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stdout);
+    let said = stdout(&output);
     let (before, size) = said.rsplit_once(" (").unwrap();
     assert!(size.ends_with("B): 1 damaged\n"), "{said}");
     insta::assert_snapshot!(before, @r"
@@ -283,8 +263,7 @@ fn a_killed_copy_leaves_nothing_that_looks_finished_and_goes_on() {
     let mut killed = 0;
     for attempt in 0.. {
         assert!(attempt < 200, "it never ends");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_dacapo"))
-            .current_dir(dir)
+        let mut child = dacapo(dir)
             .args(["arrays", "cp", source, "out.zarr/x", "--quiet"])
             .stdout(Stdio::null())
             .spawn()
@@ -317,26 +296,8 @@ fn a_killed_copy_leaves_nothing_that_looks_finished_and_goes_on() {
 
 /// A run of six validations, in seconds.
 fn train(dir: &Path, name: &str, more: &str) {
-    let config = format!(
-        "\
-name: {name}
-seed: 3
-num_iterations: 12
-data:
-  synthetic: {{container: cells.zarr, shape: [24, 48, 48], voxel_size: [8, 8, 8], cell_diameter: 120, seed: 1}}
-  train:
-    - {{name: a, raw: cells.zarr/raw, labels: cells.zarr/labels, roi: {{offset: [0, 0, 0], shape: [192, 384, 256]}}}}
-  validate:
-    - {{name: b, raw: cells.zarr/raw, labels: cells.zarr/labels, roi: {{offset: [0, 0, 256], shape: [192, 384, 128]}}}}
-task: {{kind: affinities, neighborhood: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}}
-architecture:
-  {{kind: unet, input_shape: [16, 16, 16], num_fmaps: 4, fmap_inc_factor: 2, downsample_factors: [[2, 2, 2]],
-    padding: same, norm: group}}
-trainer: {{snapshot_interval: 4}}
-validation: {{interval: 2{more}}}
-"
-    );
-    fs::write(dir.join(format!("{name}.yaml")), config).unwrap();
+    let more = format!("trainer: {{snapshot_interval: 4}}\nvalidation: {{interval: 2{more}}}\n");
+    common::config(dir, name, 12, &more);
     succeed(dir, &["train", &format!("{name}.yaml")]);
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dacapo::array::storage::Access;
@@ -13,56 +13,18 @@ use dacapo::array::{
 use ndarray::ArrayD;
 use serde_json::Value;
 
-fn dacapo(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dacapo"));
-    command
-        .current_dir(dir)
-        .env_remove("DACAPO_OPTIONS_FILE")
-        .env("HOME", dir);
-    command
-}
+mod common;
 
-fn run(dir: &Path, arguments: &[&str]) -> Output {
-    dacapo(dir).args(arguments).output().unwrap()
-}
+use common::{dacapo, run, stderr, stdout, succeed};
 
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn succeed(dir: &Path, arguments: &[&str]) -> String {
-    let output = run(dir, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
-    stdout(&output)
-}
-
-/// A run that takes seconds: `name`, its iterations, and lines to add at the end.
+/// A run that takes seconds.
 fn config(dir: &Path, name: &str, iterations: u64, more: &str) -> PathBuf {
-    let path = dir.join(format!("{name}.yaml"));
-    let text = format!(
-        "\
-name: {name}
-seed: 3
-num_iterations: {iterations}
-data:
-  synthetic: {{container: cells.zarr, shape: [24, 48, 48], voxel_size: [8, 8, 8], cell_diameter: 120, seed: 1}}
-  train:
-    - {{name: a, raw: cells.zarr/raw, labels: cells.zarr/labels, roi: {{offset: [0, 0, 0], shape: [192, 384, 256]}}}}
-  validate:
-    - {{name: b, raw: cells.zarr/raw, labels: cells.zarr/labels, roi: {{offset: [0, 0, 256], shape: [192, 384, 128]}}}}
-task: {{kind: affinities, neighborhood: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}}
-architecture:
-  {{kind: unet, input_shape: [16, 16, 16], num_fmaps: 4, fmap_inc_factor: 2, downsample_factors: [[2, 2, 2]],
-    padding: same, norm: group}}
-validation: {{interval: 20}}
-{more}"
-    );
-    fs::write(&path, text).unwrap();
-    path
+    common::config(
+        dir,
+        name,
+        iterations,
+        &format!("validation: {{interval: 20}}\n{more}"),
+    )
 }
 
 fn losses(dir: &Path, run: &str) -> Vec<(u64, u64)> {
@@ -248,36 +210,6 @@ fn a_second_trainer_is_told_who_holds_the_run() {
     assert!(!stderr(&second).contains("panicked"));
 }
 
-/// A disk of its own, as large as asked for; `None` where this user may not mount one.
-#[cfg(target_os = "linux")]
-struct Disk(PathBuf);
-
-#[cfg(target_os = "linux")]
-impl Disk {
-    fn new(at: PathBuf) -> Option<Self> {
-        fs::create_dir(&at).unwrap();
-        Self::mount(&at, "size=64k").then_some(Self(at))
-    }
-
-    fn mount(at: &Path, options: &str) -> bool {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at);
-        mount.output().is_ok_and(|output| output.status.success())
-    }
-
-    fn resize(&self, size: &str) {
-        assert!(Self::mount(&self.0, &format!("remount,size={size}")));
-    }
-}
-
-#[cfg(target_os = "linux")]
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // What is left mounted, the test's directory cannot be removed with.
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
 #[test]
 #[cfg(target_os = "linux")]
 fn a_run_goes_on_when_a_full_disk_has_room_again() {
@@ -286,8 +218,7 @@ fn a_run_goes_on_when_a_full_disk_has_room_again() {
     let more = "trainer: {checkpoint_interval: 5}\n";
     config(dir, "whole", 40, more);
     succeed(dir, &["train", "whole.yaml"]);
-    let Some(disk) = Disk::new(dir.join("small")) else {
-        eprintln!("skipped: to fill a disk, this test has to be allowed to mount one");
+    let Some(disk) = common::Disk::new(dir.join("small")) else {
         return;
     };
     config(dir, "full", 40, more);
@@ -309,7 +240,7 @@ fn a_run_goes_on_when_a_full_disk_has_room_again() {
         refused += 1;
         size += 96;
         assert!(size < 1 << 16, "no disk is large enough");
-        disk.resize(&format!("{size}k"));
+        disk.remount(&format!("size={size}k"));
     }
     assert!(refused > 3, "filled {refused} times");
     assert_eq!(losses_under(&disk.0, "full"), losses(dir, "whole"));
