@@ -343,7 +343,9 @@ impl Task for AffinitiesTask {
     }
 
     fn evaluate(&self, truth: ArrayView3<u64>, segmentation: ArrayView3<u64>) -> Result<Scores> {
-        let voi = ContingencyTable::new(truth, segmentation)?.voi();
+        let mut table = ContingencyTable::new(truth, segmentation)?;
+        table.retain(|overlap| overlap.truth != 0);
+        let voi = table.voi();
         let scores = [
             ("voi", voi.map(|voi| voi.sum())),
             ("voi_split", voi.map(|voi| voi.split)),
