@@ -7,6 +7,7 @@
 mod affinities;
 mod agglomerate;
 mod balance;
+mod band;
 mod components;
 mod contacts;
 mod contingency;
@@ -26,6 +27,7 @@ mod watershed;
 pub use affinities::{Background, affinities};
 pub use agglomerate::{Merge, MergeHistory, agglomerate};
 pub use balance::{Clip, class_weights};
+pub use band::boundary_band;
 pub use components::{Connectivity, connected_components};
 pub use contacts::{Contact, contacts};
 pub use contingency::{ContingencyTable, Overlap};
