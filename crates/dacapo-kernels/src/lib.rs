@@ -43,4 +43,4 @@ pub use relabel::{
     Remap, Unlisted, relabel_in_place, relabel_sequential, remap_by_table, size_filter, unique,
 };
 pub use union_find::UnionFind;
-pub use watershed::watershed;
+pub use watershed::{Height, watershed};

@@ -64,9 +64,15 @@ fn watersheds_are_those_of_scikit_image() {
         peers.volume("seeds"),
         peers.volume("mask"),
     );
-    let all = watershed(height.view(), seeds.view(), None).unwrap();
+    let all = watershed(height.view(), seeds.view(), None, Connectivity::Faces).unwrap();
     assert_eq!(all, peers.volume::<u64>("watershed"));
-    let masked = watershed(height.view(), seeds.view(), Some(mask.view())).unwrap();
+    let masked = watershed(
+        height.view(),
+        seeds.view(),
+        Some(mask.view()),
+        Connectivity::Faces,
+    )
+    .unwrap();
     assert_eq!(masked, peers.volume::<u64>("watershed_masked"));
 }
 
