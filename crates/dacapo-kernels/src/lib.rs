@@ -6,6 +6,7 @@
 
 mod affinities;
 mod agglomerate;
+mod apart;
 mod balance;
 mod band;
 mod components;
@@ -20,6 +21,7 @@ mod hash;
 mod label;
 mod mutex;
 mod offsets;
+mod ranges;
 mod relabel;
 mod union_find;
 mod watershed;
@@ -37,7 +39,7 @@ pub use error::{Error, Result};
 pub use filters::{gaussian, maximum};
 pub use fragments::{FragmentParameters, fragments};
 pub use label::{Id, Label};
-pub use mutex::{MutexEdges, mutex_watershed};
+pub use mutex::{Affinity, MutexEdges, mutex_watershed};
 pub use offsets::{Offset, check_offsets};
 pub use relabel::{
     Remap, Unlisted, relabel_in_place, relabel_sequential, remap_by_table, size_filter, unique,

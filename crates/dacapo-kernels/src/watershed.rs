@@ -8,6 +8,7 @@ use ndarray::{Array3, ArrayView3};
 use crate::error::{countable, same_shape};
 use crate::hash::IdMap;
 use crate::offsets::volume;
+use crate::ranges::Ranges;
 use crate::{Connectivity, Result};
 
 /// Floods a landscape from seeds: the lowest voxel beside the flood is next, and belongs to the flood that reached
@@ -268,63 +269,34 @@ impl Queue<u8> for Levels {
 /// A heap for each range of heights: ranges are so narrow that each holds few voxels, as far as these differ.
 #[derive(Debug)]
 pub struct Heaps {
-    /// The range of each bin of heights.
-    ranges: Vec<u16>,
-    least: u32,
-    /// Heights a bin: 2 to the power of it.
-    shift: u32,
+    ranges: Ranges,
     /// Height above, age below: one comparison.
     heaps: Vec<BinaryHeap<Reverse<(u64, u32)>>>,
     waiting: Lowest,
     age: u32,
 }
 
-/// Ranges of heights that hold equally many voxels.
-const RANGES: usize = 4096;
-const BINS: u32 = 1 << 16;
+const RANGES: u16 = 4096;
 /// A heap that has run empty gives back more room than this.
 const SPARE: usize = 256;
-
-impl Heaps {
-    fn range(&self, key: u32) -> usize {
-        usize::from(self.ranges[((key - self.least) >> self.shift) as usize])
-    }
-}
 
 impl Queue<u32> for Heaps {
     fn new(keys: &[u32], floods: &[u32]) -> Self {
         let open = || {
-            keys.iter()
-                .zip(floods)
-                .filter(|&(_, &flood)| flood != CLOSED)
-                .map(|(&key, _)| key)
+            let voxels = keys.iter().zip(floods);
+            voxels.filter(|&(_, &flood)| flood != CLOSED).map(|(&key, _)| key)
         };
-        let (least, most, count) = open().fold((u32::MAX, 0, 0), |(least, most, n), key| {
-            (least.min(key), most.max(key), n + 1usize)
-        });
-        let span = most.saturating_sub(least);
-        let shift = (u32::BITS - span.leading_zeros()).saturating_sub(BINS.trailing_zeros());
-        let mut counts = vec![0usize; BINS as usize];
-        open().for_each(|key| counts[((key - least) >> shift) as usize] += 1);
-        let mut before = 0;
-        let ranges = counts.iter().map(|&n| {
-            let range = before * RANGES / count.max(1);
-            before += n;
-            range.min(RANGES - 1) as u16
-        });
         Self {
-            ranges: ranges.collect(),
-            least,
-            shift,
-            heaps: vec![BinaryHeap::new(); RANGES],
-            waiting: Lowest::new(RANGES),
+            ranges: Ranges::new(open, RANGES),
+            heaps: vec![BinaryHeap::new(); usize::from(RANGES)],
+            waiting: Lowest::new(usize::from(RANGES)),
             age: 0,
         }
     }
 
     #[inline]
     fn push(&mut self, key: u32, voxel: u32) {
-        let range = self.range(key);
+        let range = self.ranges.of(key);
         let heap = &mut self.heaps[range];
         if heap.is_empty() {
             self.waiting.insert(range);

@@ -82,7 +82,7 @@ fn mutex_watersheds_are_those_of_dacapo() {
     for case in ["ws3", "ws3_dense"] {
         let mut golden = Fixture::open(case);
         let affinities: Array4<f32> = golden.read::<f32, Ix4>("affinities");
-        let edges = MutexEdges::new(affinities.view(), &offsets, &[0, 0, 0], None).unwrap();
+        let edges = MutexEdges::new(affinities.view(), &offsets, &[0, 0, 0], None, None).unwrap();
         for bias in ["0.1", "0.25", "0.5", "0.75", "0.9"] {
             let expected: Array3<u64> = golden.volume(&format!("bias{bias}"));
             let segments = edges.segment(&[bias.parse().unwrap()]).unwrap();

@@ -47,71 +47,6 @@ fn noisy(labels: ArrayView3<u64>, offsets: &[Offset], amount: f32, noise: &mut N
     ideal.mapv(|linked| (1.0 - amount) * f32::from(linked) + amount * noise.unit())
 }
 
-/// Sorts all edges and asks every pair that was ever parted: simple, slow, correct.
-fn mutex_watershed_naive(affinities: &Array4<f32>, offsets: &[Offset], bias: &[f32]) -> Array3<u64> {
-    let (_, depth, height, width) = affinities.dim();
-    let mut edges = Vec::new();
-    for ((c, z, y, x), &affinity) in affinities.indexed_iter() {
-        let q = [
-            z as i64 + offsets[c][0],
-            y as i64 + offsets[c][1],
-            x as i64 + offsets[c][2],
-        ];
-        let q: Option<Vec<usize>> = q.iter().map(|&n| usize::try_from(n).ok()).collect();
-        if let Some([qz, qy, qx]) = q.as_deref()
-            && *qz < depth
-            && *qy < height
-            && *qx < width
-        {
-            edges.push((affinity - bias[c], [z, y, x], [*qz, *qy, *qx]));
-        }
-    }
-    edges.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()));
-    let mut segments = Array3::from_shape_fn((depth, height, width), |(z, y, x)| {
-        1 + (z * height + y) * width + x
-    });
-    let mut foreground = Array3::from_elem(segments.raw_dim(), false);
-    let mut parted: Vec<([usize; 3], [usize; 3])> = Vec::new();
-    for (weight, p, q) in edges {
-        let (a, b) = (segments[p], segments[q]);
-        if weight > 0.0 {
-            (foreground[p], foreground[q]) = (true, true);
-            let apart =
-                |&(p, q): &([usize; 3], [usize; 3])| [(a, b), (b, a)].contains(&(segments[p], segments[q]));
-            if a != b && !parted.iter().any(apart) {
-                segments.mapv_inplace(|segment| if segment == b { a } else { segment });
-            }
-        } else if weight < 0.0 && a != b {
-            parted.push((p, q));
-        }
-    }
-    ndarray::Zip::from(&segments)
-        .and(&foreground)
-        .map_collect(|&s, &f| if f { s as u64 } else { 0 })
-}
-
-#[test]
-fn mutex_watershed_is_its_definition() {
-    let mut noise = Noise(1);
-    for (shape, amount) in [
-        ((4, 7, 6), 0.9),
-        ((1, 9, 11), 0.7),
-        ((5, 1, 8), 1.0),
-        ((1, 1, 1), 0.5),
-    ] {
-        let truth = cells(shape, 5, &mut noise);
-        let predicted = noisy(truth.view(), &OFFSETS, amount, &mut noise);
-        for bias in [[0.5; 9], [0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.7, 0.7, 0.7]] {
-            let found = mutex_watershed(predicted.view(), &OFFSETS, &bias, None).unwrap();
-            let expected = mutex_watershed_naive(&predicted, &OFFSETS, &bias);
-            assert!(
-                same_partition(found.view(), expected.view()),
-                "{shape:?} {bias:?}"
-            );
-        }
-    }
-}
-
 /// The best pair, looked for anew before each merge.
 fn agglomerate_naive(contacts: &[Contact], threshold: f64) -> HashMap<u64, u64> {
     let mut segment: HashMap<u64, u64> = contacts.iter().flat_map(|c| [(c.a, c.a), (c.b, c.b)]).collect();
@@ -167,7 +102,7 @@ fn the_number_of_threads_changes_nothing() {
     let everything = || {
         let fragments = fragments(short, &OFFSETS[..6], None, &FragmentParameters::default()).unwrap();
         let history = agglomerate(fragments.view(), short, &OFFSETS[..6]).unwrap();
-        let segments = mutex_watershed(predicted.view(), &OFFSETS, &[0.5; 9], None).unwrap();
+        let segments = mutex_watershed(predicted.view(), &OFFSETS, &[0.5; 9], None, None).unwrap();
         let voi = ContingencyTable::new(truth.view(), segments.view())
             .unwrap()
             .voi();
@@ -209,7 +144,7 @@ fn ideal_affinities_give_the_objects_back() {
     let ideal = affinities(truth.view(), &OFFSETS, Background::Nothing)
         .unwrap()
         .mapv(f32::from);
-    let segments = mutex_watershed(ideal.view(), &OFFSETS, &[0.5; 9], None).unwrap();
+    let segments = mutex_watershed(ideal.view(), &OFFSETS, &[0.5; 9], None, None).unwrap();
     let voi = ContingencyTable::new(truth.view(), segments.view())
         .unwrap()
         .voi()
@@ -254,8 +189,8 @@ fn offsets_beyond_the_volume_link_nothing() {
             "{beyond:?}"
         );
         assert_eq!(
-            mutex_watershed(predicted.view(), &both, &[0.5; 2], None),
-            mutex_watershed(alone, &[near], &[0.5], None),
+            mutex_watershed(predicted.view(), &both, &[0.5; 2], None, None),
+            mutex_watershed(alone, &[near], &[0.5], None, None),
             "{beyond:?}"
         );
         let parameters = FragmentParameters::default();
@@ -283,7 +218,7 @@ fn input_that_means_nothing_is_refused_or_defined() {
             .sum(),
         0
     );
-    let segments = mutex_watershed(predicted.view(), &offset, &[0.5], None).unwrap();
+    let segments = mutex_watershed(predicted.view(), &offset, &[0.5], None, None).unwrap();
     assert_eq!(segments.sum(), 0, "NaN joins nothing");
     assert_eq!(
         fragments(predicted.view(), &offset, None, &FragmentParameters::default())
@@ -299,11 +234,11 @@ fn input_that_means_nothing_is_refused_or_defined() {
         ),
         Ok(vec![])
     );
-    assert!(mutex_watershed(predicted.view(), &offset, &[f32::NAN], None).is_err());
-    assert!(mutex_watershed(predicted.view(), &offset, &[0.5, 0.5], None).is_err());
-    assert!(mutex_watershed(predicted.view(), &[[0, 0, 1], [0, 1, 0]], &[0.5], None).is_err());
+    assert!(mutex_watershed(predicted.view(), &offset, &[f32::NAN], None, None).is_err());
+    assert!(mutex_watershed(predicted.view(), &offset, &[0.5, 0.5], None, None).is_err());
+    assert!(mutex_watershed(predicted.view(), &[[0, 0, 1], [0, 1, 0]], &[0.5], None, None).is_err());
     let small = Array3::from_elem((2, 3, 3), true);
-    assert!(mutex_watershed(predicted.view(), &offset, &[0.5], Some(small.view())).is_err());
+    assert!(mutex_watershed(predicted.view(), &offset, &[0.5], None, Some(small.view())).is_err());
     assert!(
         fragments(
             predicted.view(),
@@ -326,7 +261,7 @@ fn input_that_means_nothing_is_refused_or_defined() {
     );
     let empty = Array4::<f32>::zeros((1, 0, 3, 4));
     assert!(
-        mutex_watershed(empty.view(), &offset, &[0.5], None)
+        mutex_watershed(empty.view(), &offset, &[0.5], None, None)
             .unwrap()
             .is_empty()
     );

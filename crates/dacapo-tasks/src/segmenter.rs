@@ -104,7 +104,7 @@ impl Segmenter {
         let groups: Vec<usize> = (0..self.offsets.len())
             .map(|channel| usize::from(!self.short.contains(&channel)))
             .collect();
-        Ok(MutexEdges::new(prediction, &self.offsets, &groups, mask)?)
+        Ok(MutexEdges::new(prediction, &self.offsets, &groups, None, mask)?)
     }
 }
 
