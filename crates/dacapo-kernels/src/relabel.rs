@@ -164,6 +164,11 @@ impl Remap {
         })
     }
 
+    /// Replaces ids by ids, which always fit; those that are refused stay.
+    pub(crate) fn apply_to_ids(&self, labels: ArrayViewMut3<u64>) {
+        replace(labels, |label| self.get(label).unwrap_or(label));
+    }
+
     /// Replaces the labels of a volume.
     ///
     /// # Errors

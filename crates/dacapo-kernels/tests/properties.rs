@@ -4,11 +4,9 @@
 
 mod common;
 
-use std::collections::HashMap;
-
-use common::{Noise, on_threads, same_partition};
+use common::{Noise, on_threads};
 use dacapo_kernels::*;
-use ndarray::{Array3, Array4, ArrayView3, Axis, array};
+use ndarray::{Array3, Array4, ArrayView3, ArrayView4, Axis, array};
 
 const OFFSETS: [Offset; 9] = [
     [-1, 0, 0],
@@ -47,50 +45,9 @@ fn noisy(labels: ArrayView3<u64>, offsets: &[Offset], amount: f32, noise: &mut N
     ideal.mapv(|linked| (1.0 - amount) * f32::from(linked) + amount * noise.unit())
 }
 
-/// The best pair, looked for anew before each merge.
-fn agglomerate_naive(contacts: &[Contact], threshold: f64) -> HashMap<u64, u64> {
-    let mut segment: HashMap<u64, u64> = contacts.iter().flat_map(|c| [(c.a, c.a), (c.b, c.b)]).collect();
-    loop {
-        let mut joint: HashMap<(u64, u64), (f64, u64)> = HashMap::new();
-        for contact in contacts {
-            let (a, b) = (segment[&contact.a], segment[&contact.b]);
-            if a != b {
-                let entry = joint.entry((a.min(b), a.max(b))).or_default();
-                *entry = (entry.0 + contact.sum, entry.1 + contact.count);
-            }
-        }
-        let best = joint
-            .iter()
-            .max_by(|a, b| (a.1.0 / a.1.1 as f64).total_cmp(&(b.1.0 / b.1.1 as f64)));
-        match best {
-            Some((&(a, b), &(sum, count))) if sum / count as f64 >= threshold => {
-                segment
-                    .values_mut()
-                    .filter(|segment| **segment == b)
-                    .for_each(|segment| *segment = a);
-            }
-            _ => return segment,
-        }
-    }
-}
-
-#[test]
-fn one_history_holds_every_threshold() {
-    let mut noise = Noise(2);
-    let fragments = cells((10, 24, 24), 60, &mut noise);
-    let predicted = noisy((&fragments / 7).view(), &OFFSETS[..6], 0.8, &mut noise);
-    let touching = contacts(fragments.view(), predicted.view(), &OFFSETS[..6]).unwrap();
-    let history = agglomerate(fragments.view(), predicted.view(), &OFFSETS[..6]).unwrap();
-    assert_eq!(history.merges().len(), 59);
-    for threshold in [0.0, 0.3, 0.45, 0.5, 0.55, 0.7, 1.1] {
-        let naive = agglomerate_naive(&touching, threshold);
-        let segments = history.segment(fragments.view(), threshold);
-        assert_eq!(
-            segments,
-            fragments.mapv(|fragment| naive[&fragment]),
-            "{threshold}"
-        );
-    }
+fn mean_history(fragments: ArrayView3<u64>, affinities: ArrayView4<f32>, offsets: &[Offset]) -> MergeHistory {
+    let graph = ContactGraph::new(fragments, affinities, offsets).unwrap();
+    MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default()).unwrap()
 }
 
 #[test]
@@ -101,7 +58,7 @@ fn the_number_of_threads_changes_nothing() {
     let short = predicted.slice(ndarray::s![..6, .., .., ..]);
     let everything = || {
         let fragments = fragments(short, &OFFSETS[..6], None, &FragmentParameters::default()).unwrap();
-        let history = agglomerate(fragments.view(), short, &OFFSETS[..6]).unwrap();
+        let history = mean_history(fragments.view(), short, &OFFSETS[..6]);
         let segments = mutex_watershed(predicted.view(), &OFFSETS, &[0.5; 9], None, None).unwrap();
         let voi = ContingencyTable::new(truth.view(), segments.view())
             .unwrap()
@@ -157,7 +114,7 @@ fn ideal_affinities_give_the_objects_back() {
         "every voxel is in a fragment"
     );
     // A boundary's own voxels are inside of nothing: fragments end a little beside it.
-    let history = agglomerate(fragments.view(), short, &OFFSETS[..6]).unwrap();
+    let history = mean_history(fragments.view(), short, &OFFSETS[..6]);
     let sums = [0.6, 0.7, 0.8].map(|threshold| {
         let segments = history.segment(fragments.view(), threshold);
         let table = ContingencyTable::new(truth.view(), segments.view()).unwrap();
@@ -184,8 +141,8 @@ fn offsets_beyond_the_volume_link_nothing() {
         let links = affinities(labels.view(), &both, Background::Object).unwrap();
         assert_eq!(links.index_axis(Axis(0), 1).sum(), 0, "{beyond:?}");
         assert_eq!(
-            contacts(labels.view(), predicted.view(), &both),
-            contacts(labels.view(), alone, &[near]),
+            ContactGraph::<MeanAffinity>::new(labels.view(), predicted.view(), &both),
+            ContactGraph::new(labels.view(), alone, &[near]),
             "{beyond:?}"
         );
         assert_eq!(
@@ -226,14 +183,8 @@ fn input_that_means_nothing_is_refused_or_defined() {
             .sum(),
         0
     );
-    assert_eq!(
-        contacts(
-            relabel_sequential(volume.view()).0.view(),
-            predicted.view(),
-            &offset
-        ),
-        Ok(vec![])
-    );
+    let graph = ContactGraph::<MeanAffinity>::new(volume.view(), predicted.view(), &offset);
+    assert_eq!(graph.unwrap().contacts(), [], "NaN is no link");
     assert!(mutex_watershed(predicted.view(), &offset, &[f32::NAN], None, None).is_err());
     assert!(mutex_watershed(predicted.view(), &offset, &[0.5, 0.5], None, None).is_err());
     assert!(mutex_watershed(predicted.view(), &[[0, 0, 1], [0, 1, 0]], &[0.5], None, None).is_err());
