@@ -1,15 +1,13 @@
-//! Merging fragments in the order of their mean affinity: one history that holds every threshold.
+//! Merging fragments in the order of the score of their contacts: one history that holds every threshold.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
-use ndarray::parallel::prelude::*;
-use ndarray::{Array3, ArrayView3, ArrayView4, Axis, Zip};
+use ndarray::{Array3, ArrayView3};
 
-use crate::Result;
-use crate::contacts::{Contact, contacts};
-use crate::offsets::Offset;
-use crate::union_find::UnionFind;
+use crate::contacts::by_smallest;
+use crate::hash::IdMap;
+use crate::{ContactGraph, Evidence, Remap, Result, UnionFind};
 
 /// Two regions that became one, each given by a fragment in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,47 +16,66 @@ pub struct Merge {
     pub a: u64,
     /// A fragment of the other.
     pub b: u64,
-    /// The mean affinity of their contact when they merged.
-    pub mean: f64,
+    /// The score of their contact when they merged.
+    pub score: f64,
+}
+
+/// What keeps regions from merging, whatever their score.
+#[derive(Debug, Clone, Copy)]
+pub struct MergeLimits<'a> {
+    /// Contacts of fewer links say nothing, until others join them: one voxel does not merge two neurons.
+    pub least_links: u64,
+    /// No merge makes a region of more voxels.
+    pub most_voxels: u64,
+    /// The fragments and their voxels, as [`crate::unique`] has them; those that are not listed have none. Only needed
+    /// for `most_voxels`.
+    pub sizes: &'a [(u64, u64)],
+}
+
+impl Default for MergeLimits<'_> {
+    /// No limits.
+    fn default() -> Self {
+        Self {
+            least_links: 1,
+            most_voxels: u64::MAX,
+            sizes: &[],
+        }
+    }
 }
 
 /// Every merge of fragments that touch, in the order in which they happen as the threshold falls.
+///
+/// ```
+/// use dacapo_kernels::{ContactGraph, MeanAffinity, MergeHistory, MergeLimits};
+/// use ndarray::array;
+///
+/// let (fragments, affinities) = (array![[[4, 4, 7, 9]]], array![[[[1.0f32, 0.6, 0.2, 0.0]]]]);
+/// let graph = ContactGraph::new(fragments.view(), affinities.view(), &[[0, 0, 1]])?;
+/// let history = MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default())?;
+/// assert_eq!(history.segment(fragments.view(), 0.5), array![[[4, 4, 4, 9]]]);
+/// assert_eq!(history.segment(fragments.view(), 0.1), array![[[4, 4, 4, 4]]]);
+/// # Ok::<(), dacapo_kernels::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergeHistory {
     merges: Vec<Merge>,
 }
 
-/// The history of merging `fragments` by the affinities of some offsets.
-///
-/// # Errors
-/// If offsets, channels and shapes do not fit each other.
-pub fn agglomerate(
-    fragments: ArrayView3<u64>,
-    affinities: ArrayView4<f32>,
-    offsets: &[Offset],
-) -> Result<MergeHistory> {
-    Ok(MergeHistory::new(&contacts(fragments, affinities, offsets)?))
-}
-
-/// The sum and number of the affinities across a contact.
-type Evidence = (f64, u64);
-
 /// A contact that may be next; out of date if it has grown or gone since.
 struct Candidate {
-    mean: f64,
+    score: f64,
     a: u32,
     b: u32,
-    count: u64,
+    links: u64,
 }
 
 impl Candidate {
-    fn new(a: u32, b: u32, (sum, count): Evidence) -> Self {
-        let mean = sum / count as f64;
+    fn new(a: u32, b: u32, score: f64, links: u64) -> Self {
         Self {
-            mean,
+            score,
             a: a.min(b),
             b: a.max(b),
-            count,
+            links,
         }
     }
 }
@@ -66,10 +83,10 @@ impl Candidate {
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {
         let names = (other.a, other.b).cmp(&(self.a, self.b));
-        self.mean
-            .total_cmp(&other.mean)
+        self.score
+            .total_cmp(&other.score)
             .then(names)
-            .then(self.count.cmp(&other.count))
+            .then(self.links.cmp(&other.links))
     }
 }
 
@@ -88,108 +105,112 @@ impl PartialEq for Candidate {
 impl Eq for Candidate {}
 
 impl MergeHistory {
-    /// Merges the pair with the highest mean affinity, adds up the contacts of the two with each neighbour, and
-    /// so on until nothing touches. The mean does not rise on the way: that of a joint contact lies between
-    /// those it is made of.
+    /// Merges the pair with the highest score of those that the limits allow, adds up the contacts of the two with
+    /// each neighbour, and so on until nothing is left. `score` makes a number of what is known of a contact: its mean,
+    /// its maximum or a quantile, none of which is NaN where there are links.
     ///
-    /// Of equal means, the one of lower fragments is first, where a region goes by one of its fragments: that of
+    /// Without limits the score does not rise on the way: that of a joint contact lies between those it is made of.
+    /// With `least_links` it can, where a contact has grown.
+    ///
+    /// Of equal scores, the one of lower fragments is first, where a region goes by one of its fragments: that of
     /// the part that had more neighbours when the parts merged, the lower one if they had the same number.
-    pub fn new(contacts: &[Contact]) -> Self {
-        let contacts = || {
-            contacts
-                .iter()
-                .filter(|contact| contact.a != contact.b && contact.count > 0)
-        };
-        let mut ids: Vec<u64> = contacts().flat_map(|contact| [contact.a, contact.b]).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let numbers: HashMap<u64, u32> = ids.iter().copied().zip(0..).collect();
-
-        let mut neighbours: Vec<HashMap<u32, Evidence>> = vec![HashMap::new(); ids.len()];
-        for contact in contacts() {
-            let (a, b) = (numbers[&contact.a], numbers[&contact.b]);
-            for (from, to) in [(a, b), (b, a)] {
-                add(&mut neighbours[from as usize], to, (contact.sum, contact.count));
+    ///
+    /// # Errors
+    /// [`crate::Error::TooLarge`] from 2³² fragments on.
+    pub fn new<E: Evidence>(
+        graph: &ContactGraph<E>,
+        score: impl Fn(&E) -> f64,
+        limits: MergeLimits,
+    ) -> Result<Self> {
+        let (ids, numbers) = graph.numbers()?;
+        let mut sizes = vec![0u64; ids.len()];
+        for (id, voxels) in limits.sizes {
+            if let Some(&number) = numbers.get(id) {
+                sizes[number as usize] = *voxels;
             }
         }
-        let mut heap = BinaryHeap::new();
-        for (a, table) in (0..).zip(&neighbours) {
-            let later = table.iter().filter(|&(&b, _)| a < b);
-            heap.extend(later.map(|(&b, &evidence)| Candidate::new(a, b, evidence)));
+        let mut neighbours: Vec<IdMap<u32, E>> = vec![IdMap::default(); ids.len()];
+        let mut candidates = Vec::with_capacity(graph.contacts().len());
+        for contact in graph.contacts() {
+            let (a, b) = (numbers[&contact.a], numbers[&contact.b]);
+            neighbours[a as usize].insert(b, contact.evidence.clone());
+            neighbours[b as usize].insert(a, contact.evidence.clone());
+            candidates.push(Candidate::new(
+                a,
+                b,
+                score(&contact.evidence),
+                contact.evidence.links(),
+            ));
         }
+        let mut heap = BinaryHeap::from(candidates);
 
         let mut merges = Vec::new();
-        while let Some(Candidate { mean, a, b, count }) = heap.pop() {
+        while let Some(Candidate {
+            score: value,
+            a,
+            b,
+            links,
+        }) = heap.pop()
+        {
             let current = neighbours[a as usize].get(&b);
-            if current.is_none_or(|current| current.1 != count) {
+            let is_current = current.is_some_and(|current| current.links() == links);
+            let size = sizes[a as usize].saturating_add(sizes[b as usize]);
+            if !is_current || links < limits.least_links || size > limits.most_voxels {
                 continue;
             }
             merges.push(Merge {
                 a: ids[a as usize],
                 b: ids[b as usize],
-                mean,
+                score: value,
             });
             // The region with fewer neighbours moves into the other: each contact moves O(log n) times.
             let more = neighbours[b as usize].len() > neighbours[a as usize].len();
             let (stays, goes) = if more { (b, a) } else { (a, b) };
+            sizes[stays as usize] = size;
             let moved = std::mem::take(&mut neighbours[goes as usize]);
             neighbours[stays as usize].remove(&goes);
             for (other, evidence) in moved.into_iter().filter(|&(other, _)| other != stays) {
                 neighbours[other as usize].remove(&goes);
-                let joint = add(&mut neighbours[stays as usize], other, evidence);
+                let joint = neighbours[stays as usize].entry(other).or_default();
+                joint.join(&evidence);
+                heap.push(Candidate::new(stays, other, score(joint), joint.links()));
+                let joint = joint.clone();
                 neighbours[other as usize].insert(stays, joint);
-                heap.push(Candidate::new(stays, other, joint));
             }
         }
-        Self { merges }
+        Ok(Self { merges })
     }
 
-    /// The merges, highest mean first.
+    /// The merges, in their order.
     pub fn merges(&self) -> &[Merge] {
         &self.merges
     }
 
-    /// The segments that fragments make when every pair merges whose mean affinity is at least `threshold`.
-    /// A segment has the id of its smallest fragment.
-    pub fn segment(&self, fragments: ArrayView3<u64>, threshold: f64) -> Array3<u64> {
-        let merges = self.merges.iter().take_while(|merge| merge.mean >= threshold);
-        let pairs: Vec<[u64; 2]> = merges.map(|merge| [merge.a, merge.b]).collect();
-        let mut ids = pairs.concat();
+    /// The merges that happen until the best score is below `threshold`.
+    pub(crate) fn until(&self, threshold: f64) -> &[Merge] {
+        let end = self.merges.iter().position(|merge| merge.score < threshold);
+        &self.merges[..end.unwrap_or(self.merges.len())]
+    }
+
+    /// Which segment each fragment is in when every pair merges whose score is at least `threshold`. A segment has
+    /// the id of its smallest fragment.
+    pub fn segments(&self, threshold: f64) -> Remap {
+        let merges = self.until(threshold);
+        let mut ids: Vec<u64> = merges.iter().flat_map(|merge| [merge.a, merge.b]).collect();
         ids.sort_unstable();
         ids.dedup();
-        let numbers: HashMap<u64, u32> = ids.iter().copied().zip(0..).collect();
+        let numbers: IdMap<u64, u32> = ids.iter().copied().zip(0..).collect();
         let mut sets = UnionFind::new(ids.len() as u32);
-        for [a, b] in pairs {
-            sets.union(numbers[&a], numbers[&b]);
+        for merge in merges {
+            sets.union(numbers[&merge.a], numbers[&merge.b]);
         }
-        // Numbers are in the order of ids, so the smallest number of a set is its smallest id.
-        let segments: HashMap<u64, u64> = ids
-            .iter()
-            .zip(0..)
-            .map(|(&id, number)| (id, ids[sets.find(number) as usize]))
-            .collect();
+        by_smallest(&ids, |number| sets.find(number))
+    }
 
-        let mut segmentation = Array3::zeros(fragments.raw_dim());
-        let planes = segmentation.axis_iter_mut(Axis(0)).into_par_iter();
-        planes
-            .zip(fragments.axis_iter(Axis(0)))
-            .for_each(|(mut plane, fragments)| {
-                let mut last = (0, 0);
-                Zip::from(&mut plane)
-                    .and(&fragments)
-                    .for_each(|segment, &fragment| {
-                        if fragment != last.0 {
-                            last = (fragment, segments.get(&fragment).copied().unwrap_or(fragment));
-                        }
-                        *segment = last.1;
-                    });
-            });
+    /// The segments that fragments make at a threshold: see [`segments`](Self::segments).
+    pub fn segment(&self, fragments: ArrayView3<u64>, threshold: f64) -> Array3<u64> {
+        let mut segmentation = fragments.as_standard_layout().into_owned();
+        self.segments(threshold).apply_to_ids(segmentation.view_mut());
         segmentation
     }
-}
-
-fn add(table: &mut HashMap<u32, Evidence>, to: u32, (sum, count): Evidence) -> Evidence {
-    let evidence = table.entry(to).or_default();
-    *evidence = (evidence.0 + sum, evidence.1 + count);
-    *evidence
 }

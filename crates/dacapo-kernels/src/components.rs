@@ -42,6 +42,21 @@ impl Connectivity {
         }
     }
 
+    /// The steps (z, y, x) to the neighbours of a voxel: those over faces before those over edges and corners, each in
+    /// the order of the volume.
+    pub(crate) fn neighbors(self) -> Vec<[isize; 3]> {
+        let most = match self {
+            Self::Faces => 1,
+            Self::Edges => 2,
+            Self::Corners => 3,
+        };
+        let all = (0..27).map(|n| [n / 9 - 1, n / 3 % 3 - 1, n % 3 - 1]);
+        let length = |step: &[isize; 3]| step.iter().map(|n| n.abs()).sum::<isize>();
+        let mut steps: Vec<_> = all.filter(|step| (1..=most).contains(&length(step))).collect();
+        steps.sort_by_key(length);
+        steps
+    }
+
     /// The rows before a row that hold neighbours of its voxels, as steps (z, y), and how much further along x
     /// than the voxel itself these reach.
     fn rows_before(self) -> &'static [(isize, isize, u32)] {

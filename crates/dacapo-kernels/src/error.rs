@@ -50,6 +50,18 @@ pub enum Error {
         /// Of what.
         what: &'static str,
     },
+    /// A label that a table or map does not have.
+    #[error("label {label} is not in the table")]
+    UnknownLabel {
+        /// The label.
+        label: u64,
+    },
+    /// A label that its type cannot hold.
+    #[error("label {label} does not fit the type of the volume")]
+    LabelRange {
+        /// The label.
+        label: u64,
+    },
     /// A parameter is out of its range.
     #[error("{name} is {value}, but it has to be {expected}")]
     Parameter {

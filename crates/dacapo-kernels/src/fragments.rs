@@ -83,7 +83,7 @@ pub fn fragments(
         .par_map_collect(|&here, &most, &boundary| is_inside(boundary) && here == most);
     // A plateau is one seed.
     let seeds: Array3<u64> = connected_components(peaks.view(), Connectivity::Corners)?;
-    watershed(boundary.view(), seeds.view(), mask)
+    watershed(boundary.view(), seeds.view(), mask, Connectivity::Faces)
 }
 
 /// For each voxel, the mean affinity of the links that begin or end at it, NaN as 0; 0 where it has none.

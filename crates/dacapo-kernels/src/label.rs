@@ -30,3 +30,11 @@ labels!(
     i32 = 0,
     i64 = 0
 );
+
+/// A label that is an id: unsigned, and of at most 64 bits.
+pub trait Id: Label + Ord + Into<u64> + TryFrom<u64> {}
+
+impl Id for u8 {}
+impl Id for u16 {}
+impl Id for u32 {}
+impl Id for u64 {}

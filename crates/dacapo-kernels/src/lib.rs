@@ -6,34 +6,45 @@
 
 mod affinities;
 mod agglomerate;
+mod apart;
 mod balance;
+mod band;
 mod components;
 mod contacts;
 mod contingency;
 mod distance;
+mod entropy;
 mod error;
+mod evidence;
 mod filters;
 mod fragments;
+mod hash;
 mod label;
 mod mutex;
 mod offsets;
+mod ranges;
 mod relabel;
 mod union_find;
 mod watershed;
 
 pub use affinities::{Background, affinities};
-pub use agglomerate::{Merge, MergeHistory, agglomerate};
+pub use agglomerate::{Merge, MergeHistory, MergeLimits};
 pub use balance::{Clip, class_weights};
+pub use band::boundary_band;
 pub use components::{Connectivity, connected_components};
-pub use contacts::{Contact, contacts};
-pub use contingency::{ContingencyTable, Voi};
+pub use contacts::{Contact, ContactGraph};
+pub use contingency::{ContingencyTable, Overlap};
 pub use distance::distance_transform;
+pub use entropy::Voi;
 pub use error::{Error, Result};
+pub use evidence::{AffinityHistogram, Evidence, MaximumAffinity, MeanAffinity};
 pub use filters::{gaussian, maximum};
 pub use fragments::{FragmentParameters, fragments};
-pub use label::Label;
-pub use mutex::{MutexEdges, mutex_watershed};
+pub use label::{Id, Label};
+pub use mutex::{Affinity, MutexEdges, mutex_watershed};
 pub use offsets::{Offset, check_offsets};
-pub use relabel::relabel_sequential;
+pub use relabel::{
+    Remap, Unlisted, relabel_in_place, relabel_sequential, remap_by_table, size_filter, unique,
+};
 pub use union_find::UnionFind;
-pub use watershed::watershed;
+pub use watershed::{Height, watershed};

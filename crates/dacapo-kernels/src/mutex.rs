@@ -3,38 +3,64 @@
 use ndarray::{Array3, ArrayView3, ArrayView4};
 use rayon::prelude::*;
 
+use crate::apart::ApartSets;
 use crate::error::{countable, same_shape};
 use crate::offsets::{Offset, check_offsets, rows, stride, volume};
-use crate::union_find::UnionFind;
+use crate::ranges::Ranges;
 use crate::watershed::sortable;
 use crate::{Error, Result};
 
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u8 {}
+    impl Sealed for f32 {}
+}
+
+/// What affinities can be: floats, or bytes that stand for 0 to 1.
+pub trait Affinity: sealed::Sealed + Copy + Send + Sync {
+    /// The affinity as a number: of a byte, its 255th part.
+    fn value(self) -> f32;
+
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "nobody else makes affinities")]
+    fn sorted(edges: &Edges<Self>, channels: &[usize]) -> Sorted;
+}
+
 /// Segments by affinities less a bias for each offset: what is above 0 joins two voxels, what is below keeps
 /// their segments apart, the largest magnitude first. A voxel all of whose affinities are at or below their
-/// biases is background, 0, and so is what lies outside the mask.
+/// biases is background, 0, and so is what lies outside the mask. NaN is no affinity.
+///
+/// ```
+/// use dacapo_kernels::mutex_watershed;
+/// use ndarray::array;
+///
+/// let affinities = array![[[[0.9f32, 0.6, 0.9, 0.0]]], [[[0.1, 0.9, 0.0, 0.0]]]];
+/// let segments = mutex_watershed(affinities.view(), &[[0, 0, 1], [0, 0, 2]], &[0.5, 0.5], None, None)?;
+/// assert_eq!(segments, array![[[1, 1, 2, 2]]]);
+/// # Ok::<(), dacapo_kernels::Error>(())
+/// ```
 ///
 /// # Errors
-/// If offsets, biases, channels and shapes do not fit each other, or a bias is not finite.
-pub fn mutex_watershed(
-    affinities: ArrayView4<f32>,
+/// Those of [`MutexEdges::new`] and [`MutexEdges::segment`].
+pub fn mutex_watershed<A: Affinity>(
+    affinities: ArrayView4<A>,
     offsets: &[Offset],
     bias: &[f32],
+    strides: Option<&[[usize; 3]]>,
     mask: Option<ArrayView3<bool>>,
 ) -> Result<Array3<u64>> {
     let mut biases: Vec<f32> = Vec::new();
     let groups: Vec<usize> = bias
         .iter()
         .map(|bias| {
-            biases
-                .iter()
-                .position(|known| known.to_bits() == bias.to_bits())
-                .unwrap_or_else(|| {
-                    biases.push(*bias);
-                    biases.len() - 1
-                })
+            let known = biases.iter().position(|known| known.to_bits() == bias.to_bits());
+            known.unwrap_or_else(|| {
+                biases.push(*bias);
+                biases.len() - 1
+            })
         })
         .collect();
-    MutexEdges::new(affinities, offsets, &groups, mask)?.segment(&biases)
+    MutexEdges::new(affinities, offsets, &groups, strides, mask)?.segment(&biases)
 }
 
 /// The edges of a mutex watershed, sorted once.
@@ -44,43 +70,147 @@ pub fn mutex_watershed(
 /// these runs. Of edges of equal magnitude, joining ones are first, then those of the lower group, then those
 /// whose affinity lies further from its group's bias before rounding, then by channel and voxel: joining ones
 /// from the last to the first, parting ones from the first to the last.
+///
+/// An edge takes 8 bytes, or 4 of affinities that are bytes: these are counted into 256 levels.
 pub struct MutexEdges {
     shape: [usize; 3],
     strides: Vec<isize>,
-    /// By group, ascending.
-    groups: Vec<Vec<Edge>>,
+    groups: Vec<Sorted>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Edge {
-    /// The affinity, as bits that sort as it does.
-    order: u32,
-    /// Channel × voxels + voxel.
-    place: u32,
+/// The edges of a group, ascending.
+pub(crate) enum Sorted {
+    /// The affinity's bits, as [`sortable`] has them, above the place: one comparison.
+    Each(Vec<u64>),
+    /// Places, level by level of 256, and where each level begins.
+    Levels { places: Vec<u32>, starts: Vec<usize> },
 }
 
-impl Edge {
-    fn affinity(self) -> f32 {
-        let bits = self.order;
-        f32::from_bits(if bits >> 31 == 1 { bits & !(1 << 31) } else { !bits })
+/// The affinities that are edges.
+pub(crate) struct Edges<'a, A> {
+    shape: [usize; 3],
+    affinities: &'a [A],
+    offsets: &'a [Offset],
+    strides: Option<&'a [[usize; 3]]>,
+    open: Option<Vec<bool>>,
+}
+
+impl<A: Affinity> Edges<'_, A> {
+    /// Those of some channels, by channel and voxel: the place, channel × voxels + voxel, and the affinity.
+    fn for_each(&self, channels: &[usize], mut each: impl FnMut(u32, A)) {
+        let voxels: usize = self.shape.iter().product();
+        for &channel in channels {
+            let values = &self.affinities[channel * voxels..][..voxels];
+            let [step_z, step_y, step_x] = self.strides.map_or([1; 3], |strides| strides[channel]);
+            for (row, other) in rows(self.shape, &self.offsets[channel], 0..self.shape[0]) {
+                let (line, x) = (row.start / self.shape[2], row.start % self.shape[2]);
+                let (z, y) = (line / self.shape[1], line % self.shape[1]);
+                if z % step_z != 0 || y % step_y != 0 {
+                    continue;
+                }
+                let skip = x.next_multiple_of(step_x) - x;
+                for (p, q) in row.zip(other..).skip(skip).step_by(step_x) {
+                    let is_open = self.open.as_ref().is_none_or(|open| open[p] && open[q]);
+                    if is_open && !values[p].value().is_nan() {
+                        each((channel * voxels + p) as u32, values[p]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first step of sorting floats divides them among so many ranges.
+const RANGES: u16 = 2048;
+
+impl Affinity for f32 {
+    fn value(self) -> f32 {
+        self
+    }
+
+    #[allow(private_interfaces, reason = "nobody else makes affinities")]
+    fn sorted(edges: &Edges<Self>, channels: &[usize]) -> Sorted {
+        let voxels: usize = edges.shape.iter().product();
+        // Of all values of these channels: those of the edges are among them.
+        let keys = || {
+            let values = channels
+                .iter()
+                .flat_map(|&channel| &edges.affinities[channel * voxels..][..voxels]);
+            values
+                .filter(|value| !value.is_nan())
+                .map(|&value| sortable(value))
+        };
+        let ranges = Ranges::new(keys, RANGES);
+        let mut starts = vec![0; usize::from(RANGES) + 1];
+        edges.for_each(channels, |_, value| starts[ranges.of(sortable(value)) + 1] += 1);
+        for range in 0..usize::from(RANGES) {
+            starts[range + 1] += starts[range];
+        }
+        let mut sorted = vec![0; starts[usize::from(RANGES)]];
+        let mut next = starts.clone();
+        edges.for_each(channels, |place, value| {
+            let key = sortable(value);
+            let at = &mut next[ranges.of(key)];
+            sorted[*at] = u64::from(key) << 32 | u64::from(place);
+            *at += 1;
+        });
+        let mut parts = Vec::new();
+        let mut left = &mut sorted[..];
+        for range in starts.windows(2) {
+            let part;
+            (part, left) = left.split_at_mut(range[1] - range[0]);
+            parts.push(part);
+        }
+        parts.into_par_iter().for_each(<[u64]>::sort_unstable);
+        Sorted::Each(sorted)
+    }
+}
+
+impl Affinity for u8 {
+    fn value(self) -> f32 {
+        f32::from(self) / 255.0
+    }
+
+    #[allow(private_interfaces, reason = "nobody else makes affinities")]
+    fn sorted(edges: &Edges<Self>, channels: &[usize]) -> Sorted {
+        let mut starts = vec![0; 257];
+        edges.for_each(channels, |_, value| starts[usize::from(value) + 1] += 1);
+        for level in 0..256 {
+            starts[level + 1] += starts[level];
+        }
+        let mut places = vec![0; starts[256]];
+        let mut next = starts.clone();
+        edges.for_each(channels, |place, value| {
+            let at = &mut next[usize::from(value)];
+            places[*at] = place;
+            *at += 1;
+        });
+        Sorted::Levels { places, starts }
     }
 }
 
 impl MutexEdges {
-    /// Sorts the edges of all channels; `groups` says for each channel which bias it will have. NaN is no edge.
+    /// Sorts the edges of all channels; `groups` says for each channel which bias it will have. Of a channel with
+    /// strides (z, y, x), only voxels whose places are multiples of these have edges. NaN is no edge.
     ///
     /// # Errors
-    /// If offsets, groups, channels and shapes do not fit each other; [`Error::TooLarge`] from 2³² affinities
-    /// on.
-    pub fn new(
-        affinities: ArrayView4<f32>,
+    /// If offsets, groups, strides, channels and shapes do not fit each other, or a stride is 0; [`Error::TooLarge`]
+    /// from 2³² affinities on.
+    pub fn new<A: Affinity>(
+        affinities: ArrayView4<A>,
         offsets: &[Offset],
         groups: &[usize],
+        strides: Option<&[[usize; 3]]>,
         mask: Option<ArrayView3<bool>>,
     ) -> Result<Self> {
         check_offsets(offsets)?;
-        for (what, expected) in [("offsets", offsets.len()), ("biases", groups.len())] {
-            let channels = affinities.shape()[0];
+        let channels = affinities.shape()[0];
+        let stride_count = strides.map_or(channels, <[_]>::len);
+        for (what, expected) in [
+            ("offsets", offsets.len()),
+            ("biases", groups.len()),
+            ("strides", stride_count),
+        ] {
             if channels != expected {
                 return Err(Error::Channels {
                     channels,
@@ -88,6 +218,14 @@ impl MutexEdges {
                     what,
                 });
             }
+        }
+        if strides.is_some_and(|strides| strides.as_flattened().contains(&0)) {
+            let (name, value, expected) = ("a stride", 0.0, "at least 1");
+            return Err(Error::Parameter {
+                name,
+                value,
+                expected,
+            });
         }
         countable("affinities", affinities.len())?;
         let shape = volume(&affinities.shape()[1..]);
@@ -98,40 +236,33 @@ impl MutexEdges {
             }
             None => None,
         };
-        let voxels: usize = shape.iter().product();
+        let standard = affinities.as_standard_layout();
+        let Some(values) = standard.as_slice() else {
+            unreachable!("standard layout is contiguous")
+        };
+        let edges = Edges {
+            shape,
+            affinities: values,
+            offsets,
+            strides,
+            open,
+        };
         let count = groups.iter().max().map_or(0, |&most| most + 1);
-        let edges = (0..count).map(|group| {
-            let mut edges = Vec::new();
-            let channels = offsets.iter().zip(affinities.outer_iter()).enumerate();
-            for (channel, (offset, values)) in channels.filter(|&(channel, _)| groups[channel] == group) {
-                let values = values.as_standard_layout();
-                let Some(values) = values.as_slice() else {
-                    unreachable!("standard layout is contiguous")
-                };
-                for (row, other) in rows(shape, offset, 0..shape[0]) {
-                    for (p, q) in row.zip(other..) {
-                        let is_open = open.as_ref().is_none_or(|open| open[p] && open[q]);
-                        if is_open && !values[p].is_nan() {
-                            let place = (channel * voxels + p) as u32;
-                            edges.push(Edge {
-                                order: sortable(values[p]),
-                                place,
-                            });
-                        }
-                    }
-                }
-            }
-            edges.par_sort_unstable();
-            edges
+        let groups = (0..count).map(|group| {
+            let channels: Vec<usize> = (0..channels)
+                .filter(|&channel| groups[channel] == group)
+                .collect();
+            A::sorted(&edges, &channels)
         });
         Ok(Self {
             shape,
-            groups: edges.collect(),
+            groups: groups.collect(),
             strides: offsets.iter().map(|offset| stride(shape, offset)).collect(),
         })
     }
 
-    /// Segments with one bias a group; biases beyond are not used. Segments are numbered from 1 in the order of their first voxels.
+    /// Segments with one bias a group; biases beyond are not used. Segments are numbered from 1 in the order of their
+    /// first voxels. Any number of biases can be tried at the cost of one sort, side by side.
     ///
     /// # Errors
     /// If there are fewer biases than groups, or one is not finite.
@@ -145,56 +276,114 @@ impl MutexEdges {
             });
         }
         if let Some(&bias) = biases.iter().find(|bias| !bias.is_finite()) {
-            let value = f64::from(bias);
+            let (name, value, expected) = ("bias", f64::from(bias), "finite");
             return Err(Error::Parameter {
-                name: "bias",
+                name,
                 value,
-                expected: "finite",
+                expected,
             });
         }
         let mut runs: Vec<Run> = Vec::new();
         for joins in [true, false] {
-            runs.extend(
-                self.groups
-                    .iter()
-                    .zip(biases)
-                    .map(|(edges, &bias)| Run::new(edges, bias, joins)),
-            );
+            let groups = self.groups.iter().zip(biases);
+            runs.extend(groups.map(|(edges, &bias)| Run::new(edges, bias, joins)));
         }
         let voxels: usize = self.shape.iter().product();
-        let mut segments = Segments::new(voxels);
-        loop {
-            let mut next = 0;
-            for i in 1..runs.len() {
-                if runs[i].magnitude > runs[next].magnitude {
-                    next = i;
+        let mut sets = ApartSets::new(voxels as u32);
+        // Whether a voxel has an edge that would join it, be it in vain.
+        let mut foreground = vec![false; voxels];
+        let ends = |place: u32| {
+            let (channel, p) = (place as usize / voxels, place as usize % voxels);
+            (p, p.wrapping_add_signed(self.strides[channel]))
+        };
+        // Of equal magnitudes, the first run is first.
+        while let Some(next) = (0..runs.len()).reduce(|a, b| {
+            if runs[b].magnitude > runs[a].magnitude {
+                b
+            } else {
+                a
+            }
+        }) && runs[next].magnitude > 0.0
+        {
+            let before = runs[..next]
+                .iter()
+                .fold(0.0, |most: f32, run| most.max(run.magnitude));
+            let behind = runs[next + 1..]
+                .iter()
+                .fold(0.0, |most: f32, run| most.max(run.magnitude));
+            let run = &mut runs[next];
+            while run.magnitude > before && run.magnitude >= behind {
+                if run.joins {
+                    run.take(|place| {
+                        let (p, q) = ends(place);
+                        (foreground[p], foreground[q]) = (true, true);
+                        sets.join(p as u32, q as u32);
+                    });
+                } else {
+                    run.take(|place| {
+                        let (p, q) = ends(place);
+                        sets.part(p as u32, q as u32);
+                    });
                 }
             }
-            let Some(run) = runs.get_mut(next).filter(|run| run.magnitude > 0.0) else {
-                break;
-            };
-            let (joins, edge) = (run.joins, run.advance());
-            let p = edge.place as usize % voxels;
-            let q = p.wrapping_add_signed(self.strides[edge.place as usize / voxels]);
-            segments.add(p as u32, q as u32, joins);
         }
-        Ok(segments.labels(self.shape))
+        drop(runs);
+        Ok(labels(sets, &foreground, self.shape))
     }
+}
+
+/// Numbers the sets of foreground in the order of their first voxels.
+fn labels(mut sets: ApartSets, foreground: &[bool], [depth, height, width]: [usize; 3]) -> Array3<u64> {
+    let mut numbers = vec![0u32; foreground.len()];
+    let (mut count, mut voxel) = (0, 0);
+    Array3::from_shape_simple_fn((depth, height, width), || {
+        let this = voxel;
+        voxel += 1;
+        if !foreground[this] {
+            return 0;
+        }
+        let number = &mut numbers[sets.find(this as u32) as usize];
+        if *number == 0 {
+            count += 1;
+            *number = count;
+        }
+        u64::from(*number)
+    })
 }
 
 /// The edges of a group on one side of its bias, largest magnitude first.
 struct Run<'a> {
-    left: &'a [Edge],
+    left: Left<'a>,
     bias: f32,
     joins: bool,
     /// That of the next edge; 0 at the end.
     magnitude: f32,
 }
 
+enum Left<'a> {
+    Each(&'a [u64]),
+    /// The levels from the first to before the last are left.
+    Levels {
+        places: &'a [u32],
+        starts: &'a [usize],
+        first: usize,
+        last: usize,
+    },
+}
+
 impl<'a> Run<'a> {
-    fn new(edges: &'a [Edge], bias: f32, joins: bool) -> Self {
+    fn new(edges: &'a Sorted, bias: f32, joins: bool) -> Self {
+        let left = match edges {
+            Sorted::Each(edges) => Left::Each(edges),
+            Sorted::Levels { places, starts } => Left::Levels {
+                places,
+                starts,
+                first: 0,
+                last: 256,
+            },
+        };
         let mut run = Self {
-            left: edges,
+            left,
             bias,
             joins,
             magnitude: 0.0,
@@ -204,143 +393,65 @@ impl<'a> Run<'a> {
     }
 
     fn measure(&mut self) {
-        let next = if self.joins {
-            self.left.last()
-        } else {
-            self.left.first()
+        let next = match &mut self.left {
+            Left::Each(edges) => {
+                let next = if self.joins { edges.last() } else { edges.first() };
+                next.map(|edge| affinity((edge >> 32) as u32))
+            }
+            Left::Levels {
+                starts, first, last, ..
+            } => {
+                while first < last && starts[*first] == starts[*first + 1] {
+                    *first += 1;
+                }
+                while first < last && starts[*last - 1] == starts[*last] {
+                    *last -= 1;
+                }
+                let level = if self.joins { last.wrapping_sub(1) } else { *first };
+                (first < last).then(|| (level as u8).value())
+            }
         };
-        self.magnitude = next.map_or(0.0, |edge| {
-            let above = edge.affinity() - self.bias;
+        self.magnitude = next.map_or(0.0, |affinity| {
+            let above = affinity - self.bias;
             if self.joins { above } else { -above }
         });
     }
 
-    /// Takes the next edge of a run that has one.
-    fn advance(&mut self) -> Edge {
-        let end = self.left.len() - 1;
-        let edge;
-        (edge, self.left) = if self.joins {
-            (self.left[end], &self.left[..end])
-        } else {
-            (self.left[0], &self.left[1..])
-        };
+    /// Takes the next edge of a run that has one, or all of its level.
+    #[inline]
+    fn take(&mut self, mut each: impl FnMut(u32)) {
+        match &mut self.left {
+            Left::Each(edges) => {
+                let end = edges.len() - 1;
+                let edge;
+                (edge, *edges) = if self.joins {
+                    (edges[end], &edges[..end])
+                } else {
+                    (edges[0], &edges[1..])
+                };
+                each(edge as u32);
+            }
+            Left::Levels {
+                places,
+                starts,
+                first,
+                last,
+            } => {
+                let level = |level: usize| &places[starts[level]..starts[level + 1]];
+                if self.joins {
+                    *last -= 1;
+                    level(*last).iter().rev().copied().for_each(each);
+                } else {
+                    *first += 1;
+                    level(*first - 1).iter().copied().for_each(each);
+                }
+            }
+        }
         self.measure();
-        edge
     }
 }
 
-/// Voxels joined so far, and which segments are apart.
-struct Segments {
-    sets: UnionFind,
-    /// For the name of each segment, an ordered list of the segments that it must stay apart from, in a slot of
-    /// `apart`. Most voxels never need one. A slot moves with the segment that has the longer list.
-    slot: Vec<u32>,
-    apart: Vec<Vec<u32>>,
-    /// Whether a voxel has an edge that would join it, be it in vain.
-    foreground: Vec<bool>,
-}
-
-const NO_SLOT: u32 = u32::MAX;
-
-impl Segments {
-    fn new(voxels: usize) -> Self {
-        Self {
-            sets: UnionFind::new(voxels as u32),
-            slot: vec![NO_SLOT; voxels],
-            apart: Vec::new(),
-            foreground: vec![false; voxels],
-        }
-    }
-
-    fn add(&mut self, p: u32, q: u32, joins: bool) {
-        if joins {
-            self.foreground[p as usize] = true;
-            self.foreground[q as usize] = true;
-        }
-        let (a, b) = (self.sets.find(p), self.sets.find(q));
-        if a == b || self.are_apart(a, b) {
-            return;
-        }
-        if joins {
-            self.join(a, b);
-        } else {
-            self.part(a, b);
-            self.part(b, a);
-        }
-    }
-
-    fn list(&self, segment: u32) -> &[u32] {
-        match self.slot[segment as usize] {
-            NO_SLOT => &[],
-            slot => &self.apart[slot as usize],
-        }
-    }
-
-    fn are_apart(&self, a: u32, b: u32) -> bool {
-        let (of_a, of_b) = (self.list(a), self.list(b));
-        if of_a.len() <= of_b.len() {
-            of_a.binary_search(&b).is_ok()
-        } else {
-            of_b.binary_search(&a).is_ok()
-        }
-    }
-
-    fn part(&mut self, segment: u32, from: u32) {
-        let slot = &mut self.slot[segment as usize];
-        if *slot == NO_SLOT {
-            *slot = self.apart.len() as u32;
-            self.apart.push(Vec::new());
-        }
-        let list = &mut self.apart[*slot as usize];
-        if let Err(place) = list.binary_search(&from) {
-            list.insert(place, from);
-        }
-    }
-
-    fn unpart(&mut self, segment: u32, from: u32) {
-        let slot = self.slot[segment as usize];
-        if slot != NO_SLOT {
-            let list = &mut self.apart[slot as usize];
-            if let Ok(place) = list.binary_search(&from) {
-                list.remove(place);
-            }
-        }
-    }
-
-    fn join(&mut self, a: u32, b: u32) {
-        // The segment with the shorter list gives up its name: only what that list names has to hear of it.
-        let (stays, goes) = if self.list(a).len() < self.list(b).len() {
-            (b, a)
-        } else {
-            (a, b)
-        };
-        self.sets.join(goes, stays);
-        let slot = std::mem::replace(&mut self.slot[goes as usize], NO_SLOT);
-        if slot != NO_SLOT {
-            for other in std::mem::take(&mut self.apart[slot as usize]) {
-                self.unpart(other, goes);
-                self.part(other, stays);
-                self.part(stays, other);
-            }
-        }
-    }
-
-    fn labels(mut self, [depth, height, width]: [usize; 3]) -> Array3<u64> {
-        let mut numbers = vec![0; self.foreground.len()];
-        let mut count = 0;
-        let mut voxel = 0;
-        Array3::from_shape_simple_fn((depth, height, width), || {
-            let this = voxel;
-            voxel += 1;
-            if !self.foreground[this] {
-                return 0;
-            }
-            let number = &mut numbers[self.sets.find(this as u32) as usize];
-            if *number == 0 {
-                count += 1;
-                *number = count;
-            }
-            *number
-        })
-    }
+/// The number whose [`sortable`] bits these are.
+fn affinity(bits: u32) -> f32 {
+    f32::from_bits(if bits >> 31 == 1 { bits & !(1 << 31) } else { !bits })
 }

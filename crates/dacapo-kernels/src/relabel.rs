@@ -1,28 +1,267 @@
-//! Ids without gaps.
+//! Changing ids: numbering them without gaps, replacing them, removing those that are too small; and which
+//! there are.
 
-use std::collections::HashMap;
+use ndarray::{Array3, ArrayView3, ArrayViewMut3};
+use rayon::prelude::*;
 
-use ndarray::{Array3, ArrayView3};
+use crate::hash::IdMap;
+use crate::{Error, Id, Result};
 
-/// Numbers labels from 1 in the order of their first voxels; 0 stays 0. Also returns the label that each
+/// Voxels that are changed as one piece.
+const PIECE: usize = 1 << 16;
+
+/// Numbers labels from 1 in the order of their first voxels (z, y, x); 0 stays 0. Also returns the label that each
 /// number stands for; that of 0 is 0.
-pub fn relabel_sequential(labels: ArrayView3<u64>) -> (Array3<u64>, Vec<u64>) {
-    let mut originals = vec![0];
-    let mut numbers = HashMap::from([(0, 0)]);
-    let mut run = (0, 0);
-    let shape = labels.raw_dim();
-    let mut renumbered = Array3::zeros(shape);
-    // In logical order, whatever the memory order.
-    for (number, &label) in renumbered.iter_mut().zip(labels.iter()) {
-        if label != run.0 {
-            let next = originals.len() as u64;
-            let number = *numbers.entry(label).or_insert(next);
-            if number == next {
-                originals.push(label);
-            }
-            run = (label, number);
+pub fn relabel_sequential<T: Id>(labels: ArrayView3<T>) -> (Array3<T>, Vec<T>) {
+    let mut numbers = labels.as_standard_layout().into_owned();
+    let originals = relabel_in_place(numbers.view_mut());
+    (numbers, originals)
+}
+
+/// The same as [`relabel_sequential`], in the volume itself. Returns the label that each number stands for.
+pub fn relabel_in_place<T: Id>(labels: ArrayViewMut3<T>) -> Vec<T> {
+    let mut originals = vec![T::BACKGROUND];
+    on_slice(labels, |labels| {
+        // Each piece numbers its own labels, which are then numbered through, piece after piece.
+        let firsts: Vec<Vec<T>> = labels.par_chunks_mut(PIECE).map(number).collect();
+        let mut numbers: IdMap<u64, T> = IdMap::default();
+        let tables: Vec<Vec<T>> = firsts
+            .into_iter()
+            .map(|firsts| {
+                let global = firsts.into_iter().map(|label| {
+                    *numbers.entry(label.into()).or_insert_with(|| {
+                        originals.push(label);
+                        numeric(originals.len() as u64 - 1)
+                    })
+                });
+                std::iter::once(T::BACKGROUND).chain(global).collect()
+            })
+            .collect();
+        labels
+            .par_chunks_mut(PIECE)
+            .zip(&tables)
+            .for_each(|(labels, table)| {
+                if (0u64..).zip(table).any(|(local, &global)| local != global.into()) {
+                    replace_runs(labels, |local| table[index(local)]);
+                }
+            });
+    });
+    originals
+}
+
+/// Numbers the labels of a piece from 1, and returns them in the order of their numbers.
+fn number<T: Id>(labels: &mut [T]) -> Vec<T> {
+    let mut firsts = Vec::new();
+    let mut numbers: IdMap<u64, T> = IdMap::default();
+    replace_runs(labels, |label| {
+        if label == T::BACKGROUND {
+            return label;
         }
-        *number = run.1;
+        *numbers.entry(label.into()).or_insert_with(|| {
+            firsts.push(label);
+            numeric(firsts.len() as u64)
+        })
+    });
+    firsts
+}
+
+/// The labels of a volume with their voxels, ordered by label; 0 too, if it is there.
+pub fn unique<T: Id>(labels: ArrayView3<T>) -> Vec<(T, u64)> {
+    let standard = labels.as_standard_layout();
+    let values = standard.as_slice().unwrap_or_default();
+    let counts = values
+        .par_chunks(PIECE)
+        .fold(IdMap::<u64, (T, u64)>::default, |mut counts, piece| {
+            for_runs(piece, |label, voxels| {
+                counts.entry(label.into()).or_insert((label, 0)).1 += voxels as u64;
+            });
+            counts
+        })
+        .reduce(IdMap::default, |mut sum, part| {
+            for (id, (label, voxels)) in part {
+                sum.entry(id).or_insert((label, 0)).1 += voxels;
+            }
+            sum
+        });
+    let mut counts: Vec<(T, u64)> = counts.into_values().collect();
+    counts.sort_unstable();
+    counts
+}
+
+/// Makes background of all labels that have fewer than `least` or more than `most` voxels, and returns how many
+/// labels that were.
+pub fn size_filter<T: Id>(labels: ArrayViewMut3<T>, least: u64, most: u64) -> usize {
+    let sizes = unique(labels.view());
+    let refused = |&&(label, voxels): &&(T, u64)| label != T::BACKGROUND && !(least..=most).contains(&voxels);
+    let gone: Vec<(u64, u64)> = sizes
+        .iter()
+        .filter(refused)
+        .map(|&(label, _)| (label.into(), 0))
+        .collect();
+    if !gone.is_empty() {
+        let map: IdMap<u64, u64> = gone.iter().copied().collect();
+        replace(labels, |label: T| {
+            if map.contains_key(&label.into()) {
+                T::BACKGROUND
+            } else {
+                label
+            }
+        });
     }
-    (renumbered, originals)
+    gone.len()
+}
+
+/// Replaces each label by the entry of the table that it is the index of.
+///
+/// # Errors
+/// [`Error::UnknownLabel`] for a label beyond the table; the labels are then as they were.
+pub fn remap_by_table<T: Id>(labels: ArrayViewMut3<T>, table: &[T]) -> Result<()> {
+    let view = labels.view();
+    let standard = view.as_standard_layout();
+    let most = standard.as_slice().unwrap_or_default().par_iter().copied().max();
+    if let Some(most) = most.filter(|&most| most.into() >= table.len() as u64) {
+        return Err(Error::UnknownLabel { label: most.into() });
+    }
+    drop(standard);
+    replace(labels, |label| table[index(label)]);
+    Ok(())
+}
+
+/// What becomes of a label that is not in a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unlisted {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It becomes background.
+    Zero,
+    /// It is an error.
+    Refuse,
+}
+
+/// Which labels become which.
+#[derive(Debug, Clone, Default)]
+pub struct Remap {
+    map: IdMap<u64, u64>,
+    unlisted: Unlisted,
+}
+
+impl Remap {
+    /// From pairs of old and new ids. Of pairs with the same old id the last one counts. Background is as any label.
+    pub fn new(pairs: impl IntoIterator<Item = (u64, u64)>, unlisted: Unlisted) -> Self {
+        Self {
+            map: pairs.into_iter().collect(),
+            unlisted,
+        }
+    }
+
+    /// What becomes of a label; nothing if that is an error.
+    pub fn get(&self, label: u64) -> Option<u64> {
+        self.map.get(&label).copied().or(match self.unlisted {
+            Unlisted::Keep => Some(label),
+            Unlisted::Zero => Some(0),
+            Unlisted::Refuse => None,
+        })
+    }
+
+    /// Replaces ids by ids, which always fit; those that are refused stay.
+    pub(crate) fn apply_to_ids(&self, labels: ArrayViewMut3<u64>) {
+        replace(labels, |label| self.get(label).unwrap_or(label));
+    }
+
+    /// Replaces the labels of a volume.
+    ///
+    /// # Errors
+    /// [`Error::UnknownLabel`] for one that is not listed, if these are refused; [`Error::LabelRange`] if a new
+    /// id does not fit the type. The labels are then as they were.
+    pub fn apply<T: Id>(&self, labels: ArrayViewMut3<T>) -> Result<()> {
+        let mut changes: IdMap<u64, T> = IdMap::default();
+        for (label, _) in unique(labels.view()) {
+            let old = label.into();
+            let new = self.get(old).ok_or(Error::UnknownLabel { label: old })?;
+            let fits = T::try_from(new).map_err(|_| Error::LabelRange { label: new })?;
+            if new != old {
+                changes.insert(old, fits);
+            }
+        }
+        if !changes.is_empty() {
+            replace(labels, |label| {
+                changes.get(&label.into()).copied().unwrap_or(label)
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Replaces every label by `change` of it, which is asked once a run.
+fn replace<T: Id>(labels: ArrayViewMut3<T>, change: impl Fn(T) -> T + Sync) {
+    on_slice(labels, |labels| {
+        labels
+            .par_chunks_mut(PIECE)
+            .for_each(|piece| replace_runs(piece, &change));
+    });
+}
+
+fn replace_runs<T: Id>(labels: &mut [T], mut change: impl FnMut(T) -> T) {
+    let mut start = 0;
+    while start < labels.len() {
+        let label = labels[start];
+        let end = end_of_run(labels, start);
+        let new = change(label);
+        if new != label {
+            labels[start..end].fill(new);
+        }
+        start = end;
+    }
+}
+
+fn for_runs<T: Id>(labels: &[T], mut each: impl FnMut(T, usize)) {
+    let mut start = 0;
+    while start < labels.len() {
+        let end = end_of_run(labels, start);
+        each(labels[start], end - start);
+        start = end;
+    }
+}
+
+/// Where the run of equal labels ends that begins at `start`.
+#[inline]
+fn end_of_run<T: Id>(labels: &[T], start: usize) -> usize {
+    const STRIDE: usize = 16;
+    let label = labels[start];
+    let mut end = start + 1;
+    // No branch a voxel: the compiler compares several at once.
+    while end + STRIDE <= labels.len()
+        && labels[end..end + STRIDE]
+            .iter()
+            .fold(true, |same, &other| same & (other == label))
+    {
+        end += STRIDE;
+    }
+    while end < labels.len() && labels[end] == label {
+        end += 1;
+    }
+    end
+}
+
+/// Hands over the voxels in their order (z, y, x), whatever their order in memory.
+fn on_slice<T: Id>(mut labels: ArrayViewMut3<T>, change: impl FnOnce(&mut [T])) {
+    if let Some(slice) = labels.as_slice_mut() {
+        return change(slice);
+    }
+    let mut copy = labels.as_standard_layout().into_owned();
+    if let Some(slice) = copy.as_slice_mut() {
+        change(slice);
+    }
+    labels.assign(&copy);
+}
+
+/// A count of labels as a label. A type has more values than a volume of it has labels beside background.
+fn numeric<T: Id>(number: u64) -> T {
+    T::try_from(number).unwrap_or(T::BACKGROUND)
+}
+
+fn index<T: Id>(label: T) -> usize {
+    let label: u64 = label.into();
+    label as usize
 }

@@ -1,78 +1,323 @@
-//! The seeded watershed.
+//! The seeded watershed: a priority flood, and the queues that make it quick.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use ndarray::{Array3, ArrayView3};
 
-use crate::Result;
 use crate::error::{countable, same_shape};
+use crate::hash::IdMap;
 use crate::offsets::volume;
+use crate::ranges::Ranges;
+use crate::{Connectivity, Result};
 
-/// Floods a landscape from seeds over faces: the lowest voxel beside the flood is next, and belongs to the
-/// flood that reached it first. Among equal heights the one that was reached earlier is next; seeds are reached
-/// in the order of the volume, neighbours in the order -z, -y, -x, +x, +y, +z. Voxels outside `mask`, and those
-/// that no seed reaches, stay 0. NaN is higher than everything.
+/// Floods a landscape from seeds: the lowest voxel beside the flood is next, and belongs to the flood that reached
+/// it first. Voxels outside `mask`, and those that no seed reaches, stay 0. NaN is higher than everything.
+///
+/// Among equal heights the voxel that was reached earlier is next. Seeds are reached in the order of the volume;
+/// then the neighbours of a voxel, those over faces before those over edges and corners, each in the order of the
+/// volume: -z, -y, -x, +x, +y, +z.
 ///
 /// The priority flood of scikit-image's `watershed` (Beucher and Meyer 1993): equal to it where no two heights
-/// are equal.
+/// are equal. Bytes wait in a queue for each of the 256 heights, floats in small heaps that divide the heights
+/// among them, without rounding.
+///
+/// ```
+/// use dacapo_kernels::{Connectivity, watershed};
+/// use ndarray::array;
+///
+/// let (height, seeds) = (array![[[0u8, 3, 9, 4, 1]]], array![[[5, 0, 0, 0, 8]]]);
+/// let segments = watershed(height.view(), seeds.view(), None, Connectivity::Faces)?;
+/// assert_eq!(segments, array![[[5, 5, 5, 8, 8]]]);
+/// # Ok::<(), dacapo_kernels::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`crate::Error::Shape`] if shapes differ, [`crate::Error::TooLarge`] from 2³² voxels on.
-pub fn watershed(
-    height: ArrayView3<f32>,
+pub fn watershed<H: Height>(
+    height: ArrayView3<H>,
     seeds: ArrayView3<u64>,
     mask: Option<ArrayView3<bool>>,
+    connectivity: Connectivity,
 ) -> Result<Array3<u64>> {
-    countable("voxels", height.len())?;
     same_shape("volume of seeds", seeds.shape(), height.shape())?;
-    let shape = volume(height.shape());
-    let [depth, rows, columns] = shape;
-    let plane = rows * columns;
-    let height = height.as_standard_layout();
-    let order: Vec<u32> = height.iter().map(|&value| sortable(value)).collect();
-    let open: Option<Vec<bool>> = match mask {
-        Some(mask) => {
-            same_shape("mask", mask.shape(), &shape)?;
-            Some(mask.iter().copied().collect())
-        }
-        None => None,
-    };
-    let is_open = |p: usize| open.as_ref().is_none_or(|open| open[p]);
-    let mut labels: Vec<u64> = seeds.iter().copied().collect();
+    if let Some(mask) = mask {
+        same_shape("mask", mask.shape(), height.shape())?;
+    }
+    let frame = Frame::new(volume(height.shape()));
+    countable("voxels", frame.len())?;
 
-    // Height above, age below: one comparison.
-    let mut edge = BinaryHeap::new();
-    let mut age = 0;
-    for (p, label) in labels.iter_mut().enumerate() {
-        if !is_open(p) {
-            *label = 0;
-        } else if *label != 0 {
-            edge.push(Reverse((u64::from(order[p]) << 32 | age, p as u32)));
-            age += 1;
+    // Seeds go by numbers, and what may not be flooded is closed.
+    let mut names = vec![0];
+    let mut numbers: IdMap<u64, u32> = IdMap::default();
+    let mut last = (0, OPEN);
+    let mut floods = vec![CLOSED; frame.len()];
+    let mut keys = vec![H::Key::default(); frame.len()];
+    let mut open = mask.iter().flat_map(|mask| mask.iter().copied());
+    let mut voxels = height.iter().zip(seeds.iter());
+    for row in frame.rows() {
+        for ((flood, key), (&height, &seed)) in floods[row.clone()]
+            .iter_mut()
+            .zip(&mut keys[row])
+            .zip(&mut voxels)
+        {
+            *key = height.key();
+            if !open.next().unwrap_or(true) {
+                continue;
+            }
+            if seed != last.0 {
+                let next = names.len() as u32;
+                last = (seed, *numbers.entry(seed).or_insert(next));
+                if seed == 0 {
+                    last.1 = OPEN;
+                } else if last.1 == next {
+                    names.push(seed);
+                }
+            }
+            *flood = last.1;
         }
     }
-    while let Some(Reverse((_, p))) = edge.pop() {
-        let p = p as usize;
-        let label = labels[p];
-        let (z, y, x) = (p / plane, p / columns % rows, p % columns);
-        let mut reach = |inside: bool, step: isize| {
-            let q = p.wrapping_add_signed(step);
-            if inside && labels[q] == 0 && is_open(q) {
-                labels[q] = label;
-                edge.push(Reverse((u64::from(order[q]) << 32 | age, q as u32)));
-                age += 1;
-            }
-        };
-        reach(z > 0, -(plane as isize));
-        reach(y > 0, -(columns as isize));
-        reach(x > 0, -1);
-        reach(x + 1 < columns, 1);
-        reach(y + 1 < rows, columns as isize);
-        reach(z + 1 < depth, plane as isize);
+
+    let mut queue = H::Queue::new(&keys, &floods);
+    for (p, &flood) in floods.iter().enumerate() {
+        if flood != OPEN && flood != CLOSED {
+            queue.push(keys[p], p as u32);
+        }
     }
-    let mut labels = labels.into_iter();
-    Ok(height.map(|_| labels.next().unwrap_or_default()))
+    let steps = frame.steps(connectivity);
+    while let Some(p) = queue.pop() {
+        let flood = floods[p as usize];
+        for &step in &steps {
+            let q = (p as usize).wrapping_add_signed(step);
+            if floods[q] == OPEN {
+                floods[q] = flood;
+                queue.push(keys[q], q as u32);
+            }
+        }
+    }
+
+    let rows = frame.rows().flat_map(|row| &floods[row]);
+    let mut labels = rows.map(|&flood| if flood == CLOSED { 0 } else { names[flood as usize] });
+    let mut flooded = Array3::zeros(height.raw_dim());
+    flooded
+        .iter_mut()
+        .zip(&mut labels)
+        .for_each(|(flooded, label)| *flooded = label);
+    Ok(flooded)
+}
+
+/// A voxel that no flood has reached.
+const OPEN: u32 = 0;
+/// A voxel that none can.
+const CLOSED: u32 = u32::MAX;
+
+/// A volume with a closed voxel around it, so that no flood has to ask whether it is at a face. There is none along
+/// an axis of length 1, where there are no neighbours either.
+struct Frame {
+    shape: [usize; 3],
+    border: [usize; 3],
+    outer: [usize; 3],
+}
+
+impl Frame {
+    fn new(shape: [usize; 3]) -> Self {
+        let border = shape.map(|length| usize::from(length > 1));
+        let outer = std::array::from_fn(|axis| shape[axis] + 2 * border[axis]);
+        Self { shape, border, outer }
+    }
+
+    fn len(&self) -> usize {
+        self.outer.iter().product()
+    }
+
+    /// Where the rows of the volume are, in its order.
+    fn rows(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let [depth, height, width] = self.shape;
+        (0..depth * height).map(move |row| {
+            let (z, y) = (row / height + self.border[0], row % height + self.border[1]);
+            let start = (z * self.outer[1] + y) * self.outer[2] + self.border[2];
+            start..start + width
+        })
+    }
+
+    /// From a voxel to its neighbours.
+    fn steps(&self, connectivity: Connectivity) -> Vec<isize> {
+        let [_, rows, columns] = self.outer.map(|n| n as isize);
+        let steps = connectivity.neighbors().into_iter();
+        let inside = steps.filter(|step| (0..3).all(|axis| step[axis] == 0 || self.border[axis] > 0));
+        inside.map(|[z, y, x]| (z * rows + y) * columns + x).collect()
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u8 {}
+    impl Sealed for f32 {}
+}
+
+/// What a landscape's heights can be: bytes or floats.
+pub trait Height: sealed::Sealed + Copy {
+    /// What heights are compared by.
+    #[doc(hidden)]
+    type Key: Copy + Default;
+    #[doc(hidden)]
+    #[allow(private_bounds, reason = "nobody else makes heights")]
+    type Queue: Queue<Self::Key>;
+
+    #[doc(hidden)]
+    fn key(self) -> Self::Key;
+}
+
+impl Height for u8 {
+    type Key = u8;
+    type Queue = Levels;
+
+    fn key(self) -> u8 {
+        self
+    }
+}
+
+impl Height for f32 {
+    type Key = u32;
+    type Queue = Heaps;
+
+    fn key(self) -> u32 {
+        sortable(self)
+    }
+}
+
+/// Voxels that wait: the lowest first, of equal ones the one that has waited longest.
+trait Queue<K> {
+    /// For the voxels of these heights that are not closed.
+    fn new(keys: &[K], floods: &[u32]) -> Self;
+    fn push(&mut self, key: K, voxel: u32);
+    fn pop(&mut self) -> Option<u32>;
+}
+
+/// A set of small numbers, of which the least is quickly found.
+#[derive(Debug)]
+struct Lowest {
+    /// A bit a number, and a bit for each 64 of these.
+    bits: Vec<u64>,
+    words: Vec<u64>,
+}
+
+impl Lowest {
+    fn new(count: usize) -> Self {
+        let bits = vec![0; count.div_ceil(64)];
+        let words = vec![0; bits.len().div_ceil(64)];
+        Self { bits, words }
+    }
+
+    #[inline]
+    fn insert(&mut self, number: usize) {
+        self.bits[number / 64] |= 1 << (number % 64);
+        self.words[number / 4096] |= 1 << (number / 64 % 64);
+    }
+
+    #[inline]
+    fn remove(&mut self, number: usize) {
+        self.bits[number / 64] &= !(1 << (number % 64));
+        if self.bits[number / 64] == 0 {
+            self.words[number / 4096] &= !(1 << (number / 64 % 64));
+        }
+    }
+
+    #[inline]
+    fn get(&self) -> Option<usize> {
+        let word = self.words.iter().position(|&word| word != 0)?;
+        let word = word * 64 + self.words[word].trailing_zeros() as usize;
+        Some(word * 64 + self.bits[word].trailing_zeros() as usize)
+    }
+}
+
+/// A queue for each height.
+#[derive(Debug)]
+pub struct Levels {
+    levels: Vec<VecDeque<u32>>,
+    waiting: Lowest,
+}
+
+impl Queue<u8> for Levels {
+    fn new(_: &[u8], _: &[u32]) -> Self {
+        Self {
+            levels: vec![VecDeque::new(); 256],
+            waiting: Lowest::new(256),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, key: u8, voxel: u32) {
+        let level = &mut self.levels[usize::from(key)];
+        if level.is_empty() {
+            self.waiting.insert(usize::from(key));
+        }
+        level.push_back(voxel);
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<u32> {
+        let lowest = self.waiting.get()?;
+        let voxel = self.levels[lowest].pop_front();
+        if self.levels[lowest].is_empty() {
+            self.waiting.remove(lowest);
+        }
+        voxel
+    }
+}
+
+/// A heap for each range of heights: ranges are so narrow that each holds few voxels, as far as these differ.
+#[derive(Debug)]
+pub struct Heaps {
+    ranges: Ranges,
+    /// Height above, age below: one comparison.
+    heaps: Vec<BinaryHeap<Reverse<(u64, u32)>>>,
+    waiting: Lowest,
+    age: u32,
+}
+
+const RANGES: u16 = 4096;
+/// A heap that has run empty gives back more room than this.
+const SPARE: usize = 256;
+
+impl Queue<u32> for Heaps {
+    fn new(keys: &[u32], floods: &[u32]) -> Self {
+        let open = || {
+            let voxels = keys.iter().zip(floods);
+            voxels.filter(|&(_, &flood)| flood != CLOSED).map(|(&key, _)| key)
+        };
+        Self {
+            ranges: Ranges::new(open, RANGES),
+            heaps: vec![BinaryHeap::new(); usize::from(RANGES)],
+            waiting: Lowest::new(usize::from(RANGES)),
+            age: 0,
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, key: u32, voxel: u32) {
+        let range = self.ranges.of(key);
+        let heap = &mut self.heaps[range];
+        if heap.is_empty() {
+            self.waiting.insert(range);
+        }
+        heap.push(Reverse((u64::from(key) << 32 | u64::from(self.age), voxel)));
+        self.age += 1;
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<u32> {
+        let lowest = self.waiting.get()?;
+        let heap = &mut self.heaps[lowest];
+        let voxel = heap.pop().map(|Reverse((_, voxel))| voxel);
+        if heap.is_empty() {
+            self.waiting.remove(lowest);
+            if heap.capacity() > SPARE {
+                *heap = BinaryHeap::new();
+            }
+        }
+        voxel
+    }
 }
 
 /// Bits that sort as the numbers do; NaN last, and -0 with 0.

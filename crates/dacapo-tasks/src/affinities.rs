@@ -5,9 +5,10 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use dacapo_kernels::{Background, Clip, ContingencyTable, Offset, check_offsets, class_weights};
+use dacapo_kernels::{Background, Clip, Offset, check_offsets, class_weights};
 
 use crate::parameters::{PostProcessingConfig, PostProcessorParameters};
+use crate::scores::{InstanceRules, InstanceScores};
 use crate::segmenter::Segmenter;
 use crate::task::{Activation, Criterion, Head, LossKind, PredictionType, Scores, Targets, Task};
 use crate::{Error, Result};
@@ -177,28 +178,6 @@ pub(crate) struct AffinitiesTask {
     prediction: PredictionType,
 }
 
-/// The scores of segmentations: the variation of information, truth 0 ignored, every other voxel counted.
-const CRITERIA: [Criterion; 3] = [
-    Criterion {
-        name: "voi",
-        higher_is_better: false,
-        meaning: "variation of information: voi_split + voi_merge",
-        unit: "bits",
-    },
-    Criterion {
-        name: "voi_split",
-        higher_is_better: false,
-        meaning: "how far true objects are split: H(segmentation | truth)",
-        unit: "bits",
-    },
-    Criterion {
-        name: "voi_merge",
-        higher_is_better: false,
-        meaning: "how far true objects are merged: H(truth | segmentation)",
-        unit: "bits",
-    },
-];
-
 impl Task for AffinitiesTask {
     fn head(&self) -> Head {
         Head {
@@ -343,26 +322,17 @@ impl Task for AffinitiesTask {
     }
 
     fn evaluate(&self, truth: ArrayView3<u64>, segmentation: ArrayView3<u64>) -> Result<Scores> {
-        let voi = ContingencyTable::new(truth, segmentation)?.voi();
-        let scores = [
-            ("voi", voi.map(|voi| voi.sum())),
-            ("voi_split", voi.map(|voi| voi.split)),
-            ("voi_merge", voi.map(|voi| voi.merge)),
-        ];
-        Ok(Scores(
-            scores
-                .into_iter()
-                .map(|(name, score)| (name.to_owned(), score))
-                .collect(),
-        ))
+        let rules = InstanceRules::default();
+        let table = rules.count(truth, segmentation)?;
+        Ok(InstanceScores::new(&table, rules, 0).scores())
     }
 
     fn criteria(&self) -> &[Criterion] {
-        &CRITERIA
+        &InstanceScores::CRITERIA
     }
 
     fn default_criterion(&self) -> &Criterion {
-        &CRITERIA[0]
+        &InstanceScores::CRITERIA[0]
     }
 }
 

@@ -17,10 +17,12 @@
 mod affinities;
 mod error;
 mod parameters;
+mod scores;
 mod segmenter;
 mod task;
 
 pub use affinities::{AffinitiesTaskConfig, AffinityWeights};
 pub use error::{Error, Result};
 pub use parameters::{PostProcessingConfig, PostProcessorParameters};
+pub use scores::{Detection, InstanceRules, InstanceScores, Mistake, Part, ZeroIs};
 pub use task::{Activation, Criterion, Head, LossKind, PredictionType, Scores, Targets, Task, TaskConfig};

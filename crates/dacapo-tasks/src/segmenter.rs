@@ -3,7 +3,9 @@
 use ndarray::{Array3, ArrayView3, ArrayView4, Axis};
 use rayon::prelude::*;
 
-use dacapo_kernels::{FragmentParameters, MergeHistory, MutexEdges, Offset, agglomerate, fragments};
+use dacapo_kernels::{
+    ContactGraph, FragmentParameters, MeanAffinity, MergeHistory, MergeLimits, MutexEdges, Offset, fragments,
+};
 
 use crate::parameters::PostProcessorParameters;
 use crate::{Error, Result};
@@ -95,7 +97,8 @@ impl Segmenter {
         let short = prediction.select(Axis(0), &self.short);
         let offsets: Vec<Offset> = self.short.iter().map(|&channel| self.offsets[channel]).collect();
         let fragments = fragments(short.view(), &offsets, mask, &FragmentParameters::default())?;
-        let history = agglomerate(fragments.view(), short.view(), &offsets)?;
+        let graph = ContactGraph::new(fragments.view(), short.view(), &offsets)?;
+        let history = MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default())?;
         tracing::debug!(merges = history.merges().len(), "merged fragments");
         Ok(Merging { fragments, history })
     }
@@ -104,7 +107,7 @@ impl Segmenter {
         let groups: Vec<usize> = (0..self.offsets.len())
             .map(|channel| usize::from(!self.short.contains(&channel)))
             .collect();
-        Ok(MutexEdges::new(prediction, &self.offsets, &groups, mask)?)
+        Ok(MutexEdges::new(prediction, &self.offsets, &groups, None, mask)?)
     }
 }
 

@@ -1,0 +1,224 @@
+//! Disjoint sets that may be told to stay apart, for the mutex watershed.
+
+use std::collections::HashSet;
+use std::hash::BuildHasherDefault;
+
+use crate::UnionFind;
+use crate::hash::IdHasher;
+
+/// Members joined so far, and which sets are apart.
+#[derive(Debug)]
+pub(crate) struct ApartSets {
+    sets: UnionFind,
+    /// For the name of each set, where in `apart` the names are that it must stay apart from. Most members never need
+    /// that. A place moves with the set that has more of them.
+    places: Vec<u32>,
+    apart: Vec<Names>,
+    /// Places that are not used any more.
+    free: Vec<u32>,
+}
+
+const NO_PLACE: u32 = u32::MAX;
+
+impl ApartSets {
+    pub fn new(members: u32) -> Self {
+        Self {
+            sets: UnionFind::new(members),
+            places: vec![NO_PLACE; members as usize],
+            apart: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// The name of the set that `member` is in.
+    pub fn find(&mut self, member: u32) -> u32 {
+        self.sets.find(member)
+    }
+
+    /// Joins the sets of `p` and `q`, unless they are apart.
+    #[inline]
+    pub fn join(&mut self, p: u32, q: u32) {
+        let (a, b) = (self.sets.find(p), self.sets.find(q));
+        if a != b && !self.are_apart(a, b) {
+            self.merge(a, b);
+        }
+    }
+
+    /// Keeps the sets of `p` and `q` apart from now on, unless they are one.
+    #[inline]
+    pub fn part(&mut self, p: u32, q: u32) {
+        let (a, b) = (self.sets.find(p), self.sets.find(q));
+        if a != b && self.names_mut(a).insert(b) {
+            self.names_mut(b).insert(a);
+        }
+    }
+
+    fn names(&self, set: u32) -> Option<&Names> {
+        self.apart.get(self.places[set as usize] as usize)
+    }
+
+    fn names_mut(&mut self, set: u32) -> &mut Names {
+        let place = &mut self.places[set as usize];
+        if *place == NO_PLACE {
+            *place = self.free.pop().unwrap_or_else(|| {
+                self.apart.push(Names::default());
+                self.apart.len() as u32 - 1
+            });
+        }
+        &mut self.apart[*place as usize]
+    }
+
+    fn are_apart(&self, a: u32, b: u32) -> bool {
+        match (self.names(a), self.names(b)) {
+            (Some(of_a), Some(of_b)) if of_a.len() <= of_b.len() => of_a.contains(b),
+            (Some(_), Some(of_b)) => of_b.contains(a),
+            _ => false,
+        }
+    }
+
+    fn merge(&mut self, a: u32, b: u32) {
+        // The set with fewer names gives up its own: only those that it names have to hear of it.
+        let count = |set| self.names(set).map_or(0, Names::len);
+        let (stays, goes) = if count(a) < count(b) { (b, a) } else { (a, b) };
+        self.sets.join(goes, stays);
+        let place = std::mem::replace(&mut self.places[goes as usize], NO_PLACE);
+        if place != NO_PLACE {
+            self.free.push(place);
+            std::mem::take(&mut self.apart[place as usize]).for_each(|other| {
+                self.names_mut(other).remove(goes);
+                self.names_mut(other).insert(stays);
+                self.names_mut(stays).insert(other);
+            });
+        }
+    }
+}
+
+/// A set of names: a few in place, more in a table.
+#[derive(Debug)]
+enum Names {
+    Few { count: u8, names: [u32; FEW] },
+    Many(Box<HashSet<u32, BuildHasherDefault<IdHasher>>>),
+}
+
+/// As many as make this as large as the other variant's rounding to 24 bytes allows.
+const FEW: usize = 5;
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::Few {
+            count: 0,
+            names: [0; FEW],
+        }
+    }
+}
+
+impl Names {
+    fn len(&self) -> usize {
+        match self {
+            Self::Few { count, .. } => usize::from(*count),
+            Self::Many(names) => names.len(),
+        }
+    }
+
+    #[inline]
+    fn contains(&self, name: u32) -> bool {
+        match self {
+            Self::Few { count, names } => names[..usize::from(*count)].contains(&name),
+            Self::Many(names) => names.contains(&name),
+        }
+    }
+
+    /// Whether it was not there before.
+    #[inline]
+    fn insert(&mut self, name: u32) -> bool {
+        match self {
+            Self::Few { count, names } => {
+                let n = usize::from(*count);
+                if names[..n].contains(&name) {
+                    return false;
+                }
+                if n < FEW {
+                    names[n] = name;
+                    *count += 1;
+                } else {
+                    let mut many: HashSet<_, _> = names.iter().copied().collect();
+                    many.insert(name);
+                    *self = Self::Many(Box::new(many));
+                }
+                true
+            }
+            Self::Many(names) => names.insert(name),
+        }
+    }
+
+    #[inline]
+    fn remove(&mut self, name: u32) {
+        match self {
+            Self::Few { count, names } => {
+                let n = usize::from(*count);
+                if let Some(i) = names[..n].iter().position(|&other| other == name) {
+                    names[i] = names[n - 1];
+                    *count -= 1;
+                }
+            }
+            Self::Many(names) => {
+                names.remove(&name);
+            }
+        }
+    }
+
+    fn for_each(self, each: impl FnMut(u32)) {
+        match self {
+            Self::Few { count, names } => names[..usize::from(count)].iter().copied().for_each(each),
+            Self::Many(names) => names.into_iter().for_each(each),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_that_are_apart_stay_so() {
+        // Beside a list of all pairs that were ever parted.
+        let mut state = 9u64;
+        let mut random = |n: u64| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            ((state >> 33) % n) as u32
+        };
+        for members in [6, 40, 200] {
+            let mut sets = ApartSets::new(members);
+            let mut names: Vec<u32> = (0..members).collect();
+            let mut parted: Vec<(u32, u32)> = Vec::new();
+            for _ in 0..6 * members {
+                let (p, q) = (random(u64::from(members)), random(u64::from(members)));
+                let (a, b) = (names[p as usize], names[q as usize]);
+                if random(3) == 0 {
+                    sets.join(p, q);
+                    let apart = |&(x, y): &(u32, u32)| {
+                        let pair = (names[x as usize], names[y as usize]);
+                        pair == (a, b) || pair == (b, a)
+                    };
+                    if !parted.iter().any(apart) {
+                        names
+                            .iter_mut()
+                            .filter(|name| **name == b)
+                            .for_each(|name| *name = a);
+                    }
+                } else {
+                    sets.part(p, q);
+                    if a != b {
+                        parted.push((p, q));
+                    }
+                }
+                for (p, q) in (0..members).zip(1..members) {
+                    assert_eq!(
+                        sets.find(p) == sets.find(q),
+                        names[p as usize] == names[q as usize]
+                    );
+                }
+            }
+        }
+    }
+}
