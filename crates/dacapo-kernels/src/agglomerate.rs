@@ -52,8 +52,8 @@ impl Default for MergeLimits<'_> {
 /// let (fragments, affinities) = (array![[[4, 4, 7, 9]]], array![[[[1.0f32, 0.6, 0.2, 0.0]]]]);
 /// let graph = ContactGraph::new(fragments.view(), affinities.view(), &[[0, 0, 1]])?;
 /// let history = MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default())?;
-/// assert_eq!(history.segment(fragments.view(), 0.5), array![[[4, 4, 4, 9]]]);
-/// assert_eq!(history.segment(fragments.view(), 0.1), array![[[4, 4, 4, 4]]]);
+/// assert_eq!(history.segment(fragments.view(), 0.5)?, array![[[4, 4, 4, 9]]]);
+/// assert_eq!(history.segment(fragments.view(), 0.1)?, array![[[4, 4, 4, 4]]]);
 /// # Ok::<(), dacapo_kernels::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -208,9 +208,12 @@ impl MergeHistory {
     }
 
     /// The segments that fragments make at a threshold: see [`segments`](Self::segments).
-    pub fn segment(&self, fragments: ArrayView3<u64>, threshold: f64) -> Array3<u64> {
+    ///
+    /// # Errors
+    /// None: ids fit their type, and fragments that touch none keep theirs.
+    pub fn segment(&self, fragments: ArrayView3<u64>, threshold: f64) -> Result<Array3<u64>> {
         let mut segmentation = fragments.as_standard_layout().into_owned();
-        self.segments(threshold).apply_to_ids(segmentation.view_mut());
-        segmentation
+        self.segments(threshold).apply(segmentation.view_mut())?;
+        Ok(segmentation)
     }
 }

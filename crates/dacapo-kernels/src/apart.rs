@@ -93,15 +93,18 @@ impl ApartSets {
     }
 }
 
-/// A set of names: a few in place, more in a table.
+/// A set of names: a few in place, some in a list, more in a table.
 #[derive(Debug)]
 enum Names {
     Few { count: u8, names: [u32; FEW] },
+    Some(Vec<u32>),
     Many(Box<HashSet<u32, BuildHasherDefault<IdHasher>>>),
 }
 
-/// As many as make this as large as the other variant's rounding to 24 bytes allows.
-const FEW: usize = 5;
+/// As many as fit beside the head of a list.
+const FEW: usize = 3;
+/// As many as are looked through faster than a table is asked.
+const SOME: usize = 32;
 
 impl Default for Names {
     fn default() -> Self {
@@ -116,6 +119,7 @@ impl Names {
     fn len(&self) -> usize {
         match self {
             Self::Few { count, .. } => usize::from(*count),
+            Self::Some(names) => names.len(),
             Self::Many(names) => names.len(),
         }
     }
@@ -124,6 +128,7 @@ impl Names {
     fn contains(&self, name: u32) -> bool {
         match self {
             Self::Few { count, names } => names[..usize::from(*count)].contains(&name),
+            Self::Some(names) => names.contains(&name),
             Self::Many(names) => names.contains(&name),
         }
     }
@@ -132,23 +137,26 @@ impl Names {
     #[inline]
     fn insert(&mut self, name: u32) -> bool {
         match self {
-            Self::Few { count, names } => {
-                let n = usize::from(*count);
-                if names[..n].contains(&name) {
-                    return false;
-                }
-                if n < FEW {
-                    names[n] = name;
-                    *count += 1;
-                } else {
-                    let mut many: HashSet<_, _> = names.iter().copied().collect();
-                    many.insert(name);
-                    *self = Self::Many(Box::new(many));
-                }
-                true
+            Self::Many(names) => return names.insert(name),
+            _ if self.contains(name) => return false,
+            Self::Few { count, names } if usize::from(*count) < FEW => {
+                names[usize::from(*count)] = name;
+                *count += 1;
             }
-            Self::Many(names) => names.insert(name),
+            Self::Few { names, .. } => {
+                let mut some = Vec::with_capacity(3 * FEW);
+                some.extend_from_slice(names);
+                some.push(name);
+                *self = Self::Some(some);
+            }
+            Self::Some(names) if names.len() < SOME => names.push(name),
+            Self::Some(names) => {
+                let mut many: HashSet<_, _> = names.iter().copied().collect();
+                many.insert(name);
+                *self = Self::Many(Box::new(many));
+            }
         }
+        true
     }
 
     #[inline]
@@ -161,6 +169,11 @@ impl Names {
                     *count -= 1;
                 }
             }
+            Self::Some(names) => {
+                if let Some(i) = names.iter().position(|&other| other == name) {
+                    names.swap_remove(i);
+                }
+            }
             Self::Many(names) => {
                 names.remove(&name);
             }
@@ -170,6 +183,7 @@ impl Names {
     fn for_each(self, each: impl FnMut(u32)) {
         match self {
             Self::Few { count, names } => names[..usize::from(count)].iter().copied().for_each(each),
+            Self::Some(names) => names.into_iter().for_each(each),
             Self::Many(names) => names.into_iter().for_each(each),
         }
     }
@@ -187,7 +201,7 @@ mod tests {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
             ((state >> 33) % n) as u32
         };
-        for members in [6, 40, 200] {
+        for members in [6, 40, 300] {
             let mut sets = ApartSets::new(members);
             let mut names: Vec<u32> = (0..members).collect();
             let mut parted: Vec<(u32, u32)> = Vec::new();

@@ -1,12 +1,11 @@
 //! The mutex watershed (Wolf et al. 2018), with one sort of the edges for any number of biases.
 
 use ndarray::{Array3, ArrayView3, ArrayView4};
-use rayon::prelude::*;
 
 use crate::apart::ApartSets;
 use crate::error::{countable, same_shape};
 use crate::offsets::{Offset, check_offsets, rows, stride, volume};
-use crate::ranges::Ranges;
+use crate::ranges::{Pairs, sorted};
 use crate::watershed::sortable;
 use crate::{Error, Result};
 
@@ -108,9 +107,9 @@ impl<A: Affinity> Edges<'_, A> {
                 if z % step_z != 0 || y % step_y != 0 {
                     continue;
                 }
-                let skip = x.next_multiple_of(step_x) - x;
-                for (p, q) in row.zip(other..).skip(skip).step_by(step_x) {
-                    let is_open = self.open.as_ref().is_none_or(|open| open[p] && open[q]);
+                for i in (x.next_multiple_of(step_x) - x..row.len()).step_by(step_x) {
+                    let p = row.start + i;
+                    let is_open = self.open.as_ref().is_none_or(|open| open[p] && open[other + i]);
                     if is_open && !values[p].value().is_nan() {
                         each((channel * voxels + p) as u32, values[p]);
                     }
@@ -130,39 +129,20 @@ impl Affinity for f32 {
 
     #[allow(private_interfaces, reason = "nobody else makes affinities")]
     fn sorted(edges: &Edges<Self>, channels: &[usize]) -> Sorted {
-        let voxels: usize = edges.shape.iter().product();
-        // Of all values of these channels: those of the edges are among them.
-        let keys = || {
-            let values = channels
-                .iter()
-                .flat_map(|&channel| &edges.affinities[channel * voxels..][..voxels]);
-            values
-                .filter(|value| !value.is_nan())
-                .map(|&value| sortable(value))
-        };
-        let ranges = Ranges::new(keys, RANGES);
-        let mut starts = vec![0; usize::from(RANGES) + 1];
-        edges.for_each(channels, |_, value| starts[ranges.of(sortable(value)) + 1] += 1);
-        for range in 0..usize::from(RANGES) {
-            starts[range + 1] += starts[range];
-        }
-        let mut sorted = vec![0; starts[usize::from(RANGES)]];
-        let mut next = starts.clone();
-        edges.for_each(channels, |place, value| {
-            let key = sortable(value);
-            let at = &mut next[ranges.of(key)];
-            sorted[*at] = u64::from(key) << 32 | u64::from(place);
-            *at += 1;
-        });
-        let mut parts = Vec::new();
-        let mut left = &mut sorted[..];
-        for range in starts.windows(2) {
-            let part;
-            (part, left) = left.split_at_mut(range[1] - range[0]);
-            parts.push(part);
-        }
-        parts.into_par_iter().for_each(<[u64]>::sort_unstable);
-        Sorted::Each(sorted)
+        Sorted::Each(sorted(&Channels { edges, channels }, RANGES))
+    }
+}
+
+/// The edges of some channels, by their affinities.
+struct Channels<'a> {
+    edges: &'a Edges<'a, f32>,
+    channels: &'a [usize],
+}
+
+impl Pairs for Channels<'_> {
+    fn for_each(&self, mut each: impl FnMut(u32, u32)) {
+        self.edges
+            .for_each(self.channels, |place, value| each(sortable(value), place));
     }
 }
 
@@ -292,10 +272,7 @@ impl MutexEdges {
         let mut sets = ApartSets::new(voxels as u32);
         // Whether a voxel has an edge that would join it, be it in vain.
         let mut foreground = vec![false; voxels];
-        let ends = |place: u32| {
-            let (channel, p) = (place as usize / voxels, place as usize % voxels);
-            (p, p.wrapping_add_signed(self.strides[channel]))
-        };
+        let (mut places, mut ends) = (Vec::with_capacity(AHEAD), Vec::with_capacity(AHEAD));
         // Of equal magnitudes, the first run is first.
         while let Some(next) = (0..runs.len()).reduce(|a, b| {
             if runs[b].magnitude > runs[a].magnitude {
@@ -305,25 +282,28 @@ impl MutexEdges {
             }
         }) && runs[next].magnitude > 0.0
         {
-            let before = runs[..next]
-                .iter()
-                .fold(0.0, |most: f32, run| most.max(run.magnitude));
-            let behind = runs[next + 1..]
-                .iter()
-                .fold(0.0, |most: f32, run| most.max(run.magnitude));
+            let most = |runs: &[Run]| runs.iter().fold(0.0, |most: f32, run| most.max(run.magnitude));
+            let (before, behind) = (most(&runs[..next]), most(&runs[next + 1..]));
             let run = &mut runs[next];
             while run.magnitude > before && run.magnitude >= behind {
-                if run.joins {
-                    run.take(|place| {
-                        let (p, q) = ends(place);
+                run.take(before, behind, &mut places);
+                // The ends of many edges are looked up before any is used: they lie anywhere, and memory answers
+                // many questions in the time of one.
+                ends.clear();
+                ends.extend(places.iter().map(|&place| {
+                    let (channel, p) = (place as usize / voxels, place as usize % voxels);
+                    let q = p.wrapping_add_signed(self.strides[channel]);
+                    if run.joins {
                         (foreground[p], foreground[q]) = (true, true);
-                        sets.join(p as u32, q as u32);
-                    });
-                } else {
-                    run.take(|place| {
-                        let (p, q) = ends(place);
-                        sets.part(p as u32, q as u32);
-                    });
+                    }
+                    [sets.find(p as u32), sets.find(q as u32)]
+                }));
+                for &[a, b] in &ends {
+                    if run.joins {
+                        sets.join(a, b)
+                    } else {
+                        sets.part(a, b)
+                    }
                 }
             }
         }
@@ -362,25 +342,33 @@ struct Run<'a> {
 
 enum Left<'a> {
     Each(&'a [u64]),
-    /// The levels from the first to before the last are left.
+    /// The places from `low` to `high` are left. The next one is of `level`.
     Levels {
         places: &'a [u32],
         starts: &'a [usize],
-        first: usize,
-        last: usize,
+        low: usize,
+        high: usize,
+        level: usize,
     },
 }
+
+/// So many edges are handed over at once, at most.
+const AHEAD: usize = 64;
 
 impl<'a> Run<'a> {
     fn new(edges: &'a Sorted, bias: f32, joins: bool) -> Self {
         let left = match edges {
             Sorted::Each(edges) => Left::Each(edges),
-            Sorted::Levels { places, starts } => Left::Levels {
-                places,
-                starts,
-                first: 0,
-                last: 256,
-            },
+            Sorted::Levels { places, starts } => {
+                let level = if joins { 255 } else { 0 };
+                Left::Levels {
+                    places,
+                    starts,
+                    low: 0,
+                    high: places.len(),
+                    level,
+                }
+            }
         };
         let mut run = Self {
             left,
@@ -399,53 +387,93 @@ impl<'a> Run<'a> {
                 next.map(|edge| affinity((edge >> 32) as u32))
             }
             Left::Levels {
-                starts, first, last, ..
-            } => {
-                while first < last && starts[*first] == starts[*first + 1] {
-                    *first += 1;
+                starts,
+                low,
+                high,
+                level,
+                ..
+            } => (low < high).then(|| {
+                // The level of the place before `high`, or at `low`.
+                if self.joins {
+                    while starts[*level] >= *high {
+                        *level -= 1;
+                    }
+                } else {
+                    while starts[*level + 1] <= *low {
+                        *level += 1;
+                    }
                 }
-                while first < last && starts[*last - 1] == starts[*last] {
-                    *last -= 1;
-                }
-                let level = if self.joins { last.wrapping_sub(1) } else { *first };
-                (first < last).then(|| (level as u8).value())
-            }
+                (*level as u8).value()
+            }),
         };
-        self.magnitude = next.map_or(0.0, |affinity| {
-            let above = affinity - self.bias;
-            if self.joins { above } else { -above }
-        });
+        self.magnitude = next.map_or(0.0, |affinity| self.magnitude_of(affinity));
     }
 
-    /// Takes the next edge of a run that has one, or all of its level.
-    #[inline]
-    fn take(&mut self, mut each: impl FnMut(u32)) {
-        match &mut self.left {
-            Left::Each(edges) => {
-                let end = edges.len() - 1;
-                let edge;
-                (edge, *edges) = if self.joins {
-                    (edges[end], &edges[..end])
-                } else {
-                    (edges[0], &edges[1..])
-                };
-                each(edge as u32);
+    fn magnitude_of(&self, affinity: f32) -> f32 {
+        let above = affinity - self.bias;
+        if self.joins { above } else { -above }
+    }
+
+    /// Takes the next edges of a run that has some, as long as their magnitude is above `before` and not below
+    /// `behind`, as that of the first one is.
+    fn take(&mut self, before: f32, behind: f32, taken: &mut Vec<u32>) {
+        taken.clear();
+        let counts = |edge: &&u64| {
+            let magnitude = self.magnitude_of(affinity((*edge >> 32) as u32));
+            magnitude > before && magnitude >= behind
+        };
+        match (&self.left, self.joins) {
+            (Left::Each(edges), true) => {
+                taken.extend(
+                    edges
+                        .iter()
+                        .rev()
+                        .take(AHEAD)
+                        .take_while(counts)
+                        .map(|&edge| edge as u32),
+                );
             }
-            Left::Levels {
-                places,
-                starts,
-                first,
-                last,
-            } => {
-                let level = |level: usize| &places[starts[level]..starts[level + 1]];
-                if self.joins {
-                    *last -= 1;
-                    level(*last).iter().rev().copied().for_each(each);
-                } else {
-                    *first += 1;
-                    level(*first - 1).iter().copied().for_each(each);
-                }
+            (Left::Each(edges), false) => {
+                taken.extend(
+                    edges
+                        .iter()
+                        .take(AHEAD)
+                        .take_while(counts)
+                        .map(|&edge| edge as u32),
+                );
             }
+            (
+                Left::Levels {
+                    places,
+                    starts,
+                    high,
+                    level,
+                    ..
+                },
+                true,
+            ) => {
+                let begin = starts[*level].max(high.saturating_sub(AHEAD));
+                taken.extend(places[begin..*high].iter().rev());
+            }
+            (
+                Left::Levels {
+                    places,
+                    starts,
+                    low,
+                    level,
+                    ..
+                },
+                false,
+            ) => {
+                let end = starts[*level + 1].min(low + AHEAD);
+                taken.extend(&places[*low..end]);
+            }
+        }
+        match (&mut self.left, self.joins) {
+            (Left::Each(edges), true) => *edges = &edges[..edges.len() - taken.len()],
+            (Left::Each(edges), false) => *edges = &edges[taken.len()..],
+            (Left::Levels { high, .. }, true) => *high -= taken.len(),
+            (Left::Levels { low, .. }, false) => *low += taken.len(),
         }
         self.measure();
     }

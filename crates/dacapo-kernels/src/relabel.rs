@@ -164,31 +164,25 @@ impl Remap {
         })
     }
 
-    /// Replaces ids by ids, which always fit; those that are refused stay.
-    pub(crate) fn apply_to_ids(&self, labels: ArrayViewMut3<u64>) {
-        replace(labels, |label| self.get(label).unwrap_or(label));
-    }
-
     /// Replaces the labels of a volume.
     ///
     /// # Errors
     /// [`Error::UnknownLabel`] for one that is not listed, if these are refused; [`Error::LabelRange`] if a new
     /// id does not fit the type. The labels are then as they were.
     pub fn apply<T: Id>(&self, labels: ArrayViewMut3<T>) -> Result<()> {
-        let mut changes: IdMap<u64, T> = IdMap::default();
-        for (label, _) in unique(labels.view()) {
-            let old = label.into();
-            let new = self.get(old).ok_or(Error::UnknownLabel { label: old })?;
-            let fits = T::try_from(new).map_err(|_| Error::LabelRange { label: new })?;
-            if new != old {
-                changes.insert(old, fits);
-            }
+        let new = |label: T| -> Result<T> {
+            let label = label.into();
+            let new = self.get(label).ok_or(Error::UnknownLabel { label })?;
+            T::try_from(new).map_err(|_| Error::LabelRange { label: new })
+        };
+        // Nothing is changed before it is known that all can be.
+        let is_wide = T::try_from(u64::MAX).is_ok();
+        if self.unlisted == Unlisted::Refuse || !is_wide {
+            unique(labels.view())
+                .into_iter()
+                .try_for_each(|(label, _)| new(label).map(drop))?;
         }
-        if !changes.is_empty() {
-            replace(labels, |label| {
-                changes.get(&label.into()).copied().unwrap_or(label)
-            });
-        }
+        replace(labels, |label| new(label).unwrap_or(label));
         Ok(())
     }
 }

@@ -1,14 +1,13 @@
 //! The seeded watershed: a priority flood, and the queues that make it quick.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
 use ndarray::{Array3, ArrayView3};
 
 use crate::error::{countable, same_shape};
 use crate::hash::IdMap;
 use crate::offsets::volume;
-use crate::ranges::Ranges;
+use crate::ranges::{Pairs, sorted};
 use crate::{Connectivity, Result};
 
 /// Floods a landscape from seeds: the lowest voxel beside the flood is next, and belongs to the flood that reached
@@ -19,8 +18,8 @@ use crate::{Connectivity, Result};
 /// volume: -z, -y, -x, +x, +y, +z.
 ///
 /// The priority flood of scikit-image's `watershed` (Beucher and Meyer 1993): equal to it where no two heights
-/// are equal. Bytes wait in a queue for each of the 256 heights, floats in small heaps that divide the heights
-/// among them, without rounding.
+/// are equal. Bytes wait in a queue for each of the 256 heights; floats are sorted first, so that each voxel has a
+/// place to wait in.
 ///
 /// ```
 /// use dacapo_kernels::{Connectivity, watershed};
@@ -78,7 +77,7 @@ pub fn watershed<H: Height>(
         }
     }
 
-    let mut queue = H::Queue::new(&keys, &floods);
+    let mut queue = H::Queue::new(&mut keys, &floods);
     for (p, &flood) in floods.iter().enumerate() {
         if flood != OPEN && flood != CLOSED {
             queue.push(keys[p], p as u32);
@@ -179,7 +178,7 @@ impl Height for u8 {
 
 impl Height for f32 {
     type Key = u32;
-    type Queue = Heaps;
+    type Queue = Places;
 
     fn key(self) -> u32 {
         sortable(self)
@@ -188,46 +187,72 @@ impl Height for f32 {
 
 /// Voxels that wait: the lowest first, of equal ones the one that has waited longest.
 trait Queue<K> {
-    /// For the voxels of these heights that are not closed.
-    fn new(keys: &[K], floods: &[u32]) -> Self;
+    /// For the voxels of these heights that are not closed. May put into `keys` what finds a height faster.
+    fn new(keys: &mut [K], floods: &[u32]) -> Self;
     fn push(&mut self, key: K, voxel: u32);
     fn pop(&mut self) -> Option<u32>;
 }
 
-/// A set of small numbers, of which the least is quickly found.
+/// A set of numbers, of which the least is quickly found: a bit for each, a bit for each 64 of these that has any set,
+/// and so on.
 #[derive(Debug)]
 struct Lowest {
-    /// A bit a number, and a bit for each 64 of these.
-    bits: Vec<u64>,
-    words: Vec<u64>,
+    levels: Vec<Vec<u64>>,
 }
 
 impl Lowest {
     fn new(count: usize) -> Self {
-        let bits = vec![0; count.div_ceil(64)];
-        let words = vec![0; bits.len().div_ceil(64)];
-        Self { bits, words }
+        let mut levels = vec![vec![0; count.div_ceil(64).max(1)]];
+        while let Some(last) = levels.last().filter(|last| last.len() > 1) {
+            let words = last.len().div_ceil(64);
+            levels.push(vec![0; words]);
+        }
+        Self { levels }
     }
 
     #[inline]
-    fn insert(&mut self, number: usize) {
-        self.bits[number / 64] |= 1 << (number % 64);
-        self.words[number / 4096] |= 1 << (number / 64 % 64);
+    fn insert(&mut self, mut number: usize) {
+        for level in &mut self.levels {
+            let word = &mut level[number / 64];
+            let had_any = *word != 0;
+            *word |= 1 << (number % 64);
+            if had_any {
+                break;
+            }
+            number /= 64;
+        }
     }
 
     #[inline]
-    fn remove(&mut self, number: usize) {
-        self.bits[number / 64] &= !(1 << (number % 64));
-        if self.bits[number / 64] == 0 {
-            self.words[number / 4096] &= !(1 << (number / 64 % 64));
+    fn remove(&mut self, mut number: usize) {
+        for level in &mut self.levels {
+            let word = &mut level[number / 64];
+            *word &= !(1 << (number % 64));
+            if *word != 0 {
+                break;
+            }
+            number /= 64;
         }
     }
 
     #[inline]
     fn get(&self) -> Option<usize> {
-        let word = self.words.iter().position(|&word| word != 0)?;
-        let word = word * 64 + self.words[word].trailing_zeros() as usize;
-        Some(word * 64 + self.bits[word].trailing_zeros() as usize)
+        let mut number = 0;
+        for level in self.levels.iter().rev() {
+            let word = level[number];
+            if word == 0 {
+                return None;
+            }
+            number = number * 64 + word.trailing_zeros() as usize;
+        }
+        Some(number)
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<usize> {
+        let lowest = self.get()?;
+        self.remove(lowest);
+        Some(lowest)
     }
 }
 
@@ -239,7 +264,7 @@ pub struct Levels {
 }
 
 impl Queue<u8> for Levels {
-    fn new(_: &[u8], _: &[u32]) -> Self {
+    fn new(_: &mut [u8], _: &[u32]) -> Self {
         Self {
             levels: vec![VecDeque::new(); 256],
             waiting: Lowest::new(256),
@@ -266,57 +291,65 @@ impl Queue<u8> for Levels {
     }
 }
 
-/// A heap for each range of heights: ranges are so narrow that each holds few voxels, as far as these differ.
+/// A place for each voxel, in the order of the heights: those of one height are filled in the order in which voxels
+/// come. The lowest place that is filled is found by a tree of bits, which is small enough to stay in the cache.
 #[derive(Debug)]
-pub struct Heaps {
-    ranges: Ranges,
-    /// Height above, age below: one comparison.
-    heaps: Vec<BinaryHeap<Reverse<(u64, u32)>>>,
+pub struct Places {
     waiting: Lowest,
-    age: u32,
+    /// For each place the voxel that waits there; and, at the first place of a height, the next one to fill.
+    voxels: Vec<[u32; 2]>,
 }
 
 const RANGES: u16 = 4096;
-/// A heap that has run empty gives back more room than this.
-const SPARE: usize = 256;
 
-impl Queue<u32> for Heaps {
-    fn new(keys: &[u32], floods: &[u32]) -> Self {
-        let open = || {
-            let voxels = keys.iter().zip(floods);
-            voxels.filter(|&(_, &flood)| flood != CLOSED).map(|(&key, _)| key)
-        };
+/// The voxels that are not closed, by their heights.
+struct Flooded<'a> {
+    keys: &'a [u32],
+    floods: &'a [u32],
+}
+
+impl Pairs for Flooded<'_> {
+    fn for_each(&self, mut each: impl FnMut(u32, u32)) {
+        for ((p, &key), &flood) in (0..).zip(self.keys).zip(self.floods) {
+            if flood != CLOSED {
+                each(key, p);
+            }
+        }
+    }
+}
+
+impl Queue<u32> for Places {
+    /// Makes of each key the first place of its height.
+    fn new(keys: &mut [u32], floods: &[u32]) -> Self {
+        let sorted = sorted(&Flooded { keys, floods }, RANGES);
+        let mut voxels = vec![[0; 2]; sorted.len()];
+        let mut place = 0;
+        for height in sorted.chunk_by(|a, b| a >> 32 == b >> 32) {
+            voxels[place as usize][1] = place;
+            for voxel in height {
+                keys[*voxel as u32 as usize] = place;
+            }
+            place += height.len() as u32;
+        }
         Self {
-            ranges: Ranges::new(open, RANGES),
-            heaps: vec![BinaryHeap::new(); usize::from(RANGES)],
-            waiting: Lowest::new(usize::from(RANGES)),
-            age: 0,
+            waiting: Lowest::new(sorted.len()),
+            voxels,
         }
     }
 
     #[inline]
-    fn push(&mut self, key: u32, voxel: u32) {
-        let range = self.ranges.of(key);
-        let heap = &mut self.heaps[range];
-        if heap.is_empty() {
-            self.waiting.insert(range);
-        }
-        heap.push(Reverse((u64::from(key) << 32 | u64::from(self.age), voxel)));
-        self.age += 1;
+    fn push(&mut self, first: u32, voxel: u32) {
+        let next = &mut self.voxels[first as usize][1];
+        let place = *next as usize;
+        *next += 1;
+        self.voxels[place][0] = voxel;
+        self.waiting.insert(place);
     }
 
     #[inline]
     fn pop(&mut self) -> Option<u32> {
-        let lowest = self.waiting.get()?;
-        let heap = &mut self.heaps[lowest];
-        let voxel = heap.pop().map(|Reverse((_, voxel))| voxel);
-        if heap.is_empty() {
-            self.waiting.remove(lowest);
-            if heap.capacity() > SPARE {
-                *heap = BinaryHeap::new();
-            }
-        }
-        voxel
+        let lowest = self.waiting.take()?;
+        Some(self.voxels[lowest][0])
     }
 }
 

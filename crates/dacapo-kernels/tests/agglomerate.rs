@@ -138,7 +138,11 @@ fn check<E: Evidence>(
     for threshold in thresholds {
         let naive = merge_naive(&links, &naive_score, threshold, limits);
         let expected = fragments.mapv(|fragment| naive.get(&fragment).copied().unwrap_or(fragment));
-        assert_eq!(history.segment(fragments, threshold), expected, "{threshold}");
+        assert_eq!(
+            history.segment(fragments, threshold).unwrap(),
+            expected,
+            "{threshold}"
+        );
         let mut in_place = fragments.to_owned();
         history.segments(threshold).apply(in_place.view_mut()).unwrap();
         assert_eq!(in_place, expected);
@@ -222,7 +226,10 @@ fn of_equal_scores_the_lower_fragments_merge_first() {
         ..MergeLimits::default()
     };
     let history = MergeHistory::new(&graph, MeanAffinity::mean, limits).unwrap();
-    assert_eq!(history.segment(fragments.view(), 0.5), array![[[7, 7, 3, 3]]]);
+    assert_eq!(
+        history.segment(fragments.view(), 0.5).unwrap(),
+        array![[[7, 7, 3, 3]]]
+    );
 }
 
 #[test]
@@ -235,13 +242,16 @@ fn one_voxel_does_not_merge_two_neurons() {
         ContactGraph::<MaximumAffinity>::new(fragments.view(), affinities.view(), &[[0, 0, 1]]).unwrap();
     let history = MergeHistory::new(&graph, MaximumAffinity::maximum, MergeLimits::default()).unwrap();
     assert_eq!(
-        unique(history.segment(fragments.view(), 0.9).view()).len(),
+        unique(history.segment(fragments.view(), 0.9).unwrap().view()).len(),
         1,
         "by its maximum it does"
     );
     let graph = ContactGraph::<MeanAffinity>::new(fragments.view(), affinities.view(), &[[0, 0, 1]]).unwrap();
     let history = MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default()).unwrap();
-    assert_eq!(unique(history.segment(fragments.view(), 0.3).view()).len(), 2);
+    assert_eq!(
+        unique(history.segment(fragments.view(), 0.3).unwrap().view()).len(),
+        2
+    );
     // Where the contact is that voxel only, the limit decides.
     affinities.fill(f32::NAN);
     affinities[[0, 0, 3, 1]] = 1.0;
@@ -252,7 +262,10 @@ fn one_voxel_does_not_merge_two_neurons() {
             ..MergeLimits::default()
         };
         let history = MergeHistory::new(&graph, MeanAffinity::mean, limits).unwrap();
-        assert_eq!(unique(history.segment(fragments.view(), 0.9).view()).len(), count);
+        assert_eq!(
+            unique(history.segment(fragments.view(), 0.9).unwrap().view()).len(),
+            count
+        );
         let segments = graph
             .mutex_watershed(MeanAffinity::mean, 0.5, least_links)
             .unwrap();
@@ -312,7 +325,7 @@ fn threads_memory_order_and_the_type_of_affinities_change_nothing() {
     let everything = || {
         let graph = ContactGraph::<MeanAffinity>::new(fragments.view(), floats.view(), &OFFSETS).unwrap();
         let history = MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default()).unwrap();
-        let segments = history.segment(fragments.view(), 0.5);
+        let segments = history.segment(fragments.view(), 0.5).unwrap();
         (graph, history, segments)
     };
     let one = on_threads(1, everything);
@@ -362,7 +375,10 @@ fn nothing_and_what_means_nothing() {
     let graph = ContactGraph::<MeanAffinity>::new(empty.view(), none.view(), &[[0, 0, 1]]).unwrap();
     let history = MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default()).unwrap();
     assert_eq!(
-        (history.merges().len(), history.segment(empty.view(), 0.5)),
+        (
+            history.merges().len(),
+            history.segment(empty.view(), 0.5).unwrap()
+        ),
         (0, empty)
     );
     let background = Array3::<u64>::zeros((2, 3, 4));

@@ -116,7 +116,7 @@ fn ideal_affinities_give_the_objects_back() {
     // A boundary's own voxels are inside of nothing: fragments end a little beside it.
     let history = mean_history(fragments.view(), short, &OFFSETS[..6]);
     let sums = [0.6, 0.7, 0.8].map(|threshold| {
-        let segments = history.segment(fragments.view(), threshold);
+        let segments = history.segment(fragments.view(), threshold).unwrap();
         let table = ContingencyTable::new(truth.view(), segments.view()).unwrap();
         table.voi().unwrap().sum()
     });

@@ -51,7 +51,7 @@ impl Segmenter {
                         Some(merging) => merging,
                         none => none.insert(self.merging(prediction, mask)?),
                     };
-                    vec![merging.segment(*threshold)]
+                    vec![merging.segment(*threshold)?]
                 } else {
                     let edges = match &mut edges {
                         Some(edges) => edges,
@@ -118,7 +118,9 @@ struct Merging {
 }
 
 impl Merging {
-    fn segment(&self, threshold: f32) -> Array3<u64> {
-        self.history.segment(self.fragments.view(), f64::from(threshold))
+    fn segment(&self, threshold: f32) -> Result<Array3<u64>> {
+        Ok(self
+            .history
+            .segment(self.fragments.view(), f64::from(threshold))?)
     }
 }

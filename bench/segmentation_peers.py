@@ -1,0 +1,155 @@
+"""Times other programs' segmentation kernels: `segmentation_peers.py OP DIR`. Prints one JSON object.
+
+    pip install -r ../crates/dacapo-kernels/tests/data/peers.txt zarr
+
+`data` makes what is segmented: `segmentation_peers.py data DIR FIB25`, with FIB25 the Zarr container of docs/fib25.md.
+Labels of 128³, 12 channels of affinities made of them, smoothed and with noise, what follows from these, and a mirrored
+volume of 384³.
+"""
+
+import heapq
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+op, dir = sys.argv[1], Path(sys.argv[2])
+EDGE, LARGE = 128, 384
+OFFSETS = [[-n if a == axis else 0 for a in range(3)] for n in (1, 3, 9, 27) for axis in range(3)]
+
+
+def read(name, dtype, edge=EDGE, channels=None):
+    shape = (edge,) * 3 if channels is None else (channels,) + (edge,) * 3
+    return np.fromfile(dir / name, dtype).reshape(shape)
+
+
+def make_data(container):
+    import zarr
+    from scipy import ndimage
+    from skimage.segmentation import watershed
+
+    labels = np.asarray(zarr.open(container, mode="r")["sample2/labels"]).astype(np.uint64)
+    labels = labels[20 : 20 + EDGE, 60 : 60 + EDGE, 60 : 60 + EDGE]
+    random = np.random.default_rng(5)
+    affinities = np.empty((len(OFFSETS), *labels.shape), np.float32)
+    for channel, offset in enumerate(OFFSETS):
+        linked = np.zeros(labels.shape, np.float32)
+        inside = tuple(slice(-o, None) for o in offset)
+        there = tuple(slice(None, n + o) for n, o in zip(labels.shape, offset))
+        linked[inside] = labels[inside] == labels[there]
+        noise = ndimage.gaussian_filter(random.standard_normal(labels.shape).astype(np.float32), 1.0)
+        logit = 8 * (ndimage.gaussian_filter(linked, 1.0) - 0.5) + 6 * noise
+        affinities[channel] = 1 / (1 + np.exp(-logit))
+    boundary = 1 - affinities[:3].mean(0)
+    smooth = ndimage.gaussian_filter(boundary, 1.0)
+    seeds, _ = ndimage.label(ndimage.minimum_filter(smooth, 5) == smooth)
+    fragments = watershed(boundary, seeds).astype(np.uint64)
+    labels.tofile(dir / "labels.bin")
+    affinities.tofile(dir / "affinities.bin")
+    np.round(affinities * 255).astype(np.uint8).tofile(dir / "affinities_u8.bin")
+    boundary.astype(np.float32).tofile(dir / "boundary.bin")
+    np.round(boundary * 255).astype(np.uint8).tofile(dir / "boundary_u8.bin")
+    seeds.astype(np.uint64).tofile(dir / "seeds.bin")
+    fragments.tofile(dir / "fragments.bin")
+    mirror = lambda a: np.pad(a, [(0, LARGE - EDGE)] * 3, "symmetric")
+    mirror(labels).tofile(dir / "labels_large.bin")
+    mirror(fragments).tofile(dir / "fragments_large.bin")
+
+
+def agglomerate(fragments, affinities, offsets, threshold):
+    """Mean affinity with a heap, as one writes it in Python."""
+    sums = {}
+    for offset, values in zip(offsets, affinities):
+        inside = tuple(slice(-o, None) for o in offset)
+        there = tuple(slice(None, n + o) for n, o in zip(fragments.shape, offset))
+        a, b, v = fragments[inside], fragments[there], values[inside]
+        touch = a != b
+        low, high = np.minimum(a[touch], b[touch]), np.maximum(a[touch], b[touch])
+        pairs, index = np.unique(np.stack([low, high]), axis=1, return_inverse=True)
+        total, count = np.bincount(index.ravel(), v[touch]), np.bincount(index.ravel())
+        for p, q, t, c in zip(*pairs.tolist(), total.tolist(), count.tolist()):
+            before = sums.get((p, q), (0.0, 0))
+            sums[p, q] = before[0] + t, before[1] + c
+    graph = {}
+    for (p, q), evidence in sums.items():
+        graph.setdefault(p, {})[q] = evidence
+        graph.setdefault(q, {})[p] = evidence
+    heap = [(-t / c, p, q, c) for (p, q), (t, c) in sums.items()]
+    heapq.heapify(heap)
+    parent = {}
+    while heap:
+        score, p, q, c = heapq.heappop(heap)
+        if -score < threshold:
+            break
+        if p not in graph or graph[p].get(q, (0, 0))[1] != c:
+            continue
+        stays, goes = (q, p) if len(graph[q]) > len(graph[p]) else (p, q)
+        parent[goes] = stays
+        del graph[stays][goes]
+        for other, (t, c) in graph.pop(goes).items():
+            if other == stays:
+                continue
+            del graph[other][goes]
+            before = graph[stays].get(other, (0.0, 0))
+            joint = before[0] + t, before[1] + c
+            graph[stays][other] = graph[other][stays] = joint
+            heapq.heappush(heap, (-joint[0] / joint[1], min(stays, other), max(stays, other), joint[1]))
+    return parent
+
+
+def prepare():
+    if op in ("contingency", "contingency-large"):
+        large = op.endswith("large")
+        edge, name = (LARGE, "_large") if large else (EDGE, "")
+        a, b = read(f"labels{name}.bin", np.uint64, edge), read(f"fragments{name}.bin", np.uint64, edge)
+        return lambda: np.unique(np.stack([a.ravel(), b.ravel()]), axis=1, return_counts=True), a.size
+    if op == "contingency-skimage":
+        from skimage.metrics import contingency_table
+
+        a, b = read("labels.bin", np.uint64), read("fragments.bin", np.uint64)
+        return lambda: contingency_table(a, b), a.size
+    if op in ("relabel", "unique", "remap"):
+        import fastremap
+
+        labels = read("fragments_large.bin", np.uint64, LARGE)
+        table = {int(i): int(i) % 1000 for i in fastremap.unique(labels)}
+        run = {
+            "relabel": lambda: fastremap.renumber(labels, in_place=True),
+            "unique": lambda: fastremap.unique(labels, return_counts=True),
+            "remap": lambda: fastremap.remap(labels, table, in_place=True),
+        }
+        return run[op], labels.size
+    if op in ("watershed-u8", "watershed-f32"):
+        from skimage.segmentation import watershed
+
+        boundary = read("boundary_u8.bin", np.uint8) if op.endswith("u8") else read("boundary.bin", np.float32)
+        seeds = read("seeds.bin", np.uint64).astype(np.int32)
+        return lambda: watershed(boundary, seeds), seeds.size
+    if op == "mutex-f32":
+        import mwatershed
+
+        affinities = read("affinities.bin", np.float32, channels=len(OFFSETS)).astype(np.float64) - 0.5
+        return lambda: mwatershed.agglom(affinities, OFFSETS), EDGE**3
+    if op == "agglomerate":
+        fragments = read("fragments.bin", np.uint64)
+        affinities = read("affinities.bin", np.float32, channels=len(OFFSETS))[:6]
+        return lambda: agglomerate(fragments, affinities, OFFSETS[:6], 0.5), EDGE**3
+    sys.exit(f"no operation {op}")
+
+
+def memory(name):
+    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(name)) / 1024
+
+
+if op == "data":
+    dir.mkdir(parents=True, exist_ok=True)
+    make_data(sys.argv[3])
+else:
+    run, voxels = prepare()
+    before = memory("VmRSS")
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(json.dumps({"wall": wall, "cpu": cpu, "voxels": voxels, "memory": max(0, memory("VmHWM") - before)}))

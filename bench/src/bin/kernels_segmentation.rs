@@ -1,0 +1,186 @@
+//! Times the segmentation kernels: `kernels_segmentation OP DIR THREADS`. Prints one JSON object; `segmentation.py` sets
+//! it beside that of `segmentation_peers.py`, which makes the data in DIR.
+
+use std::path::Path;
+use std::time::Instant;
+
+use dacapo_bench::{cpu_seconds, memory};
+use dacapo_kernels::*;
+use ndarray::{Array3, Array4};
+
+const EDGE: usize = 128;
+const LARGE: usize = 384;
+const CHANNELS: usize = 12;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, op, dir, threads] = &arguments[..] else {
+        eprintln!("usage: kernels_segmentation OP DIR THREADS");
+        std::process::exit(2);
+    };
+    let threads = threads.parse().unwrap();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .unwrap();
+    let (run, voxels) = prepare(op, Path::new(dir));
+    let before = memory("VmRSS");
+    let (wall, cpu) = (Instant::now(), cpu_seconds());
+    run();
+    let (wall, cpu) = (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let memory = (memory("VmHWM") - before).max(0.0);
+    println!(
+        "{}",
+        serde_json::json!({"wall": wall, "cpu": cpu, "voxels": voxels, "memory": memory})
+    );
+}
+
+fn offsets() -> Vec<Offset> {
+    let axis = |n: i64, axis: usize| std::array::from_fn(|a| if a == axis { -n } else { 0 });
+    [1, 3, 9, 27]
+        .iter()
+        .flat_map(|&n| (0..3).map(move |a| axis(n, a)))
+        .collect()
+}
+
+fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
+    let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap();
+    let ids = |name: &str, edge: usize| -> Array3<u64> {
+        let values = bytes(name)
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| u64::from_le_bytes(b))
+            .collect();
+        Array3::from_shape_vec((edge, edge, edge), values).unwrap()
+    };
+    let floats = |name: &str| -> Vec<f32> {
+        bytes(name)
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| f32::from_le_bytes(b))
+            .collect()
+    };
+    let cube = (EDGE, EDGE, EDGE);
+    let many = (CHANNELS, EDGE, EDGE, EDGE);
+    let affinities = || Array4::from_shape_vec(many, floats("affinities.bin")).unwrap();
+    let affinities_u8 = || Array4::from_shape_vec(many, bytes("affinities_u8.bin")).unwrap();
+    let labels = || ids("labels.bin", EDGE);
+    let fragments = || ids("fragments.bin", EDGE);
+    let groups: [usize; CHANNELS] = std::array::from_fn(|channel| usize::from(channel >= 6));
+    let short = || affinities().slice(ndarray::s![..6, .., .., ..]).to_owned();
+    let small = EDGE.pow(3);
+    // What is made is kept until the clock has been read.
+    macro_rules! timed {
+        ($voxels:expr, $run:expr) => {
+            (
+                Box::new(move || std::mem::forget(std::hint::black_box($run))),
+                $voxels,
+            )
+        };
+    }
+    match op {
+        "contingency" => {
+            let (a, b) = (labels(), fragments());
+            timed!(small, ContingencyTable::new(a.view(), b.view()).unwrap().voi())
+        }
+        "contingency-large" => {
+            let (a, b) = (ids("labels_large.bin", LARGE), ids("fragments_large.bin", LARGE));
+            timed!(
+                LARGE.pow(3),
+                ContingencyTable::new(a.view(), b.view()).unwrap().voi()
+            )
+        }
+        "relabel" => {
+            let mut labels = ids("fragments_large.bin", LARGE);
+            timed!(LARGE.pow(3), relabel_in_place(labels.view_mut()))
+        }
+        "unique" => {
+            let labels = ids("fragments_large.bin", LARGE);
+            timed!(LARGE.pow(3), unique(labels.view()))
+        }
+        "remap" => {
+            let mut labels = ids("fragments_large.bin", LARGE);
+            let pairs: Vec<_> = unique(labels.view())
+                .iter()
+                .map(|&(id, _)| (id, id % 1000))
+                .collect();
+            let map = Remap::new(pairs, Unlisted::Refuse);
+            timed!(LARGE.pow(3), map.apply(labels.view_mut()).unwrap())
+        }
+        "watershed-u8" => {
+            let height = Array3::from_shape_vec(cube, bytes("boundary_u8.bin")).unwrap();
+            let seeds = ids("seeds.bin", EDGE);
+            timed!(
+                small,
+                watershed(height.view(), seeds.view(), None, Connectivity::Faces).unwrap()
+            )
+        }
+        "watershed-f32" => {
+            let height = Array3::from_shape_vec(cube, floats("boundary.bin")).unwrap();
+            let seeds = ids("seeds.bin", EDGE);
+            timed!(
+                small,
+                watershed(height.view(), seeds.view(), None, Connectivity::Faces).unwrap()
+            )
+        }
+        "mutex-f32" => {
+            let affinities = affinities();
+            let run =
+                move || mutex_watershed(affinities.view(), &offsets(), &[0.5; CHANNELS], None, None).unwrap();
+            timed!(small, run())
+        }
+        "mutex-u8" => {
+            let affinities = affinities_u8();
+            let run =
+                move || mutex_watershed(affinities.view(), &offsets(), &[0.5; CHANNELS], None, None).unwrap();
+            timed!(small, run())
+        }
+        "mutex-sort" => {
+            let affinities = affinities();
+            timed!(
+                small,
+                MutexEdges::new(affinities.view(), &offsets(), &groups, None, None).unwrap()
+            )
+        }
+        "mutex-9-biases" => {
+            let affinities = affinities();
+            let run = move || {
+                let edges = MutexEdges::new(affinities.view(), &offsets(), &groups, None, None).unwrap();
+                for (short, long) in [0.4, 0.5, 0.6]
+                    .iter()
+                    .flat_map(|&a| [0.4, 0.5, 0.6].map(|b| (a, b)))
+                {
+                    std::hint::black_box(edges.segment(&[short, long]).unwrap());
+                }
+            };
+            timed!(small, run())
+        }
+        "contacts" => {
+            let (fragments, affinities) = (fragments(), short());
+            let run = move || {
+                ContactGraph::<MeanAffinity>::new(fragments.view(), affinities.view(), &offsets()[..6])
+            };
+            timed!(small, run().unwrap())
+        }
+        "agglomerate" | "agglomerate-50" => {
+            let (fragments, affinities) = (fragments(), short());
+            let count = if op.ends_with("50") { 50 } else { 1 };
+            let run = move || {
+                let graph = ContactGraph::new(fragments.view(), affinities.view(), &offsets()[..6]).unwrap();
+                let history = MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default()).unwrap();
+                for threshold in 0..count {
+                    let threshold = if count == 1 {
+                        0.5
+                    } else {
+                        f64::from(threshold) / 50.0
+                    };
+                    std::hint::black_box(history.segments(threshold));
+                }
+            };
+            timed!(small, run())
+        }
+        _ => panic!("no operation {op}"),
+    }
+}
