@@ -38,6 +38,7 @@ options = parser.parse_args()
 PEERS = {
     "labels": ["edt"],
     "mask": ["edt", "scipy"],
+    "far": ["edt", "scipy"],
     "anisotropic": ["edt"],
     "border": ["edt"],
     "signed": ["doubled"],
@@ -62,11 +63,14 @@ def peer(program, case):
 
     labels = np.load(options.labels)
     mask = labels > 0
+    for axis in range(3 if case == "mask" else 0):
+        place = tuple(slice(-1) if a == axis else slice(None) for a in range(3))
+        mask[place] &= np.diff(labels.view(np.int64), axis=axis) == 0
     spacing = (4, 1, 1) if case == "anisotropic" else (1, 1, 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wall, cpu = time.perf_counter(), time.process_time()
     if program == "edt":
-        edt.edt(mask if case == "mask" else labels, spacing, case == "border", parallel=options.threads)
+        edt.edt(mask if case in ["mask", "far"] else labels, spacing, case == "border", parallel=options.threads)
     elif program == "scipy":
         ndimage.distance_transform_edt(mask)
     else:

@@ -41,7 +41,12 @@ pub fn argmax(values: ArrayView4<f32>) -> Result<Array3<u8>> {
                     most.fill(f32::NEG_INFINITY);
                     for (channel, values) in values.axis_iter(Axis(0)).enumerate() {
                         let row = values.index_axis_move(Axis(0), y);
-                        raise(most, winners.as_slice_mut().unwrap_or_default(), row, channel as u8);
+                        raise(
+                            most,
+                            winners.as_slice_mut().unwrap_or_default(),
+                            row,
+                            channel as u8,
+                        );
                     }
                 }
             },
@@ -80,7 +85,13 @@ mod tests {
     #[test]
     fn classes_are_their_definition_in_any_layout() {
         let value = |i: usize| [0.5, -1.0, f32::NAN, 0.25, f32::NEG_INFINITY, 2.0, 0.5][i * i % 7];
-        for shape in [(1, 2, 3, 4), (3, 4, 5, 18), (5, 1, 1, 7), (2, 0, 3, 3), (256, 2, 2, 2)] {
+        for shape in [
+            (1, 2, 3, 4),
+            (3, 4, 5, 18),
+            (5, 1, 1, 7),
+            (2, 0, 3, 3),
+            (256, 2, 2, 2),
+        ] {
             let mut index = 0;
             let values = Array4::from_shape_simple_fn(shape, || {
                 index += 1;
@@ -88,7 +99,8 @@ mod tests {
             });
             let expected = Array3::from_shape_fn((shape.1, shape.2, shape.3), |(z, y, x)| {
                 let of = |c: usize| values[[c, z, y, x]];
-                let is_first_most = |c: usize| (0..shape.0).all(|d| !(of(d) > of(c) || d < c && of(d) == of(c)));
+                let is_first_most =
+                    |c: usize| (0..shape.0).all(|d| !(of(d) > of(c) || d < c && of(d) == of(c)));
                 let some = (0..shape.0).find(|&c| of(c) > f32::NEG_INFINITY && is_first_most(c));
                 some.unwrap_or(0) as u8
             });
@@ -100,7 +112,12 @@ mod tests {
             assert_eq!(turned.permuted_axes([2, 1, 0]), expected);
             let first = values.index_axis(Axis(0), 0);
             let above = threshold(first, 0.25);
-            assert!(above.iter().zip(first).all(|(&above, &value)| above == (value > 0.25)));
+            assert!(
+                above
+                    .iter()
+                    .zip(first)
+                    .all(|(&above, &value)| above == (value > 0.25))
+            );
         }
         assert!(argmax(Array4::zeros((0, 1, 1, 1)).view()).is_err());
         assert!(argmax(Array4::zeros((257, 1, 1, 1)).view()).is_err());

@@ -38,6 +38,7 @@ pub(crate) fn lower(mut heights: ArrayViewMut3<f32>, changes: Option<Changes>, s
     let squares: Vec<f32> = (0..length + REACH + STRIDE)
         .map(|k| (k as f64 * spacing).powi(2) as f32)
         .collect();
+    let halves: Vec<f64> = (0..length).map(|k| 0.5 / k as f64).collect();
     let search = search();
     let mut tiles = Vec::new();
     for (outer, plane) in heights.outer_iter_mut().enumerate() {
@@ -66,7 +67,7 @@ pub(crate) fn lower(mut heights: ArrayViewMut3<f32>, changes: Option<Changes>, s
                 if scratch.any_finite {
                     let undone = search(&scratch.heights, &mut scratch.bounds, &squares);
                     for lane in (0..LANES).filter(|&lane| undone[lane]) {
-                        scratch.envelope(lane, spacing, &squares);
+                        scratch.envelope(lane, spacing, &squares, &halves);
                     }
                 }
                 scratch.store(&mut tile, begin, root);
@@ -81,8 +82,17 @@ struct Scratch {
     heights: Vec<Lanes>,
     bounds: Vec<Lanes>,
     any_finite: bool,
-    /// Parabolas of an envelope: their vertex, and where they begin to be the lowest.
-    lowest: Vec<(usize, f64)>,
+    /// The lowest parabolas of a lane.
+    lowest: Vec<Parabola>,
+}
+
+/// A parabola of an envelope.
+struct Parabola {
+    vertex: usize,
+    /// Its height in squared steps, and the square of its place.
+    key: f64,
+    /// Where it begins to be the lowest.
+    begin: f64,
 }
 
 const MARGIN: usize = REACH + STRIDE;
@@ -158,40 +168,40 @@ impl Scratch {
         }
     }
 
-    /// Lowers the bounds of a lane to the envelope of its parabolas.
-    fn envelope(&mut self, lane: usize, spacing: f64, squares: &[f32]) {
-        let area = spacing * spacing;
+    /// Lowers the bounds of a lane to the envelope of its parabolas. `halves` holds 1 / 2k by k.
+    fn envelope(&mut self, lane: usize, spacing: f64, squares: &[f32], halves: &[f64]) {
+        let per_area = 1.0 / (spacing * spacing);
         let line = &self.heights[MARGIN..self.heights.len() - MARGIN];
         self.lowest.clear();
-        for (vertex, height) in line.iter().map(|lanes| f64::from(lanes[lane])).enumerate() {
-            if height == f64::INFINITY {
+        for (vertex, height) in line.iter().map(|lanes| lanes[lane]).enumerate() {
+            if height == f32::INFINITY {
                 continue;
             }
             let x = vertex as f64;
+            let key = f64::from(height) * per_area + x * x;
             let begin = loop {
-                let Some(&(before, begin)) = self.lowest.last() else {
+                let Some(before) = self.lowest.last() else {
                     break f64::NEG_INFINITY;
                 };
-                let at = before as f64;
-                let rise = (height - f64::from(line[before][lane])) / area;
-                let crossing = (rise + x * x - at * at) / (2.0 * (x - at));
-                if crossing > begin {
+                let crossing = (key - before.key) * halves[vertex - before.vertex];
+                if crossing > before.begin {
                     break crossing;
                 }
                 self.lowest.pop();
             };
-            self.lowest.push((vertex, begin));
+            self.lowest.push(Parabola { vertex, key, begin });
         }
-        let mut current = 0;
+        let mut parabolas = self.lowest.iter();
+        let Some(mut current) = parabolas.next() else {
+            return;
+        };
+        let mut next = parabolas.next();
         for (place, bound) in self.bounds.iter_mut().enumerate() {
-            let is_next = |&(_, begin): &(usize, f64)| begin < place as f64;
-            while self.lowest.get(current + 1).is_some_and(is_next) {
-                current += 1;
+            while let Some(parabola) = next.filter(|next| next.begin < place as f64) {
+                (current, next) = (parabola, parabolas.next());
             }
-            if let Some(&(vertex, _)) = self.lowest.get(current) {
-                let value = line[vertex][lane] + squares[place.abs_diff(vertex)];
-                bound[lane] = bound[lane].min(value);
-            }
+            let value = line[current.vertex][lane] + squares[place.abs_diff(current.vertex)];
+            bound[lane] = bound[lane].min(value);
         }
     }
 

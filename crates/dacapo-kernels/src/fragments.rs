@@ -6,8 +6,8 @@ use ndarray::{Array2, Array3, ArrayView3, ArrayView4, Axis, Zip, s};
 use crate::error::same_shape;
 use crate::offsets::{check_offsets, overlap};
 use crate::{
-    Connectivity, DistanceOptions, Error, Offset, Result, connected_components, distance_transform, gaussian, maximum,
-    watershed,
+    Connectivity, DistanceOptions, Error, Offset, Result, connected_components, distance_transform, gaussian,
+    maximum, watershed,
 };
 
 /// How fragments are made.

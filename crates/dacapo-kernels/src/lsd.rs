@@ -35,10 +35,11 @@ impl LsdOptions {
         if self.dims == 2 { 6 } else { 10 }
     }
 
-    /// Voxels (z, y, x) of labels around a voxel that its descriptors depend on, on either side.
+    /// Voxels (z, y, x) of labels around a window that its descriptors depend on, on either side, if it begins with a
+    /// voxel that is looked at.
     pub fn context(&self) -> [usize; 3] {
         let factor = self.downsample;
-        let axis = |a: usize| (radius(self.sigma / (self.spacing[a] * factor as f64)) + 1) * factor - 1;
+        let axis = |a: usize| radius(self.sigma / (self.spacing[a] * factor as f64)) * factor;
         std::array::from_fn(|a| if a + self.dims < 3 { 0 } else { axis(a) })
     }
 
@@ -59,8 +60,15 @@ impl LsdOptions {
             return bad("the downsampling", self.downsample as f64, "between 1 and 64");
         }
         // What is not within a plane does not matter to an image.
-        if !voxels[3 - self.dims..].iter().all(|voxels| (1e-3..=1e3).contains(voxels)) {
-            return bad("sigma", self.sigma, "between a thousandth of a voxel and 1000 voxels");
+        if !voxels[3 - self.dims..]
+            .iter()
+            .all(|voxels| (1e-3..=1e3).contains(voxels))
+        {
+            return bad(
+                "sigma",
+                self.sigma,
+                "between a thousandth of a voxel and 1000 voxels",
+            );
         }
         Ok(())
     }
@@ -269,11 +277,16 @@ fn describe(
     let mut along_x = [vec![0f32; source[1].len() * width], Vec::new(), Vec::new()];
     along_x[1] = along_x[0].clone();
     along_x[2] = along_x[0].clone();
-    for (z, plane) in source[0].clone().zip(planar.chunks_exact_mut((height * blocks).max(1))) {
+    for (z, plane) in source[0]
+        .clone()
+        .zip(planar.chunks_exact_mut((height * blocks).max(1)))
+    {
         let mut occupied = source[1].end..source[1].start;
         for (i, y) in source[1].clone().enumerate() {
             let row = i * width..(i + 1) * width;
-            along_x.iter_mut().for_each(|moments| moments[row.clone()].fill(0.0));
+            along_x
+                .iter_mut()
+                .for_each(|moments| moments[row.clone()].fill(0.0));
             let line = looked_at.slice(s![z, y, ..]);
             let mut x = source[2].start;
             while x < source[2].end {
@@ -287,7 +300,13 @@ fn describe(
                 }
                 occupied = occupied.start.min(y)..occupied.end.max(y + 1);
                 for (moments, sums) in along_x.iter_mut().zip(&kernels.sums) {
-                    add_run(&mut moments[row.clone()], sums, kernels.width, begin..x, target[2].start);
+                    add_run(
+                        &mut moments[row.clone()],
+                        sums,
+                        kernels.width,
+                        begin..x,
+                        target[2].start,
+                    );
                 }
             }
         }
@@ -309,7 +328,10 @@ fn describe(
 
     let mut moments = vec![[[0f32; LANES]; 10]; needed.len()];
     for (index, sums) in moments.iter_mut().enumerate().filter(|(index, _)| needed[*index]) {
-        let (z, column) = (target[0].start + index / (height * blocks), index % (height * blocks));
+        let (z, column) = (
+            target[0].start + index / (height * blocks),
+            index % (height * blocks),
+        );
         let reach = kernels.radius[0];
         let taps = z.saturating_sub(reach).max(source[0].start)..(z + reach + 1).min(source[0].end);
         for other in taps {
@@ -361,11 +383,12 @@ fn descriptor(moments: &[f64; 10], options: &LsdOptions) -> Vec<f64> {
         return vec![0.0; options.channels()];
     }
     let mean: [f64; 3] = std::array::from_fn(|a| moments[1 + a] / size);
-    let variance: [f64; 3] =
-        std::array::from_fn(|a| (moments[4 + a] / size - mean[a] * mean[a]).max(1e-3));
+    let variance: [f64; 3] = std::array::from_fn(|a| (moments[4 + a] / size - mean[a] * mean[a]).max(1e-3));
     let pairs = [[0, 1], [0, 2], [1, 2]];
     let means = axes.clone().map(|a| mean[a] / options.sigma * 0.5 + 0.5);
-    let variances = axes.clone().map(|a| variance[a] / (options.sigma * options.sigma));
+    let variances = axes
+        .clone()
+        .map(|a| variance[a] / (options.sigma * options.sigma));
     let correlations = pairs
         .iter()
         .zip(&moments[7..])

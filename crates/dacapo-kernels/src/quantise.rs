@@ -1,6 +1,6 @@
 //! Values as bytes: which range the 256 of them stand for.
 
-use ndarray::{ArrayView, ArrayViewD, ArrayD, Dimension, Zip};
+use ndarray::{ArrayD, ArrayView, ArrayViewD, Dimension, Zip};
 
 use crate::{Error, Result};
 
@@ -80,17 +80,33 @@ mod tests {
 
     #[test]
     fn bytes_are_the_nearest_and_come_back() {
-        for range in [ValueRange::UNIT, ValueRange::SIGNED, ValueRange::new(-80.0, 3.5).unwrap()] {
+        for range in [
+            ValueRange::UNIT,
+            ValueRange::SIGNED,
+            ValueRange::new(-80.0, 3.5).unwrap(),
+        ] {
             assert_eq!((range.value(0), range.value(255)), (range.min(), range.max()));
             for byte in 0..=255 {
                 assert_eq!(range.byte(range.value(byte)), byte);
                 let above = range.value(byte) + 0.49 * range.step();
                 assert_eq!(range.byte(above), byte);
             }
-            let ends = [f32::NEG_INFINITY, range.min() - 1.0, f32::NAN, range.max() + 1.0, f32::INFINITY];
+            let ends = [
+                f32::NEG_INFINITY,
+                range.min() - 1.0,
+                f32::NAN,
+                range.max() + 1.0,
+                f32::INFINITY,
+            ];
             assert_eq!(ends.map(|value| range.byte(value)), [0, 0, 0, 255, 255]);
         }
-        for (min, max) in [(1.0, 1.0), (1.0, 0.0), (f32::NAN, 1.0), (0.0, f32::INFINITY), (f32::MIN, f32::MAX)] {
+        for (min, max) in [
+            (1.0, 1.0),
+            (1.0, 0.0),
+            (f32::NAN, 1.0),
+            (0.0, f32::INFINITY),
+            (f32::MIN, f32::MAX),
+        ] {
             assert!(ValueRange::new(min, max).is_err());
         }
     }

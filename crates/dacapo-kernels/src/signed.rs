@@ -39,10 +39,12 @@ pub fn signed_distance<T: Label>(labels: ArrayView3<T>, spacing: [f64; 3]) -> Re
         lower_along(&mut other, 2, spacing);
         least(&mut distance, &other);
     }
-    Zip::from(&mut distance).and(labels).par_for_each(|distance, &label| {
-        let root = distance.sqrt();
-        *distance = if label == T::BACKGROUND { -root } else { root };
-    });
+    Zip::from(&mut distance)
+        .and(labels)
+        .par_for_each(|distance, &label| {
+            let root = distance.sqrt();
+            *distance = if label == T::BACKGROUND { -root } else { root };
+        });
     Ok(distance)
 }
 
@@ -71,12 +73,20 @@ fn across<T: Label>(labels: ArrayView3<T>, spacing: [f64; 3], axis: usize) -> Ar
         .par_for_each(|labels, mut distances: ArrayViewMut1<f32>| {
             let mut steps = f64::INFINITY;
             for i in 1..labels.len() {
-                steps = if labels[i] == labels[i - 1] { steps + 1.0 } else { 0.5 };
+                steps = if labels[i] == labels[i - 1] {
+                    steps + 1.0
+                } else {
+                    0.5
+                };
                 distances[i] = (steps * spacing).powi(2) as f32;
             }
             steps = f64::INFINITY;
             for i in (1..labels.len()).rev() {
-                steps = if labels[i] == labels[i - 1] { steps + 1.0 } else { 0.5 };
+                steps = if labels[i] == labels[i - 1] {
+                    steps + 1.0
+                } else {
+                    0.5
+                };
                 distances[i - 1] = distances[i - 1].min((steps * spacing).powi(2) as f32);
             }
         });

@@ -213,7 +213,10 @@ fn empty_volumes_have_no_distances_and_spacings_have_to_be_sizes() {
     for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-300, 1e300] {
         let error = distance_transform(labels.view(), &options([1.0, wrong, 1.0], false, false));
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("spacing") && error.contains(&wrong.to_string()), "{error}");
+        assert!(
+            error.contains("spacing") && error.contains(&wrong.to_string()),
+            "{error}"
+        );
         assert!(signed_distance(labels.view(), [1.0, 1.0, wrong]).is_err());
     }
 }
@@ -235,7 +238,9 @@ fn naive_signed(labels: &Array3<u64>, spacing: [f64; 3]) -> Array3<f32> {
     }
     Array3::from_shape_fn(labels.raw_dim(), |(z, y, x)| {
         let here = [z, y, x].map(|n| n as f64);
-        let squares = faces.iter().map(|face| (0..3).map(|a| ((here[a] - face[a]) * spacing[a]).powi(2)));
+        let squares = faces
+            .iter()
+            .map(|face| (0..3).map(|a| ((here[a] - face[a]) * spacing[a]).powi(2)));
         let least = squares.map(Iterator::sum).fold(f64::INFINITY, f64::min).sqrt() as f32;
         if labels[[z, y, x]] == 0 { -least } else { least }
     })
@@ -244,7 +249,14 @@ fn naive_signed(labels: &Array3<u64>, spacing: [f64; 3]) -> Array3<f32> {
 #[test]
 fn signed_distances_are_to_the_centres_of_faces() {
     let mut noise = Noise(9);
-    for shape in [[6, 9, 11], [1, 12, 20], [9, 1, 18], [5, 20, 1], [1, 1, 90], [1, 1, 1]] {
+    for shape in [
+        [6, 9, 11],
+        [1, 12, 20],
+        [9, 1, 18],
+        [5, 20, 1],
+        [1, 1, 90],
+        [1, 1, 1],
+    ] {
         for (spacing, count) in SPACINGS.into_iter().zip([25, 4, 60]) {
             let labels = blocks(shape, count, 6, &mut noise);
             let expected = naive_signed(&labels, spacing);
@@ -265,9 +277,18 @@ fn they_are_those_of_edt_and_scipy_on_a_larger_volume() {
     let dir = std::env::temp_dir().join(format!("dacapo-distances-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let labels = blocks([60, 130, 170], 90, 60, &mut Noise(1));
-    labels.write_npy(std::fs::File::create(dir.join("labels.npy")).unwrap()).unwrap();
+    labels
+        .write_npy(std::fs::File::create(dir.join("labels.npy")).unwrap())
+        .unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/peer_distances.py");
-    assert!(Command::new(python).arg(script).arg(&dir).status().unwrap().success());
+    assert!(
+        Command::new(python)
+            .arg(script)
+            .arg(&dir)
+            .status()
+            .unwrap()
+            .success()
+    );
     let read = |name: &str| Array3::<f32>::read_npy(std::fs::File::open(dir.join(name)).unwrap()).unwrap();
     let spacing = [4.0, 2.5, 1.0];
     for border in [false, true] {

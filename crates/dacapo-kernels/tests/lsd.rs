@@ -105,7 +105,10 @@ fn descriptors_are_their_definition() {
             let is_correlation = (2 * dims..options.channels() - 1).contains(&place.0);
             let is_flat = variances.iter().any(|&variance| variance < 1e-3);
             let tolerance = if is_correlation && is_flat { 1e-2 } else { 2e-4 };
-            assert!((a - b).abs() < tolerance, "{options:?}: {a} instead of {b} at {place:?}");
+            assert!(
+                (a - b).abs() < tolerance,
+                "{options:?}: {a} instead of {b} at {place:?}"
+            );
         }
         let mut other_order = Array3::zeros(shape.f());
         other_order.assign(&labels);
@@ -130,7 +133,11 @@ fn a_window_with_its_context_is_all_that_matters() {
     let part = labels.slice(s![5 - 3..15 + 3, 8 - 6..20 + 6, 7 - 6..30 + 6]);
     let found = local_shape_descriptors(part, [3..13, 6..18, 6..29], &options).unwrap();
     let expected = all.slice(s![.., 5..15, 8..20, 7..30]);
-    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let worst = found
+        .iter()
+        .zip(&expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
     assert!(worst < 1e-5, "{worst}");
 }
 
@@ -148,13 +155,25 @@ fn options_that_mean_nothing_are_refused() {
     assert!(refused(options, [0..3, 0..3, 0..4]));
     assert!(refused(LsdOptions { dims: 2, ..options }, whole(&labels)));
     assert!(refused(LsdOptions { dims: 4, ..options }, whole(&labels)));
-    assert!(refused(LsdOptions { downsample: 0, ..options }, whole(&labels)));
+    assert!(refused(
+        LsdOptions {
+            downsample: 0,
+            ..options
+        },
+        whole(&labels)
+    ));
     for sigma in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e9] {
-        assert!(refused(LsdOptions { sigma, ..options }, whole(&labels)), "{sigma}");
+        assert!(
+            refused(LsdOptions { sigma, ..options }, whole(&labels)),
+            "{sigma}"
+        );
     }
     for size in [0.0, -1.0, f64::NAN] {
         let spacing = [1.0, size, 1.0];
-        assert!(refused(LsdOptions { spacing, ..options }, whole(&labels)), "{size}");
+        assert!(
+            refused(LsdOptions { spacing, ..options }, whole(&labels)),
+            "{size}"
+        );
     }
     let empty = Array3::<u64>::zeros((0, 3, 4));
     let found = local_shape_descriptors(empty.view(), [0..0, 0..3, 0..4], &options).unwrap();
