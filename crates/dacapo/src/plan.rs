@@ -124,9 +124,11 @@ pub fn check(config: &RunConfig, access: &Access) -> Result<Plan> {
     };
     let raw = array(NdData::U8(volume.raw.into_dyn()))?;
     let labels = array(NdData::U64(volume.labels.into_dyn()))?;
+    let classes = array(NdData::U8(volume.classes.into_dyn()))?;
     Plan::open_with(config, true, &|address| match address.dataset.as_str() {
         "raw" if address.container == container => Ok(raw.clone()),
         "labels" if address.container == container => Ok(labels.clone()),
+        "classes" if address.container == container => Ok(classes.clone()),
         _ => open_array(address, access),
     })
 }
