@@ -1,4 +1,4 @@
-//! Weights that let two classes of unequal size count the same.
+//! Weights that let classes of unequal size count the same.
 
 use crate::{Error, Result};
 
@@ -35,10 +35,12 @@ impl Clip {
     }
 }
 
-/// The weights of the classes 0 and 1 that occur `counts` times: 1 / (2 × share), the share clipped. The total
+/// The weight of each class, of which there are `counts` voxels: 1 / (classes × share), the share clipped. The total
 /// starts at 1, as DaCapo's `balance_weights` has it on its first call; later calls there average over what
 /// came before, which would make a batch depend on the ones before it.
-pub fn class_weights(counts: [u64; 2], clip: Clip) -> [f32; 2] {
-    let total = (counts[0] + counts[1] + 1) as f64;
-    counts.map(|count| (0.5 / (count as f64 / total).clamp(clip.min, clip.max)) as f32)
+pub fn class_weights(counts: &[u64], clip: Clip) -> Vec<f32> {
+    let total = (counts.iter().sum::<u64>() + 1) as f64;
+    let even = 1.0 / counts.len() as f64;
+    let weight = |&count: &u64| (even / (count as f64 / total).clamp(clip.min, clip.max)) as f32;
+    counts.iter().map(weight).collect()
 }

@@ -6,8 +6,8 @@ use ndarray::{Array2, Array3, ArrayView3, ArrayView4, Axis, Zip, s};
 use crate::error::same_shape;
 use crate::offsets::{check_offsets, overlap};
 use crate::{
-    Connectivity, Error, Offset, Result, connected_components, distance_transform, gaussian, maximum,
-    watershed,
+    Connectivity, DistanceOptions, Error, Offset, Result, connected_components, distance_transform, gaussian,
+    maximum, watershed,
 };
 
 /// How fragments are made.
@@ -75,7 +75,7 @@ pub fn fragments(
         });
     }
     let is_inside = |boundary: f32| boundary < 1.0 - parameters.foreground;
-    let distance = distance_transform(boundary.mapv(is_inside).view(), [1.0; 3])?;
+    let distance = distance_transform(boundary.mapv(is_inside).view(), &DistanceOptions::default())?;
     let smooth = gaussian(distance, parameters.sigma)?;
     let peaks = Zip::from(&smooth)
         .and(&maximum(smooth.clone(), parameters.seed_radius))

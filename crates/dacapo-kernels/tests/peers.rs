@@ -17,16 +17,6 @@ fn assert_close(found: &Array3<f32>, expected: &Array3<f64>, what: &str) {
 }
 
 #[test]
-fn distances_are_those_of_scipy() {
-    let mut peers = Fixture::open("peers");
-    let mask: Array3<bool> = peers.volume("mask");
-    let isotropic = distance_transform(mask.view(), [1.0; 3]).unwrap();
-    assert_close(&isotropic, &peers.volume("distance"), "isotropic");
-    let anisotropic = distance_transform(mask.view(), [4.0, 2.5, 1.0]).unwrap();
-    assert_close(&anisotropic, &peers.volume("distance_aniso"), "anisotropic");
-}
-
-#[test]
 fn filters_are_those_of_scipy() {
     let mut peers = Fixture::open("peers");
     let noise: Array3<f32> = peers.volume("noise");

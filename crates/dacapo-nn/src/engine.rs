@@ -1,9 +1,11 @@
 //! The engine trait: what the pipeline asks of whatever computes networks. Engines live in modules of
 //! their own.
 
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::math::sigmoid;
 use crate::{Error, Loss, NamedTensor, OptimizerConfig, Result, Tensor, UNetConfig};
 
 /// What stands behind a network's last layer when it predicts. Losses work on the values before it.
@@ -15,6 +17,21 @@ pub enum Activation {
     None,
     /// 1 / (1 + e^-x), for probabilities.
     Sigmoid,
+    /// e^x of each channel by their sum over the group's, for probabilities of classes.
+    Softmax,
+}
+
+/// Channels of the head that belong together, in their order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OutputGroup {
+    /// How many there are.
+    pub channels: usize,
+    /// Applied to predictions, not to what the loss sees.
+    pub activation: Activation,
+    /// What a training step minimises of them.
+    pub loss: Loss,
+    /// How much that counts in the sum over all groups.
+    pub loss_weight: f32,
 }
 
 /// All that determines a network: two engines given the same spec build the same function of the same
@@ -23,12 +40,8 @@ pub enum Activation {
 pub struct NetworkSpec {
     /// The layers.
     pub architecture: UNetConfig,
-    /// Channels that the head predicts.
-    pub out_channels: usize,
-    /// Applied to predictions, not to what the loss sees.
-    pub activation: Activation,
-    /// What a training step minimises.
-    pub loss: Loss,
+    /// What the head predicts, group after group.
+    pub outputs: Vec<OutputGroup>,
     /// How it is minimised.
     pub optimizer: OptimizerConfig,
     /// Gradients are scaled down to this Euclidean norm where theirs is larger.
@@ -38,17 +51,72 @@ pub struct NetworkSpec {
 }
 
 impl NetworkSpec {
-    /// A network with sigmoid outputs, binary cross-entropy, the default optimiser and seed 0.
+    /// A network with one group of sigmoid outputs, binary cross-entropy, the default optimiser and seed 0.
     pub fn new(architecture: UNetConfig, out_channels: usize) -> Self {
         Self {
             architecture,
-            out_channels,
-            activation: Activation::Sigmoid,
-            loss: Loss::BceWithLogits,
+            outputs: vec![OutputGroup {
+                channels: out_channels,
+                activation: Activation::Sigmoid,
+                loss: Loss::BceWithLogits,
+                loss_weight: 1.0,
+            }],
             optimizer: OptimizerConfig::default(),
             clip_gradient_norm: None,
             seed: 0,
         }
+    }
+
+    /// Channels that the head predicts.
+    pub fn out_channels(&self) -> usize {
+        self.outputs.iter().map(|group| group.channels).sum()
+    }
+}
+
+/// Applies the activations of groups to what a network put out, in place: samples, channels, voxels.
+pub fn activate(outputs: &[OutputGroup], samples: usize, values: &mut [f32]) {
+    for (group, begin, len) in groups(outputs, samples, values.len()) {
+        let values = &mut values[begin..begin + len];
+        match group.activation {
+            Activation::None => {}
+            Activation::Sigmoid => values
+                .par_iter_mut()
+                .with_min_len(1 << 14)
+                .for_each(|value| *value = sigmoid(*value)),
+            Activation::Softmax => softmax(values, group.channels),
+        }
+    }
+}
+
+/// Where the values of each group are, in each sample: begin and length.
+pub(crate) fn groups(
+    outputs: &[OutputGroup],
+    samples: usize,
+    len: usize,
+) -> impl Iterator<Item = (&OutputGroup, usize, usize)> {
+    let channels: usize = outputs.iter().map(|group| group.channels).sum();
+    let voxels = len / (samples * channels).max(1);
+    let mut begin = 0;
+    (0..samples).flat_map(move |_| outputs).map(move |group| {
+        let len = group.channels * voxels;
+        begin += len;
+        (group, begin - len, len)
+    })
+}
+
+/// In place: channels, voxels.
+fn softmax(values: &mut [f32], channels: usize) {
+    let voxels = values.len() / channels.max(1);
+    for voxel in 0..voxels {
+        let of = |channel: usize| channel * voxels + voxel;
+        let most = (0..channels).fold(f32::NEG_INFINITY, |most, c| most.max(values[of(c)]));
+        let mut sum = 0.0;
+        for c in 0..channels {
+            let value = (values[of(c)] - most).exp();
+            values[of(c)] = value;
+            sum += value;
+        }
+        (0..channels).for_each(|c| values[of(c)] /= sum);
     }
 }
 

@@ -37,7 +37,7 @@ mod unet;
 pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use conv::{ConvGeometry, Convolution, TransposedConvolution};
 pub use cpu::CpuEngine;
-pub use engine::{Activation, Batch, Engine, Network, NetworkSpec, Step};
+pub use engine::{Activation, Batch, Engine, Network, NetworkSpec, OutputGroup, Step, activate};
 pub use error::{Error, Result};
 pub use loss::Loss;
 pub use optimizer::{OptimizerConfig, OptimizerKind};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use dacapo_nn::{
     Activation, Batch, CpuEngine, Engine, InstructionSet, Loss, NamedTensor, Network, NetworkSpec,
-    OptimizerConfig, OptimizerKind, Tensor, UNetConfig,
+    OptimizerConfig, OptimizerKind, OutputGroup, Tensor, UNetConfig,
 };
 use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::NpzReader;
@@ -126,8 +126,12 @@ fn check(case: Case) {
 fn check_with(case: &Case, set: InstructionSet) {
     let arrays = load(case.file);
     let spec = NetworkSpec {
-        activation: case.activation,
-        loss: case.loss,
+        outputs: vec![OutputGroup {
+            channels: case.channels,
+            activation: case.activation,
+            loss: case.loss,
+            loss_weight: 1.0,
+        }],
         optimizer: OptimizerConfig {
             kind: OptimizerKind::RAdam,
             learning_rate: 1e-2,
@@ -154,7 +158,7 @@ fn check_with(case: &Case, set: InstructionSet) {
     // The original's affinity loss ignores its weights.
     let weight = match case.loss {
         Loss::BceWithLogits => Tensor::from_vec(&target.shape, vec![1.0; target.data.len()]).unwrap(),
-        Loss::Mse => tensor(&arrays["weight"]),
+        _ => tensor(&arrays["weight"]),
     };
     let batch = Batch {
         input,

@@ -1,16 +1,23 @@
-//! The task of affinities: for each voxel and offset, whether the two voxels that it links belong together.
+//! The task of affinities: for each voxel and offset, whether the two voxels that it links belong together; beside
+//! them, if asked, what the object looks like around each voxel.
 
-use ndarray::{Array3, Array4, ArrayView3, ArrayView4, CowArray, Ix3};
+use ndarray::{Array3, Array4, ArrayView3, ArrayView4, CowArray, Ix3, Zip, s};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use dacapo_kernels::{Background, Clip, Offset, check_offsets, class_weights};
+use dacapo_kernels::{
+    Background, Clip, LsdOptions, Offset, ValueRange, check_offsets, class_weights, local_shape_descriptors,
+};
 
+use crate::classes::{default_clip_max, default_clip_min};
 use crate::parameters::{PostProcessingConfig, PostProcessorParameters};
-use crate::scores::{InstanceRules, InstanceScores};
+use crate::scores::{INSTANCE_CRITERIA, instance_scores};
 use crate::segmenter::Segmenter;
-use crate::task::{Activation, Criterion, Head, LossKind, PredictionType, Scores, Targets, Task};
+use crate::task::{
+    Activation, Annotation, Criterion, Head, HeadGroup, LossKind, PredictionType, Scores, Targets, Task,
+    expect_shape, inner_shape,
+};
 use crate::{Error, Result};
 
 /// No offset may be longer: labels of that size around each crop would have to be read.
@@ -27,6 +34,9 @@ pub struct AffinitiesTaskConfig {
     pub background_as_object: bool,
     /// How much each voxel counts in training.
     pub weights: AffinityWeights,
+    /// Local shape descriptors, which the network learns beside the affinities: these get better by that. Segments
+    /// are made of the affinities alone.
+    pub lsds: Option<LsdConfig>,
     /// The methods and parameters that a validation tries.
     pub post_processing: Vec<PostProcessingConfig>,
     /// How predictions are stored.
@@ -44,9 +54,53 @@ impl Default for AffinitiesTaskConfig {
                 .collect(),
             background_as_object: false,
             weights: AffinityWeights::default(),
+            lsds: None,
             post_processing: PostProcessingConfig::defaults(),
             store_prediction_as: PredictionType::default(),
         }
+    }
+}
+
+/// Local shape descriptors: where the mean of a voxel's object is, how it is spread, and how much of what is around
+/// it fills.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LsdConfig {
+    /// Standard deviation of the Gaussian that says what is around, in voxels of the axis where they are largest.
+    pub num_voxels: f64,
+    /// Every so many voxels along each axis are looked at.
+    pub downsample: usize,
+    /// How much their loss counts beside that of the affinities.
+    pub loss_weight: f32,
+}
+
+impl Default for LsdConfig {
+    fn default() -> Self {
+        Self {
+            num_voxels: 10.0,
+            downsample: 1,
+            loss_weight: 0.5,
+        }
+    }
+}
+
+impl LsdConfig {
+    fn check(&self) -> Result<()> {
+        let bad = |key, value, expected| Err(Error::Value { key, value, expected });
+        if !(0.1..=100.0).contains(&self.num_voxels) {
+            return bad("lsds.num_voxels", self.num_voxels, "between 0.1 and 100");
+        }
+        if !(1..=16).contains(&self.downsample) {
+            return bad("lsds.downsample", self.downsample as f64, "between 1 and 16");
+        }
+        if !(self.loss_weight.is_finite() && self.loss_weight > 0.0) {
+            return bad(
+                "lsds.loss_weight",
+                f64::from(self.loss_weight),
+                "finite and above 0",
+            );
+        }
+        Ok(())
     }
 }
 
@@ -69,14 +123,6 @@ pub enum AffinityWeights {
     Boundary(f32),
 }
 
-fn default_clip_min() -> f64 {
-    0.05
-}
-
-fn default_clip_max() -> f64 {
-    0.95
-}
-
 impl Default for AffinityWeights {
     fn default() -> Self {
         Self::Balanced {
@@ -88,9 +134,6 @@ impl Default for AffinityWeights {
 
 impl AffinitiesTaskConfig {
     pub(crate) fn build(&self, dims: usize) -> Result<AffinitiesTask> {
-        if !(2..=3).contains(&dims) {
-            return Err(Error::Dims { dims });
-        }
         let offsets: Vec<Offset> = self
             .neighborhood
             .iter()
@@ -134,7 +177,7 @@ impl AffinitiesTaskConfig {
             .iter()
             .flat_map(PostProcessingConfig::parameters)
         {
-            set.check()?;
+            set.check(ValueRange::UNIT)?;
             if !parameters.contains(&set) {
                 parameters.push(set);
             }
@@ -142,7 +185,10 @@ impl AffinitiesTaskConfig {
         if parameters.is_empty() {
             return Err(Error::NoParameters);
         }
+        self.lsds.as_ref().map_or(Ok(()), LsdConfig::check)?;
         Ok(AffinitiesTask {
+            dims,
+            lsds: self.lsds.clone(),
             channel_names: self
                 .neighborhood
                 .iter()
@@ -169,6 +215,8 @@ enum Weights {
 
 /// The task that an [`AffinitiesTaskConfig`] describes.
 pub(crate) struct AffinitiesTask {
+    dims: usize,
+    lsds: Option<LsdConfig>,
     offsets: Vec<Offset>,
     channel_names: Vec<String>,
     background: Background,
@@ -178,62 +226,127 @@ pub(crate) struct AffinitiesTask {
     prediction: PredictionType,
 }
 
-impl Task for AffinitiesTask {
-    fn head(&self) -> Head {
-        Head {
-            channels: self.offsets.len(),
-            channel_names: self.channel_names.clone(),
-            activation: Activation::Sigmoid,
+/// The descriptors' names, by axes.
+fn lsd_names(dims: usize) -> Vec<String> {
+    let axes = &["z", "y", "x"][3 - dims..];
+    let mut names: Vec<String> = axes.iter().map(|axis| format!("lsd offset {axis}")).collect();
+    names.extend(axes.iter().map(|axis| format!("lsd variance {axis}")));
+    for (place, a) in axes.iter().enumerate() {
+        names.extend(
+            axes[place + 1..]
+                .iter()
+                .map(|b| format!("lsd correlation {a}{b}")),
+        );
+    }
+    names.push("lsd size".to_owned());
+    names
+}
+
+impl AffinitiesTask {
+    fn lsd_options(&self, config: &LsdConfig, voxel_size: [f64; 3]) -> LsdOptions {
+        let largest = voxel_size[3 - self.dims..]
+            .iter()
+            .fold(0.0, |most: f64, &size| most.max(size));
+        LsdOptions {
+            dims: self.dims,
+            spacing: voxel_size,
+            sigma: config.num_voxels * largest,
+            downsample: config.downsample,
         }
     }
 
-    fn loss(&self) -> LossKind {
-        LossKind::BceWithLogits
+    /// Descriptors behind the affinities, and their weights: objects and background count the same.
+    fn describe(&self, config: &LsdConfig, annotation: Annotation, targets: &mut Targets) -> Result<()> {
+        let options = self.lsd_options(config, annotation.voxel_size);
+        let (before, _) = self.label_context(annotation.voxel_size);
+        let shape = &targets.target.shape()[1..];
+        let window: [_; 3] = std::array::from_fn(|a| before[a]..before[a] + shape[a]);
+        let inner = |axis: ndarray::AxisDescription| window[axis.axis.index()].clone().into();
+        let (mut labels, mut known) = (annotation.labels, annotation.known);
+        labels.slice_each_axis_inplace(inner);
+        known.slice_each_axis_inplace(inner);
+        let descriptors = match self.background {
+            Background::Nothing => local_shape_descriptors(annotation.labels, window.clone(), &options)?,
+            Background::Object => {
+                let objects = annotation.labels.mapv(|label| label.wrapping_add(1));
+                local_shape_descriptors(objects.view(), window.clone(), &options)?
+            }
+        };
+        let clip = match self.weights {
+            Weights::Balanced(clip) => clip,
+            Weights::Boundary(_) => Clip::new(default_clip_min(), default_clip_max())?,
+        };
+        let mut counts = [0; 2];
+        Zip::from(labels).and(known).for_each(|&label, &known| {
+            counts[usize::from(label != 0)] += u64::from(known);
+        });
+        let by_class = class_weights(&counts, clip);
+        let first = self.offsets.len();
+        targets
+            .target
+            .slice_mut(s![first.., .., .., ..])
+            .assign(&descriptors);
+        for weight in targets.weight.slice_mut(s![first.., .., .., ..]).outer_iter_mut() {
+            Zip::from(weight)
+                .and(labels)
+                .and(known)
+                .for_each(|weight, &label, &known| {
+                    *weight = if known {
+                        by_class[usize::from(label != 0)]
+                    } else {
+                        0.0
+                    };
+                });
+        }
+        Ok(())
+    }
+}
+
+impl Task for AffinitiesTask {
+    fn head(&self) -> Head {
+        let mut head = Head::of(
+            self.channel_names.clone(),
+            Activation::Sigmoid,
+            LossKind::BceWithLogits,
+        );
+        head.groups.extend(self.lsds.as_ref().map(|lsds| HeadGroup {
+            channel_names: lsd_names(self.dims),
+            activation: Activation::Sigmoid,
+            loss: LossKind::MseOfSigmoid,
+            loss_weight: lsds.loss_weight,
+        }));
+        head
     }
 
-    fn label_context(&self) -> ([usize; 3], [usize; 3]) {
+    fn label_context(&self, voxel_size: [f64; 3]) -> ([usize; 3], [usize; 3]) {
+        let lsds = self.lsds.as_ref();
+        let around = lsds.map_or([0; 3], |lsds| self.lsd_options(lsds, voxel_size).context());
         let reach = |axis: usize, sign: i64| {
             let along = self
                 .offsets
                 .iter()
                 .map(|offset| (sign * offset[axis]).max(0) as usize);
-            along.max().unwrap_or(0)
+            along.max().unwrap_or(0).max(around[axis])
         };
+        // A crop begins with a voxel that is looked at.
+        let step = lsds.map_or(1, |lsds| lsds.downsample);
+        let before =
+            |axis: usize| reach(axis, -1).next_multiple_of(if axis + self.dims < 3 { 1 } else { step });
         (
-            std::array::from_fn(|axis| reach(axis, -1)),
+            std::array::from_fn(before),
             std::array::from_fn(|axis| reach(axis, 1)),
         )
     }
 
-    fn targets(&self, labels: ArrayView3<u64>, known: ArrayView3<bool>) -> Result<Targets> {
-        let (before, after) = self.label_context();
-        let shape = |what, found: &[usize], expected| {
-            let found = found.to_vec();
-            Error::Shape {
-                what,
-                found,
-                expected,
-            }
-        };
-        if known.shape() != labels.shape() {
-            return Err(shape(
-                "volume of what is known",
-                known.shape(),
-                format!("{:?}", labels.shape()),
-            ));
-        }
-        if (0..3).any(|a| labels.shape()[a] < before[a] + after[a]) {
-            let least: Vec<usize> = (0..3).map(|a| before[a] + after[a]).collect();
-            return Err(shape(
-                "volume of labels",
-                labels.shape(),
-                format!("at least {least:?}"),
-            ));
-        }
-        let inner: [usize; 3] = std::array::from_fn(|a| labels.shape()[a] - before[a] - after[a]);
+    fn targets(&self, annotation: Annotation) -> Result<Targets> {
+        annotation.check()?;
+        let Annotation { labels, known, .. } = annotation;
+        let (before, after) = self.label_context(annotation.voxel_size);
+        let inner = inner_shape(labels.shape(), before, after)?;
+        let channels = self.head().channels();
         let mut targets = Targets {
-            target: Array4::zeros((self.offsets.len(), inner[0], inner[1], inner[2])),
-            weight: Array4::zeros((self.offsets.len(), inner[0], inner[1], inner[2])),
+            target: Array4::zeros((channels, inner[0], inner[1], inner[2])),
+            weight: Array4::zeros((channels, inner[0], inner[1], inner[2])),
         };
         let (labels, known) = (labels.as_standard_layout(), known.as_standard_layout());
         let (labels, known) = (Rows::new(&labels), Rows::new(&known));
@@ -265,8 +378,8 @@ impl Task for AffinitiesTask {
                     counts[1] += linked;
                 }
                 let of_pair = match self.weights {
-                    Weights::Balanced(clip) => class_weights(counts, clip),
-                    Weights::Boundary(boundary) => [boundary, 1.0],
+                    Weights::Balanced(clip) => class_weights(&counts, clip),
+                    Weights::Boundary(boundary) => vec![boundary, 1.0],
                 };
                 let weighted = target
                     .chunks_exact(length.max(1))
@@ -285,11 +398,18 @@ impl Task for AffinitiesTask {
                     }
                 }
             });
+        if let Some(lsds) = &self.lsds {
+            self.describe(lsds, annotation, &mut targets)?;
+        }
         Ok(targets)
     }
 
     fn prediction_dtype(&self) -> PredictionType {
         self.prediction
+    }
+
+    fn prediction_range(&self) -> ValueRange {
+        ValueRange::UNIT
     }
 
     fn parameters(&self) -> Vec<PostProcessorParameters> {
@@ -302,7 +422,8 @@ impl Task for AffinitiesTask {
         mask: Option<ArrayView3<bool>>,
         each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
     ) -> Result<()> {
-        self.segmenter.sweep(prediction, mask, &self.parameters, each)
+        self.segmenter
+            .sweep(self.only_affinities(prediction)?, mask, &self.parameters, each)
     }
 
     fn segment(
@@ -311,28 +432,37 @@ impl Task for AffinitiesTask {
         mask: Option<ArrayView3<bool>>,
         parameters: &PostProcessorParameters,
     ) -> Result<Array3<u64>> {
-        parameters.check()?;
+        parameters.check(ValueRange::UNIT)?;
+        let affinities = self.only_affinities(prediction)?;
         let mut segmentation = Array3::zeros((0, 0, 0));
         self.segmenter
-            .sweep(prediction, mask, &[*parameters], &mut |_, segments| {
+            .sweep(affinities, mask, &[*parameters], &mut |_, segments| {
                 segmentation = segments;
                 Ok(())
             })?;
         Ok(segmentation)
     }
 
-    fn evaluate(&self, truth: ArrayView3<u64>, segmentation: ArrayView3<u64>) -> Result<Scores> {
-        let rules = InstanceRules::default();
-        let table = rules.count(truth, segmentation)?;
-        Ok(InstanceScores::new(&table, rules, 0).scores())
+    fn evaluate(&self, truth: Annotation, segmentation: ArrayView3<u64>) -> Result<Scores> {
+        instance_scores(truth, segmentation)
     }
 
     fn criteria(&self) -> &[Criterion] {
-        &InstanceScores::CRITERIA
+        &INSTANCE_CRITERIA
     }
 
     fn default_criterion(&self) -> &Criterion {
-        &InstanceScores::CRITERIA[0]
+        &INSTANCE_CRITERIA[0]
+    }
+}
+
+impl AffinitiesTask {
+    /// A prediction without the channels of descriptors.
+    fn only_affinities<'a>(&self, prediction: ArrayView4<'a, f32>) -> Result<ArrayView4<'a, f32>> {
+        let channels = self.head().channels();
+        let found = prediction.shape();
+        expect_shape("prediction", found, &[channels, found[1], found[2], found[3]])?;
+        Ok(prediction.slice_move(s![..self.offsets.len(), .., .., ..]))
     }
 }
 

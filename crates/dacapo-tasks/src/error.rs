@@ -1,5 +1,7 @@
 //! What can go wrong with a task.
 
+use crate::PostProcessorParameters;
+
 /// What can go wrong with a task.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -59,6 +61,30 @@ pub enum Error {
         value: f64,
         /// What it may be.
         expected: &'static str,
+    },
+    /// Classes that mean nothing.
+    #[error("classes: {reason}")]
+    Classes {
+        /// Why.
+        reason: String,
+    },
+    /// A method of post-processing that the task does not have.
+    #[error("{parameters} is no post-processing of this task")]
+    Method {
+        /// What was asked for.
+        parameters: PostProcessorParameters,
+    },
+    /// A parameter that no prediction reaches.
+    #[error("{key} holds {value}, but predictions are between {min} and {max}")]
+    Range {
+        /// The key in the task's config.
+        key: &'static str,
+        /// What it holds.
+        value: f32,
+        /// The least that is predicted.
+        min: f32,
+        /// The most that is predicted.
+        max: f32,
     },
     /// Nothing to segment with.
     #[error("post_processing has no parameters to try: give at least one threshold or bias pair")]

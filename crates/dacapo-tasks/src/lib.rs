@@ -7,22 +7,38 @@
 //!
 //! # fn main() -> Result<(), dacapo_tasks::Error> {
 //! let task = TaskConfig::Affinities(AffinitiesTaskConfig::default()).build(3)?;
-//! assert_eq!(task.head().channels, 9);
-//! assert_eq!(task.label_context(), ([9; 3], [0; 3]));
+//! assert_eq!(task.head().channels(), 9);
+//! assert_eq!(task.label_context([4.0; 3]), ([9; 3], [0; 3]));
 //! assert_eq!(task.default_criterion().name, "voi");
 //! # Ok(())
 //! # }
 //! ```
 
 mod affinities;
+mod classes;
+mod distance;
 mod error;
+mod foreground;
+mod maps;
+mod one_hot;
 mod parameters;
 mod scores;
 mod segmenter;
 mod task;
 
-pub use affinities::{AffinitiesTaskConfig, AffinityWeights};
+pub use affinities::{AffinitiesTaskConfig, AffinityWeights, LsdConfig};
+pub use classes::{ClassConfig, ClassWeights};
+pub use dacapo_kernels::{ValueRange, quantise};
+pub use distance::{DistanceMap, DistanceTaskConfig, HotDistanceTaskConfig, InnerDistanceTaskConfig};
 pub use error::{Error, Result};
+pub use foreground::ForegroundTaskConfig;
+pub use one_hot::{OneHotLoss, OneHotTaskConfig};
 pub use parameters::{PostProcessingConfig, PostProcessorParameters};
-pub use scores::{Detection, InstanceRules, InstanceScores, Mistake, Part, ZeroIs};
-pub use task::{Activation, Criterion, Head, LossKind, PredictionType, Scores, Targets, Task, TaskConfig};
+pub use scores::{
+    BINARY_CRITERIA, BinaryEvaluation, Detection, INSTANCE_CRITERIA, InstanceRules, InstanceScores, Mistake,
+    Part, ZeroIs, binary_scores,
+};
+pub use task::{
+    Activation, Annotation, Criterion, Head, HeadGroup, LossKind, PredictionType, Scores, Targets, Task,
+    TaskConfig,
+};

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use dacapo_kernels::ValueRange;
+
 use crate::{Error, Result};
 
 /// A method that makes segments of affinities, with the parameters to try.
@@ -80,6 +82,18 @@ pub enum PostProcessorParameters {
         /// The bias of long offsets.
         bias_long: f32,
     },
+    /// Of the classes above a threshold, that with the largest value.
+    Threshold {
+        /// What a value has to be above.
+        threshold: f32,
+    },
+    /// The connected regions above a threshold.
+    Components {
+        /// What a value has to be above.
+        threshold: f32,
+    },
+    /// The class with the largest value.
+    Argmax,
 }
 
 impl PostProcessorParameters {
@@ -90,25 +104,31 @@ impl PostProcessorParameters {
                 bias_short,
                 bias_long,
             } => Some([bias_short, bias_long]),
-            Self::Agglomerate { .. } => None,
+            _ => None,
         }
     }
 
-    /// Refuses what is no affinity.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Refuses what no prediction reaches: values outside of their range.
+    pub(crate) fn check(&self, range: ValueRange) -> Result<()> {
         let values = match *self {
-            Self::Agglomerate { threshold } => [("thresholds", threshold); 2],
+            Self::Agglomerate { threshold }
+            | Self::Threshold { threshold }
+            | Self::Components { threshold } => [("thresholds", threshold); 2],
             Self::MutexWatershed {
                 bias_short,
                 bias_long,
             } => [("biases", bias_short), ("biases", bias_long)],
+            Self::Argmax => return Ok(()),
         };
-        match values.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
+        let is_outside = |(_, value): &(&str, f32)| !(range.min()..=range.max()).contains(value);
+        match values.into_iter().find(is_outside) {
             None => Ok(()),
-            Some((key, value)) => {
-                let (value, expected) = (f64::from(value), "between 0 and 1");
-                Err(Error::Value { key, value, expected })
-            }
+            Some((key, value)) => Err(Error::Range {
+                key,
+                value,
+                min: range.min(),
+                max: range.max(),
+            }),
         }
     }
 }
@@ -123,6 +143,9 @@ impl fmt::Display for PostProcessorParameters {
             } => {
                 write!(f, "mutex_watershed(short={bias_short}, long={bias_long})")
             }
+            Self::Threshold { threshold } => write!(f, "threshold(threshold={threshold})"),
+            Self::Components { threshold } => write!(f, "components(threshold={threshold})"),
+            Self::Argmax => f.write_str("argmax()"),
         }
     }
 }
@@ -141,7 +164,8 @@ impl FromStr for PostProcessorParameters {
             .and_then(|rest| rest.split_once('('));
         let (method, arguments) = call.ok_or_else(|| wrong("expected method(name=value, …)".to_owned()))?;
         let mut given: Vec<(&str, f32)> = Vec::new();
-        for argument in arguments.split(',') {
+        let arguments = arguments.split(',').filter(|_| !arguments.trim().is_empty());
+        for argument in arguments {
             let (name, value) = argument
                 .split_once('=')
                 .ok_or_else(|| wrong(format!("{argument:?} is not name=value")))?;
@@ -172,10 +196,21 @@ impl FromStr for PostProcessorParameters {
                 .map(|name| value(name).ok_or_else(|| wrong(format!("{name} is missing"))));
             values.collect()
         };
+        let threshold = || Ok::<f32, Error>(values(&["threshold"])?[0]);
         let parameters = match method.trim() {
             "agglomerate" => Self::Agglomerate {
-                threshold: values(&["threshold"])?[0],
+                threshold: threshold()?,
             },
+            "threshold" => Self::Threshold {
+                threshold: threshold()?,
+            },
+            "components" => Self::Components {
+                threshold: threshold()?,
+            },
+            "argmax" => {
+                values(&[])?;
+                Self::Argmax
+            }
             "mutex_watershed" => {
                 let biases = values(&["short", "long"])?;
                 Self::MutexWatershed {
@@ -184,12 +219,18 @@ impl FromStr for PostProcessorParameters {
                 }
             }
             _ => {
-                return Err(wrong(
-                    "the methods are agglomerate and mutex_watershed".to_owned(),
-                ));
+                let methods = "agglomerate, mutex_watershed, threshold, components and argmax";
+                return Err(wrong(format!("the methods are {methods}")));
             }
         };
-        parameters.check().map_err(|error| wrong(error.to_string()))?;
+        // Which task they are for is not known here: no prediction leaves this range.
+        let range = match parameters {
+            Self::Agglomerate { .. } | Self::MutexWatershed { .. } => ValueRange::UNIT,
+            _ => ValueRange::SIGNED,
+        };
+        parameters
+            .check(range)
+            .map_err(|error| wrong(error.to_string()))?;
         Ok(parameters)
     }
 }

@@ -39,6 +39,12 @@ impl Segmenter {
         each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
     ) -> Result<()> {
         self.check(prediction, mask)?;
+        let is_other = |set: &&PostProcessorParameters| {
+            set.biases().is_none() && !matches!(set, PostProcessorParameters::Agglomerate { .. })
+        };
+        if let Some(&parameters) = parameters.iter().find(is_other) {
+            return Err(Error::Method { parameters });
+        }
         let mut merging: Option<Merging> = None;
         let mut edges: Option<MutexEdges> = None;
         // Mutex watersheds are sequential: several run side by side, as many as there are threads.

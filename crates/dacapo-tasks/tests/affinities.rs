@@ -27,10 +27,18 @@ fn task(neighborhood: Vec<Vec<i64>>, dims: usize) -> Box<dyn Task> {
     TaskConfig::Affinities(config).build(dims).unwrap()
 }
 
+fn annotation<'a>(labels: &'a Array3<u64>, known: &'a Array3<bool>) -> Annotation<'a> {
+    Annotation {
+        labels: labels.view(),
+        known: known.view(),
+        voxel_size: [1.0; 3],
+    }
+}
+
 /// The labels with a margin of `outside`, and what is known of them; the margin counts as known, for DaCapo
 /// knows no such thing.
 fn grown<T: Copy>(inner: &Array3<T>, task: &dyn Task, outside: T) -> Array3<T> {
-    let (before, after) = task.label_context();
+    let (before, after) = task.label_context([1.0; 3]);
     let shape: Vec<usize> = (0..3).map(|a| before[a] + inner.shape()[a] + after[a]).collect();
     let mut all = Array3::from_elem([shape[0], shape[1], shape[2]], outside);
     let mut window = all.view_mut();
@@ -108,7 +116,7 @@ fn targets_and_weights_are_those_of_dacapo() {
         // Outside, nothing belongs to anything: a label of its own.
         let labels = grown(labels, &*task, u64::MAX);
         let known = grown(known, &*task, true);
-        let found = task.targets(labels.view(), known.view()).unwrap();
+        let found = task.targets(annotation(&labels, &known)).unwrap();
         assert_eq!(
             found.target.mapv(|value| value as u8),
             read::<u8, Ix4>(&format!("{case}.target")),
@@ -116,7 +124,7 @@ fn targets_and_weights_are_those_of_dacapo() {
         );
         let mut expected: Array4<f32> = read::<_, Ix4>(&format!("{case}.weight"));
         // DaCapo only asks whether the first voxel of a pair is known.
-        let (before, _) = task.label_context();
+        let (before, _) = task.label_context([1.0; 3]);
         for ((c, z, y, x), weight) in expected.indexed_iter_mut() {
             let offset = &config.neighborhood[c];
             let offset = [
@@ -153,7 +161,7 @@ fn boundaries_count_more_and_background_not_at_all() {
     let task = config.build(2).unwrap();
     let labels = ndarray::array![[[5, 5, 6, 0, 0, 7, 7]]];
     let known = ndarray::array![[[false, true, true, true, true, true, true]]];
-    let Targets { target, weight } = task.targets(labels.view(), known.view()).unwrap();
+    let Targets { target, weight } = task.targets(annotation(&labels, &known)).unwrap();
     assert_eq!(
         target.iter().copied().collect::<Vec<_>>(),
         [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]
@@ -175,11 +183,12 @@ fn a_sweep_is_its_segmentations_and_finds_the_objects() {
     let padded = grown(&truth, &*task, 0);
     let known = Array3::from_elem(padded.raw_dim(), true);
     let prediction = task
-        .targets(padded.view(), known.view())
+        .targets(annotation(&padded, &known))
         .unwrap()
         .target
         .mapv(|value| 0.1 + 0.8 * value);
-    let mut mask = Array3::from_elem(truth.raw_dim(), true);
+    let everywhere = Array3::from_elem(truth.raw_dim(), true);
+    let mut mask = everywhere.clone();
     mask.slice_mut(s![.., .., ..2]).fill(false);
     let mut seen = Vec::new();
     let mut best = f64::INFINITY;
@@ -194,7 +203,7 @@ fn a_sweep_is_its_segmentations_and_finds_the_objects() {
                     .iter()
                     .all(|&segment| segment == 0)
             );
-            let scores = task.evaluate(truth.view(), segments.view())?.0;
+            let scores = task.evaluate(annotation(&truth, &everywhere), segments.view())?.0;
             best = scores["voi"].unwrap().min(best);
             assert_eq!(
                 scores["voi"].unwrap(),
@@ -213,7 +222,9 @@ fn a_sweep_is_its_segmentations_and_finds_the_objects() {
     let stopped = task.sweep(prediction.view(), None, &mut |_, _| Err(Error::Stopped));
     assert_eq!(stopped, Err(Error::Stopped));
     assert_eq!(
-        task.evaluate(truth.mapv(|_| 0).view(), truth.view()).unwrap().0["voi"],
+        task.evaluate(annotation(&truth.mapv(|_| 0), &everywhere), truth.view())
+            .unwrap()
+            .0["voi"],
         None
     );
 }
@@ -222,6 +233,9 @@ fn a_sweep_is_its_segmentations_and_finds_the_objects() {
 fn parameters_are_their_texts() {
     let mut all = task(neighborhood("[[1,0,0]]"), 3).parameters();
     all.push(PostProcessorParameters::Agglomerate { threshold: 0.1 + 0.2 });
+    all.push(PostProcessorParameters::Threshold { threshold: -0.25 });
+    all.push(PostProcessorParameters::Components { threshold: 0.75 });
+    all.push(PostProcessorParameters::Argmax);
     for parameters in all {
         assert_eq!(parameters.to_string().parse(), Ok(parameters));
     }
@@ -237,6 +251,9 @@ fn parameters_are_their_texts() {
         "agglomerate(bias=0.5)",
         "agglomerate(threshold=0.5, threshold=0.5)",
         "mutex_watershed(short=0.5)",
+        "threshold(threshold=1.5)",
+        "components()",
+        "argmax(threshold=0.5)",
         "magic(threshold=0.5)",
     ] {
         assert!(wrong.parse::<PostProcessorParameters>().is_err(), "{wrong}");
@@ -264,6 +281,9 @@ fn configs_that_mean_nothing_are_refused_by_name() {
             "weights.balanced: clip_max",
         ),
         (r#"{"post_processing": []}"#, "post_processing"),
+        (r#"{"lsds": {"num_voxels": 0}}"#, "lsds.num_voxels"),
+        (r#"{"lsds": {"downsample": 0}}"#, "lsds.downsample"),
+        (r#"{"lsds": {"loss_weight": -1}}"#, "lsds.loss_weight"),
         (
             r#"{"post_processing": [{"method": "agglomerate", "thresholds": [1.5]}]}"#,
             "thresholds",
@@ -287,7 +307,7 @@ fn configs_that_mean_nothing_are_refused_by_name() {
     assert!(serde_json::from_str::<TaskConfig>(r#"{"kind": "affinities", "neighbourhood": []}"#).is_err());
     let task = task(neighborhood("[[0,0,-1]]"), 3);
     let (labels, known) = (Array3::zeros((2, 2, 2)), Array3::from_elem((2, 2, 3), true));
-    assert!(task.targets(labels.view(), known.view()).is_err());
+    assert!(task.targets(annotation(&labels, &known)).is_err());
     let prediction = Array4::zeros((2, 2, 2, 2));
     assert!(task.sweep(prediction.view(), None, &mut |_, _| Ok(())).is_err());
 }

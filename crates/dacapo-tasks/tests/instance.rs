@@ -275,9 +275,9 @@ fn what_is_not_defined_is_null() {
     assert_eq!(found.splits[0].count, 24);
     // A number is never infinite or NaN.
     assert!(serde_json::to_value(&found).unwrap()["rand_precision"].is_null());
-    let names: Vec<&str> = InstanceScores::CRITERIA
+    let names: Vec<&str> = INSTANCE_CRITERIA
         .iter()
-        .map(|criterion| criterion.name)
+        .map(|criterion| &*criterion.name)
         .collect();
     assert_eq!(found.scores().0.len(), names.len());
     assert!(rules.count(one.view(), one.slice(s![.., .., ..2])).is_err());

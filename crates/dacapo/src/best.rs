@@ -62,7 +62,7 @@ pub(crate) fn best_by<'a>(
     scores: impl IntoIterator<Item = &'a ValidationScore>,
 ) -> Option<(&'a ValidationScore, f64)> {
     let defined = scores.into_iter().filter_map(|score| {
-        let value = (*score.scores.get(criterion.name)?)?;
+        let value = (*score.scores.get(&*criterion.name)?)?;
         value.is_finite().then_some((score, value))
     });
     defined.reduce(|best, next| {

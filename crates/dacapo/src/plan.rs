@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use dacapo_array::storage::{Access, Location};
 use dacapo_array::{ArrayRead, Coordinate, MemoryArray, NdData, open_array};
-use dacapo_nn::{Activation, Loss, NetworkSpec};
-use dacapo_tasks::Task;
+use dacapo_nn::{Activation, Loss, NetworkSpec, OutputGroup};
+use dacapo_tasks::{HeadGroup, LossKind, Task};
 
 use crate::config::{DatasetConfig, RunConfig, suggestion};
 use crate::dataset::{Dataset, Open};
@@ -124,9 +124,11 @@ pub fn check(config: &RunConfig, access: &Access) -> Result<Plan> {
     };
     let raw = array(NdData::U8(volume.raw.into_dyn()))?;
     let labels = array(NdData::U64(volume.labels.into_dyn()))?;
+    let classes = array(NdData::U8(volume.classes.into_dyn()))?;
     Plan::open_with(config, true, &|address| match address.dataset.as_str() {
         "raw" if address.container == container => Ok(raw.clone()),
         "labels" if address.container == container => Ok(labels.clone()),
+        "classes" if address.container == container => Ok(classes.clone()),
         _ => open_array(address, access),
     })
 }
@@ -203,7 +205,7 @@ impl Plan {
         let shapes = Shapes::training(config)?;
         let task = config.task.build(shapes.dims())?;
         if let Some(name) = &config.validation.criterion {
-            let known: Vec<&str> = task.criteria().iter().map(|criterion| criterion.name).collect();
+            let known: Vec<&str> = task.criteria().iter().map(|criterion| &*criterion.name).collect();
             if !known.contains(&name.as_str()) {
                 let suggestion = suggestion(name, &known);
                 return Err(Error::Criterion {
@@ -227,19 +229,42 @@ pub(crate) fn network_spec(config: &RunConfig, task: &dyn Task) -> NetworkSpec {
     let head = task.head();
     NetworkSpec {
         architecture: config.architecture.unet().clone(),
-        out_channels: head.channels,
-        activation: match head.activation {
-            dacapo_tasks::Activation::Sigmoid => Activation::Sigmoid,
-            dacapo_tasks::Activation::None => Activation::None,
-        },
-        loss: match task.loss() {
-            dacapo_tasks::LossKind::BceWithLogits => Loss::BceWithLogits,
-            dacapo_tasks::LossKind::Mse => Loss::Mse,
-        },
+        outputs: head.groups.iter().map(output_group).collect(),
         optimizer: config.trainer.optimizer.clone(),
         clip_gradient_norm: config.trainer.clip_gradient_norm,
         seed: config.seed,
     }
+}
+
+/// Channels of a head as an engine takes them.
+fn output_group(group: &HeadGroup) -> OutputGroup {
+    OutputGroup {
+        channels: group.channel_names.len(),
+        activation: match group.activation {
+            dacapo_tasks::Activation::Sigmoid => Activation::Sigmoid,
+            dacapo_tasks::Activation::Softmax => Activation::Softmax,
+            dacapo_tasks::Activation::None => Activation::None,
+        },
+        loss: match group.loss {
+            LossKind::BceWithLogits => Loss::BceWithLogits,
+            LossKind::Mse => Loss::Mse,
+            LossKind::MseOfSigmoid => Loss::MseOfSigmoid,
+            LossKind::CrossEntropy => Loss::CrossEntropy,
+        },
+        loss_weight: group.loss_weight,
+    }
+}
+
+/// A voxel size as tasks take it: along z, y and x, 1 for the axis that an image does not have.
+pub(crate) fn task_voxel_size(voxel_size: &Coordinate) -> [f64; 3] {
+    let missing = 3 - voxel_size.dims();
+    let sizes = voxel_size.iter().map(|size| size.to_f64());
+    let mut all = [1.0; 3];
+    all[missing..]
+        .iter_mut()
+        .zip(sizes)
+        .for_each(|(to, size)| *to = size);
+    all
 }
 
 pub(crate) fn signed(shape: &[usize]) -> Vec<i64> {

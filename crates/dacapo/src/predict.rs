@@ -11,7 +11,7 @@ use crate::best::{best_iteration, latest_scores};
 use crate::dataset::default_range;
 use crate::observer::Observer;
 use crate::plan::{Shapes, network_spec};
-use crate::tiles::{Job, Tiling, predictable, prediction_spec};
+use crate::tiles::{Job, Tiling, describe_prediction, predictable, prediction_spec};
 use crate::window::spatial_shape;
 use crate::{Error, Result, checkpoint, load_run};
 
@@ -132,14 +132,8 @@ pub fn predict(
         let array = Box::new(spec.roi.clone());
         return Err(Error::RoiApart { input, roi, array });
     }
-    let head = task.head();
-    let output_spec = prediction_spec(
-        &training,
-        spec,
-        roi.clone(),
-        head.channels,
-        task.prediction_dtype(),
-    );
+    let channels = task.head().channels();
+    let output_spec = prediction_spec(&training, spec, roi.clone(), channels, task.prediction_dtype());
     let tiling = Tiling::fitted(&config, &spatial_shape(&output_spec))?;
 
     let mut network = engine.build(&network_spec(&config, &*task))?;
@@ -152,10 +146,8 @@ pub fn predict(
     ));
     let mut attributes = provenance.attributes();
     attributes.insert("source".to_owned(), request.input.to_string().into());
-    attributes.insert("channel_names".to_owned(), head.channel_names.into());
-    let block = std::iter::once(head.channels)
-        .chain(tiling.write_shape())
-        .collect();
+    describe_prediction(&mut attributes, &*task);
+    let block = std::iter::once(channels).chain(tiling.write_shape()).collect();
     let options = CreateOptions {
         block_shape: Some(block),
         format: request.format,
@@ -169,6 +161,7 @@ pub fn predict(
         intensity,
         output: &output,
         tiling: &tiling,
+        range: task.prediction_range(),
     }
     .run(&mut *network, observer)?;
     output.publish()?;

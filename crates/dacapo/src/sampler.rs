@@ -8,11 +8,11 @@ use ndarray::{Array3, Array4, ArrayView3, Axis, Zip, s};
 
 use dacapo_array::{Coordinate, Roi};
 use dacapo_nn::{Batch, Tensor};
-use dacapo_tasks::Targets;
+use dacapo_tasks::{Annotation, Targets};
 
 use crate::augment::{IntensityChange, Symmetry};
 use crate::dataset::{Dataset, Labelled, crop_range};
-use crate::plan::Plan;
+use crate::plan::{Plan, task_voxel_size};
 use crate::random::{Purpose, Random};
 use crate::{Error, Result};
 
@@ -103,7 +103,8 @@ impl<'a> Sampler<'a> {
         let symmetry = Symmetry::draw(augment, self.axis_kinds(voxel_size), &mut change);
         let intensity = IntensityChange::draw(augment, &mut change);
 
-        let (before, after) = task.label_context();
+        let task_size = task_voxel_size(&shapes.output_voxel_size(voxel_size));
+        let (before, after) = task.label_context(task_size);
         let room = symmetry.source_context(before, after);
         let (begin, labelled) = self.labelled_crop(dataset, room, &mut place)?;
 
@@ -122,7 +123,12 @@ impl<'a> Sampler<'a> {
 
         let labels = symmetry.apply(labelled.labels.view());
         let known = symmetry.apply(labelled.known.view());
-        let targets = task.targets(labels.view(), known.view())?;
+        // Axes that are exchanged have the same voxel size.
+        let targets = task.targets(Annotation {
+            labels: labels.view(),
+            known: known.view(),
+            voxel_size: task_size,
+        })?;
         let inner = inner(&labels, before, after).to_owned();
         Ok(Sample {
             input,

@@ -49,7 +49,7 @@ impl RunScores {
     pub fn load(store: &LocalStore, run: &str) -> Result<Self> {
         let config = load_run(store, run)?;
         let task = config.task.build(config.architecture.unet().dims())?;
-        let deciding = deciding(&config, &*task).name.to_owned();
+        let deciding = deciding(&config, &*task).name.to_string();
         let latest = latest_scores(store.stats.scores(run)?);
         let mut scores: HashMap<(String, u64), Vec<ValidationScore>> = HashMap::new();
         for score in latest {
@@ -80,7 +80,7 @@ impl RunScores {
             for criterion in self.task.criteria() {
                 if let Some(score) = best_by(criterion, scores.iter().copied()) {
                     best.insert(
-                        (dataset.to_owned(), criterion.name.to_owned()),
+                        (dataset.to_owned(), criterion.name.to_string()),
                         found(criterion, score),
                     );
                 }
@@ -105,7 +105,7 @@ impl RunScores {
             .iter()
             .find(|criterion| criterion.name == name)
             .ok_or_else(|| {
-                let known: Vec<&str> = criteria.iter().map(|criterion| criterion.name).collect();
+                let known: Vec<&str> = criteria.iter().map(|criterion| &*criterion.name).collect();
                 Error::Criterion {
                     name: name.to_owned(),
                     suggestion: suggestion(name, &known),
@@ -144,7 +144,7 @@ impl RunScores {
 
 fn found(criterion: &Criterion, (from, score): (&ValidationScore, f64)) -> ArrayScore {
     ArrayScore {
-        criterion: criterion.name.to_owned(),
+        criterion: criterion.name.to_string(),
         score,
         parameters: from.parameters.clone(),
     }

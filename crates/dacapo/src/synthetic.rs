@@ -16,7 +16,7 @@ use dacapo_array::{
 use crate::random::{Purpose, Random};
 use crate::{Error, Result};
 
-/// A synthetic volume: datasets `raw` (uint8) and `labels` (uint64) of one container.
+/// A synthetic volume: datasets `raw` (uint8), `labels` (uint64) and `classes` (uint8) of one container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SyntheticConfig {
@@ -57,6 +57,8 @@ pub struct SyntheticVolume {
     pub raw: Array3<u8>,
     /// Cells (z, y, x), numbered from 1 without gaps.
     pub labels: Array3<u64>,
+    /// What a voxel is of (z, y, x): 1 of a membrane, 2 of an organelle, 0 of the rest of a cell.
+    pub classes: Array3<u8>,
 }
 
 /// The volume that `config` describes: the same for the same config, at any number of threads.
@@ -77,32 +79,41 @@ pub fn generate(config: &SyntheticConfig) -> SyntheticVolume {
 
     let mut raw = Array3::zeros(config.shape);
     let mut labels = Array3::zeros(config.shape);
+    let mut classes = Array3::zeros(config.shape);
     let planes = raw
         .axis_iter_mut(Axis(0))
         .into_par_iter()
-        .zip(labels.axis_iter_mut(Axis(0)));
-    planes.enumerate().for_each(|(z, (mut raw, mut labels))| {
-        let mut noise = noise.clone().jump((z as u32) << 20);
-        for y in 0..config.shape[1] {
-            for x in 0..config.shape[2] {
-                let index = [z, y, x];
-                let at: [f32; 3] =
-                    std::array::from_fn(|a| (index[a] as f32 + 0.5) * config.voxel_size[a] as f32);
-                let bent = std::array::from_fn(|a| at[a] + 0.35 * diameter * bend[a].at(at));
-                let (cell, border) = cells.nearest(bent);
-                // 0 at a membrane's middle, 1 where it ends.
-                let inside = (border / (0.5 * config.membrane as f32)).min(1.5);
-                let inside = smooth((inside - 0.5).clamp(0.0, 1.0));
-                let dark = smooth((3.0 * organelles.at(at) - 0.6).clamp(0.0, 1.0)) * inside;
-                let body = 0.62 + 0.08 * cells.shade(cell) - 0.16 * dark + 0.06 * texture.at(at);
-                let value = 0.22 + (body - 0.22) * inside + config.noise * noise.normal_pair()[0];
-                raw[[y, x]] = (value.clamp(0.0, 1.0) * 255.0).round() as u8;
-                labels[[y, x]] = cell as u64 + 1;
+        .zip(labels.axis_iter_mut(Axis(0)))
+        .zip(classes.axis_iter_mut(Axis(0)));
+    planes
+        .enumerate()
+        .for_each(|(z, ((mut raw, mut labels), mut classes))| {
+            let mut noise = noise.clone().jump((z as u32) << 20);
+            for y in 0..config.shape[1] {
+                for x in 0..config.shape[2] {
+                    let index = [z, y, x];
+                    let at: [f32; 3] =
+                        std::array::from_fn(|a| (index[a] as f32 + 0.5) * config.voxel_size[a] as f32);
+                    let bent = std::array::from_fn(|a| at[a] + 0.35 * diameter * bend[a].at(at));
+                    let (cell, border) = cells.nearest(bent);
+                    // 0 at a membrane's middle, 1 where it ends.
+                    let inside = (border / (0.5 * config.membrane as f32)).min(1.5);
+                    let inside = smooth((inside - 0.5).clamp(0.0, 1.0));
+                    let dark = smooth((3.0 * organelles.at(at) - 0.6).clamp(0.0, 1.0)) * inside;
+                    let body = 0.62 + 0.08 * cells.shade(cell) - 0.16 * dark + 0.06 * texture.at(at);
+                    let value = 0.22 + (body - 0.22) * inside + config.noise * noise.normal_pair()[0];
+                    raw[[y, x]] = (value.clamp(0.0, 1.0) * 255.0).round() as u8;
+                    labels[[y, x]] = cell as u64 + 1;
+                    classes[[y, x]] = match () {
+                        () if inside < 0.5 => 1,
+                        () if dark > 0.5 => 2,
+                        () => 0,
+                    };
+                }
             }
-        }
-    });
+        });
     number_from_one(&mut labels);
-    SyntheticVolume { raw, labels }
+    SyntheticVolume { raw, labels, classes }
 }
 
 /// Where the volume is kept: what is around its container, and the container's name there.
@@ -199,6 +210,7 @@ fn write(
     let arrays = [
         ("raw", NdData::U8(volume.raw.into_dyn())),
         ("labels", NdData::U64(volume.labels.into_dyn())),
+        ("classes", NdData::U8(volume.classes.into_dyn())),
     ];
     for (name, data) in arrays {
         let spec = spec(config, data.dtype())?;
@@ -387,7 +399,7 @@ mod tests {
             shape: [96; 3],
             ..SyntheticConfig::default()
         };
-        let SyntheticVolume { raw, labels } = generate(&config);
+        let SyntheticVolume { raw, labels, classes } = generate(&config);
         let (mut border, mut body) = (Vec::new(), Vec::new());
         for z in 1..95 {
             for y in 1..95 {
@@ -405,6 +417,20 @@ mod tests {
             "{} {}",
             mean(&border),
             mean(&body)
+        );
+        // Membranes and organelles are darker than the rest, and there are enough of both to learn from.
+        let of_class = |class: u8| -> Vec<f64> {
+            let voxels = raw.iter().zip(&classes).filter(|(_, of)| **of == class);
+            voxels.map(|(&value, _)| f64::from(value)).collect()
+        };
+        let [rest, membrane, organelle] = [0, 1, 2].map(of_class);
+        assert!(mean(&membrane) < mean(&organelle) && mean(&organelle) + 15.0 < mean(&rest));
+        let share = |voxels: &[f64]| voxels.len() as f64 / raw.len() as f64;
+        assert!(
+            share(&membrane) > 0.05 && share(&organelle) > 0.01,
+            "{} {}",
+            share(&membrane),
+            share(&organelle)
         );
         let cells = *labels.iter().max().unwrap() as f64;
         let diameter = ((96.0_f64 * 8.0).powi(3) / cells).cbrt();

@@ -9,7 +9,7 @@ use ndarray::{ArrayViewD, Axis, IxDyn, Slice};
 use dacapo_array::{ArrayRead, ArraySpec, ArrayWrite, Coordinate, DType, NdData, Roi, SnapMode};
 use dacapo_blockwise::{Block, BlockGrid, BlockObserver, Failed, Outcome, run_blocks};
 use dacapo_nn::{Network, Padding, Tensor};
-use dacapo_tasks::PredictionType;
+use dacapo_tasks::{PredictionType, Task, ValueRange, quantise};
 
 use crate::config::{IntensityRange, RunConfig};
 use crate::dataset::read_input;
@@ -166,12 +166,26 @@ pub(crate) fn prediction_spec(
         .with_units(raw.units.clone())
 }
 
+/// What the channels of a prediction are, and what its bytes stand for: 0 and 255 for the two ends of `value_range`.
+pub(crate) fn describe_prediction(
+    attributes: &mut serde_json::Map<String, serde_json::Value>,
+    task: &dyn Task,
+) {
+    attributes.insert("channel_names".to_owned(), task.head().channel_names().into());
+    if task.prediction_dtype() == PredictionType::U8 {
+        let range = task.prediction_range();
+        attributes.insert("value_range".to_owned(), vec![range.min(), range.max()].into());
+    }
+}
+
 /// A volume to predict.
 pub(crate) struct Job<'a> {
     pub raw: &'a dyn ArrayRead,
     pub intensity: IntensityRange,
     pub output: &'a dyn ArrayWrite,
     pub tiling: &'a Tiling,
+    /// What bytes stand for, where the output has such.
+    pub range: ValueRange,
 }
 
 impl Job<'_> {
@@ -257,7 +271,7 @@ impl Job<'_> {
                 );
             }
             match target.dtype {
-                DType::U8 => NdData::U8(view.mapv(|p| (p * 255.0).round() as u8)),
+                DType::U8 => NdData::U8(quantise(view, self.range)),
                 _ => NdData::F32(view.to_owned()),
             }
         };

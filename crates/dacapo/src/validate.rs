@@ -11,14 +11,14 @@ use dacapo_nn::{Engine, Network};
 use dacapo_store::{
     ArrayStore, LocalArrayIdentifier, LocalStore, Provenance, StatsStore, ValidationScore, WeightsStore,
 };
-use dacapo_tasks::Criterion;
+use dacapo_tasks::{Annotation, Criterion};
 
 use crate::best::{best_by, deciding, is_better, latest_scores};
 use crate::config::KeepOutputs;
 use crate::dataset::Dataset;
 use crate::observer::{Event, Observer};
-use crate::plan::Plan;
-use crate::tiles::{Job, Tiling, predictable, prediction_spec};
+use crate::plan::{Plan, task_voxel_size};
+use crate::tiles::{Job, Tiling, describe_prediction, predictable, prediction_spec};
 use crate::window::spatial_shape;
 use crate::{Error, Result, checkpoint, inputs, load_run};
 
@@ -86,6 +86,8 @@ struct Scene<'a> {
     spec: ArraySpec,
     /// Objects (z, y, x), 0 where unknown.
     truth: Array3<u64>,
+    /// Where the truth is annotated.
+    known: Array3<bool>,
     provenance: Provenance,
 }
 
@@ -206,6 +208,7 @@ impl Validator<'_> {
             iteration,
             spec,
             truth,
+            known: labelled.known,
             provenance,
         })
     }
@@ -218,7 +221,7 @@ impl Validator<'_> {
         let Scene {
             dataset, iteration, ..
         } = *scene;
-        let channels = task.head().channels;
+        let channels = task.head().channels();
         let kind = task.prediction_dtype();
         let spec = prediction_spec(shapes, dataset.raw.spec(), scene.spec.roi.clone(), channels, kind);
         let tiling = Tiling::fitted(config, &spatial_shape(&spec))?;
@@ -228,20 +231,21 @@ impl Validator<'_> {
                 .arrays
                 .validation_prediction_array(&config.name, iteration, &dataset.name)?;
         let mut attributes = scene.provenance.attributes();
-        attributes.insert("channel_names".to_owned(), task.head().channel_names.into());
+        describe_prediction(&mut attributes, &**task);
         let output = draft(self.store, &identifier, &spec, attributes, Some(block))?;
         Job {
             raw: &*dataset.raw,
             intensity: dataset.intensity,
             output: &output,
             tiling: &tiling,
+            range: task.prediction_range(),
         }
         .run(network, self.observer)?;
 
         // What is segmented is what is stored.
         let stored = output.publish()?.read_all()?;
         let values = match stored {
-            NdData::U8(values) => values.mapv(|value| f32::from(value) / 255.0),
+            NdData::U8(values) => values.mapv(|byte| task.prediction_range().value(byte)),
             other => other.into_typed::<f32>()?,
         };
         let (depth, height, width) = scene.truth.dim();
@@ -270,7 +274,12 @@ impl Validator<'_> {
             if self.observer.cancelled() {
                 return Err(Error::Interrupted);
             }
-            let values = task.evaluate(scene.truth.view(), segmentation.view())?.0;
+            let truth = Annotation {
+                labels: scene.truth.view(),
+                known: scene.known.view(),
+                voxel_size: task_voxel_size(&scene.spec.voxel_size),
+            };
+            let values = task.evaluate(truth, segmentation.view())?.0;
             let dataset = dataset.name.clone();
             self.observer.event(&Event::Scored {
                 iteration,
@@ -282,7 +291,7 @@ impl Validator<'_> {
                 self.write_output(scene, &parameters, &segmentation)?;
             }
             let score = values
-                .get(criterion.name)
+                .get(&*criterion.name)
                 .copied()
                 .flatten()
                 .filter(|score| score.is_finite());
@@ -343,7 +352,7 @@ impl Validator<'_> {
         let array = self
             .store
             .arrays
-            .best_validation_array(run, criterion.name, Some(name))?;
+            .best_validation_array(run, &criterion.name, Some(name))?;
         self.write(&array, scene, &best.parameters, &best.segmentation)?;
         if let Some(rival) = rival.filter(|_| keep == KeepOutputs::BestOverall) {
             let arrays = &self.store.arrays;

@@ -58,7 +58,7 @@ fn describe(plan: &Plan) -> serde_json::Value {
         "num_iterations": plan.config.num_iterations,
         "input_shape": plan.shapes.input,
         "output_shape": plan.shapes.output,
-        "channels": plan.task.head().channel_names,
+        "channels": plan.task.head().channel_names(),
         "train": plan.train.iter().map(dataset).collect::<Vec<_>>(),
         "validate": plan.validate.iter().map(dataset).collect::<Vec<_>>(),
         "parameters": plan.task.parameters().iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -71,7 +71,9 @@ fn print(plan: &Plan, context: &Context) -> anyhow::Result<()> {
     printer.line(format!("{}: fine", plan.config.name))?;
     printer.line(format!(
         "  network     {:?} voxels in, {:?} out, {} channels",
-        plan.shapes.input, plan.shapes.output, head.channels
+        plan.shapes.input,
+        plan.shapes.output,
+        head.channels()
     ))?;
     for (role, datasets) in [("train on", &plan.train), ("validate on", &plan.validate)] {
         for dataset in datasets {

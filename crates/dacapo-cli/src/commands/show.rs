@@ -88,7 +88,7 @@ fn best_scores(context: &Context, run: &str) -> anyhow::Result<Vec<ValidationSco
             .unwrap_or(task.default_criterion()),
         None => task.default_criterion(),
     };
-    let value = |score: &ValidationScore| score.scores.get(criterion.name).copied().flatten();
+    let value = |score: &ValidationScore| score.scores.get(&*criterion.name).copied().flatten();
     let mut best: BTreeMap<(String, u64), ValidationScore> = BTreeMap::new();
     for ((dataset, iteration, _), score) in newest(context, run)? {
         let Some(new) = value(&score) else { continue };
@@ -172,13 +172,15 @@ pub fn figures(context: &Context, run: &str, out: &Path) -> anyhow::Result<Vec<P
         files.push(path);
     }
     let config = load_run(&context.store, run)?;
+    let task = config.task.build(config.architecture.unet().dims())?;
+    let default = &task.default_criterion().name;
+    let criterion = config.validation.criterion.as_deref().unwrap_or(default);
     for dataset in &config.data.validate {
         let of_dataset: Vec<&ValidationScore> = best.iter().filter(|s| s.dataset == dataset.name).collect();
         let overall = dacapo::best(&context.store, run)?;
-        let decided = overall.iter().find(|b| {
-            let criterion = config.validation.criterion.as_deref().unwrap_or("voi");
-            b.dataset == dataset.name && b.criterion == criterion
-        });
+        let decided = overall
+            .iter()
+            .find(|b| b.dataset == dataset.name && b.criterion == criterion);
         let chosen = decided.and_then(|b| of_dataset.iter().find(|s| s.iteration == b.iteration));
         let (Some(first), Some(last)) = (of_dataset.first(), chosen) else {
             continue;

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use crate::cpu::graph::Graph;
 use crate::cpu::params::{Params, find_all};
 use crate::cpu::plan::{Arena, Plan};
-use crate::engine::expect_shape;
+use crate::engine::{activate, expect_shape};
 use crate::loss::loss_and_gradient;
-use crate::math::sigmoid;
 use crate::ops::Mode;
 use crate::optimizer::Optimizer;
 use crate::simd::InstructionSet;
-use crate::{Activation, Batch, Engine, Error, NamedTensor, Network, NetworkSpec, Result, Step, Tensor};
+use crate::{Batch, Engine, Error, NamedTensor, Network, NetworkSpec, Result, Step, Tensor};
 
 pub(crate) mod graph;
 pub(crate) mod params;
@@ -58,7 +57,7 @@ impl CpuEngine {
 impl Engine for CpuEngine {
     fn build(&self, spec: &NetworkSpec) -> Result<Box<dyn Network>> {
         spec.optimizer.validate()?;
-        let graph = spec.architecture.graph(Some(spec.out_channels))?;
+        let graph = spec.architecture.graph(Some(spec.out_channels()))?;
         spec.architecture.output_shape(&spec.architecture.input_shape)?;
         let params = Params::initialise(&graph.params, spec.seed);
         Ok(Box::new(CpuNetwork {
@@ -148,7 +147,8 @@ impl CpuNetwork {
         let len = output.len();
         let mut gradient = arena.take(len);
         let loss = loss_and_gradient(
-            self.spec.loss,
+            &self.spec.outputs,
+            shape[0],
             &self.prediction.data,
             &batch.target.data,
             &batch.weight.data,
@@ -189,14 +189,8 @@ impl Network for CpuNetwork {
             let mut plan = self.plan(input, Mode::Predict)?;
             output.reshape_uninit(&self.tensor_shape(&plan));
             let values = plan.forward(&self.graph, &mut self.params, &mut self.arena, &input.data);
-            match self.spec.activation {
-                Activation::None => output.data.copy_from_slice(values),
-                Activation::Sigmoid => {
-                    use rayon::prelude::*;
-                    let pairs = output.data.par_iter_mut().with_min_len(1 << 14).zip(values);
-                    pairs.for_each(|(to, &from)| *to = sigmoid(from));
-                }
-            }
+            output.data.copy_from_slice(values);
+            activate(&self.spec.outputs, plan.batch, &mut output.data);
             self.keep(plan);
             Ok(())
         })

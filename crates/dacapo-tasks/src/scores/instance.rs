@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use ndarray::{ArrayView3, s};
+use ndarray::{ArrayView3, Zip, s};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use dacapo_kernels::{ContingencyTable, Overlap, boundary_band};
 
-use crate::task::{Criterion, Scores};
+use super::criterion;
+use crate::task::{Annotation, Criterion, Scores};
 use crate::{Error, Result};
 
 /// Which voxels count. The rules are reported with the scores, for scores by other rules are other scores.
@@ -114,6 +115,76 @@ impl InstanceRules {
 
 /// The thresholds of [`InstanceScores::detections`], in percent: 0.5, 0.55 … 0.95.
 const PERCENT: [u64; 10] = [50, 55, 60, 65, 70, 75, 80, 85, 90, 95];
+
+/// The scores that rank segmentations.
+pub static INSTANCE_CRITERIA: [Criterion; 11] = [
+    criterion(
+        "voi",
+        false,
+        "bits",
+        "variation of information: voi_split + voi_merge",
+    ),
+    criterion(
+        "voi_split",
+        false,
+        "bits",
+        "how far true objects are split: H(segmentation | truth)",
+    ),
+    criterion(
+        "voi_merge",
+        false,
+        "bits",
+        "how far true objects are merged: H(truth | segmentation)",
+    ),
+    criterion(
+        "rand_error",
+        false,
+        "",
+        "adapted Rand error: 1 less the F score of pairs of voxels",
+    ),
+    criterion(
+        "rand_precision",
+        true,
+        "",
+        "pairs of voxels in one segment that are in one object",
+    ),
+    criterion(
+        "rand_recall",
+        true,
+        "",
+        "pairs of voxels in one object that are in one segment",
+    ),
+    criterion(
+        "object_precision",
+        true,
+        "",
+        "segments that are an object, at an IoU above 0.5",
+    ),
+    criterion(
+        "object_recall",
+        true,
+        "",
+        "objects that are found, at an IoU above 0.5",
+    ),
+    criterion(
+        "object_f1",
+        true,
+        "",
+        "the harmonic mean of object_precision and object_recall",
+    ),
+    criterion(
+        "average_precision",
+        true,
+        "",
+        "found / (found + missed + wrong), mean over IoU from 0.5 to 0.95",
+    ),
+    criterion(
+        "panoptic_quality",
+        true,
+        "",
+        "IoU of what is found, over the mean number of objects and segments",
+    ),
+];
 
 /// The scores of a segmentation into objects. Nothing (null) where a score is not defined: each says when.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -268,77 +339,7 @@ impl InstanceScores {
         }
     }
 
-    /// The scores that rank segmentations.
-    pub const CRITERIA: [Criterion; 11] = [
-        criterion(
-            "voi",
-            false,
-            "bits",
-            "variation of information: voi_split + voi_merge",
-        ),
-        criterion(
-            "voi_split",
-            false,
-            "bits",
-            "how far true objects are split: H(segmentation | truth)",
-        ),
-        criterion(
-            "voi_merge",
-            false,
-            "bits",
-            "how far true objects are merged: H(truth | segmentation)",
-        ),
-        criterion(
-            "rand_error",
-            false,
-            "",
-            "adapted Rand error: 1 less the F score of pairs of voxels",
-        ),
-        criterion(
-            "rand_precision",
-            true,
-            "",
-            "pairs of voxels in one segment that are in one object",
-        ),
-        criterion(
-            "rand_recall",
-            true,
-            "",
-            "pairs of voxels in one object that are in one segment",
-        ),
-        criterion(
-            "object_precision",
-            true,
-            "",
-            "segments that are an object, at an IoU above 0.5",
-        ),
-        criterion(
-            "object_recall",
-            true,
-            "",
-            "objects that are found, at an IoU above 0.5",
-        ),
-        criterion(
-            "object_f1",
-            true,
-            "",
-            "the harmonic mean of object_precision and object_recall",
-        ),
-        criterion(
-            "average_precision",
-            true,
-            "",
-            "found / (found + missed + wrong), mean over IoU from 0.5 to 0.95",
-        ),
-        criterion(
-            "panoptic_quality",
-            true,
-            "",
-            "IoU of what is found, over the mean number of objects and segments",
-        ),
-    ];
-
-    /// The scores by the names of [`CRITERIA`](Self::CRITERIA).
+    /// The scores by the names of [`INSTANCE_CRITERIA`].
     pub fn scores(&self) -> Scores {
         let half = self.detections.first();
         let by_name = |name: &str| match name {
@@ -355,9 +356,20 @@ impl InstanceScores {
             "panoptic_quality" => self.panoptic_quality,
             _ => None,
         };
-        let names = Self::CRITERIA.iter().map(|criterion| criterion.name);
+        let names = INSTANCE_CRITERIA.iter().map(|criterion| &*criterion.name);
         Scores(names.map(|name| (name.to_owned(), by_name(name))).collect())
     }
+}
+
+/// The scores of a segmentation by the usual rules: what is not annotated is truth 0, and does not count.
+pub(crate) fn instance_scores(truth: Annotation, segmentation: ArrayView3<u64>) -> Result<Scores> {
+    truth.check()?;
+    let known = Zip::from(truth.labels)
+        .and(truth.known)
+        .map_collect(|&label, &known| if known { label } else { 0 });
+    let rules = InstanceRules::default();
+    let table = rules.count(known.view(), segmentation)?;
+    Ok(InstanceScores::new(&table, rules, 0).scores())
 }
 
 impl Detection {
@@ -371,20 +383,6 @@ impl Detection {
             f1: ratio(2 * found, objects + segments),
             average_precision: ratio(found, objects + segments - found),
         }
-    }
-}
-
-const fn criterion(
-    name: &'static str,
-    higher_is_better: bool,
-    unit: &'static str,
-    meaning: &'static str,
-) -> Criterion {
-    Criterion {
-        name,
-        higher_is_better,
-        meaning,
-        unit,
     }
 }
 

@@ -1,5 +1,27 @@
-//! Scores: what they mean, each defined once. Each file holds one evaluator; what it counts is additive over blocks.
+//! Scores: each defined once, in words, with its range, its direction, and what it is where nothing is there. Each file
+//! holds one evaluator; `docs/scores.md` has them in tables.
 
+mod binary;
 mod instance;
 
-pub use instance::{Detection, InstanceRules, InstanceScores, Mistake, Part, ZeroIs};
+use std::borrow::Cow;
+
+use crate::task::Criterion;
+
+pub use binary::{BINARY_CRITERIA, BinaryEvaluation, binary_scores};
+pub(crate) use instance::instance_scores;
+pub use instance::{Detection, INSTANCE_CRITERIA, InstanceRules, InstanceScores, Mistake, Part, ZeroIs};
+
+const fn criterion(
+    name: &'static str,
+    higher_is_better: bool,
+    unit: &'static str,
+    meaning: &'static str,
+) -> Criterion {
+    Criterion {
+        name: Cow::Borrowed(name),
+        higher_is_better,
+        meaning,
+        unit,
+    }
+}

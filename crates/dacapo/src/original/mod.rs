@@ -409,7 +409,7 @@ impl Reading {
             let (found, score) = best_by(criterion, of_dataset)?;
             Some(Best {
                 dataset: dataset.to_owned(),
-                criterion: criterion.name.to_owned(),
+                criterion: criterion.name.to_string(),
                 higher_is_better: criterion.higher_is_better,
                 iteration: found.iteration,
                 parameters: found.parameters.clone(),

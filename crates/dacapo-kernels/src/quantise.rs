@@ -1,0 +1,122 @@
+//! Values as bytes: which range the 256 of them stand for.
+
+use ndarray::{ArrayD, ArrayView, ArrayViewD, Dimension, Zip};
+
+use crate::{Error, Result};
+
+/// The values that 0 and 255 stand for, those between evenly apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ValueRange {
+    min: f32,
+    max: f32,
+}
+
+impl ValueRange {
+    /// Probabilities.
+    pub const UNIT: Self = Self { min: 0.0, max: 1.0 };
+    /// From -1 to 1, as a tanh is. Zero is no byte: 127 and 128 are half a step below and above it.
+    pub const SIGNED: Self = Self { min: -1.0, max: 1.0 };
+
+    /// From `min` to `max`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless both are finite, and `max` is larger.
+    pub fn new(min: f32, max: f32) -> Result<Self> {
+        if min.is_finite() && max.is_finite() && min < max && (max - min).is_finite() {
+            return Ok(Self { min, max });
+        }
+        Err(Error::Parameter {
+            name: "the end of a range of values",
+            value: f64::from(max),
+            expected: "finite and above its beginning",
+        })
+    }
+
+    /// The value that 0 stands for.
+    pub fn min(self) -> f32 {
+        self.min
+    }
+
+    /// The value that 255 stands for.
+    pub fn max(self) -> f32 {
+        self.max
+    }
+
+    /// Between two neighbouring bytes.
+    pub fn step(self) -> f32 {
+        (self.max - self.min) / 255.0
+    }
+
+    /// The nearest byte, of halves the upper one. What is outside of the range is its end; NaN is 0.
+    #[inline]
+    pub fn byte(self, value: f32) -> u8 {
+        // Casts saturate, and take NaN to 0.
+        ((value - self.min) * (255.0 / (self.max - self.min)) + 0.5) as u8
+    }
+
+    /// What a byte stands for.
+    #[inline]
+    pub fn value(self, byte: u8) -> f32 {
+        let part = f32::from(byte) / 255.0;
+        // Exact at both ends.
+        self.min * (1.0 - part) + self.max * part
+    }
+}
+
+/// The bytes of values, in one pass: see [`ValueRange::byte`].
+pub fn quantise<D: Dimension>(values: ArrayView<f32, D>, range: ValueRange) -> ArrayD<u8> {
+    let mut bytes = ArrayD::zeros(values.shape());
+    let values: ArrayViewD<f32> = values.into_dyn();
+    Zip::from(&mut bytes)
+        .and(values)
+        .par_for_each(|byte, &value| *byte = range.byte(value));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, array};
+
+    #[test]
+    fn bytes_are_the_nearest_and_come_back() {
+        for range in [
+            ValueRange::UNIT,
+            ValueRange::SIGNED,
+            ValueRange::new(-80.0, 3.5).unwrap(),
+        ] {
+            assert_eq!((range.value(0), range.value(255)), (range.min(), range.max()));
+            for byte in 0..=255 {
+                assert_eq!(range.byte(range.value(byte)), byte);
+                let above = range.value(byte) + 0.49 * range.step();
+                assert_eq!(range.byte(above), byte);
+            }
+            let ends = [
+                f32::NEG_INFINITY,
+                range.min() - 1.0,
+                f32::NAN,
+                range.max() + 1.0,
+                f32::INFINITY,
+            ];
+            assert_eq!(ends.map(|value| range.byte(value)), [0, 0, 0, 255, 255]);
+        }
+        for (min, max) in [
+            (1.0, 1.0),
+            (1.0, 0.0),
+            (f32::NAN, 1.0),
+            (0.0, f32::INFINITY),
+            (f32::MIN, f32::MAX),
+        ] {
+            assert!(ValueRange::new(min, max).is_err());
+        }
+    }
+
+    #[test]
+    fn any_layout_has_the_same_bytes() {
+        let values = Array2::from_shape_fn((9, 13), |(y, x)| (y * 13 + x) as f32 / 116.0);
+        let bytes = quantise(values.view(), ValueRange::UNIT);
+        assert_eq!(bytes, values.mapv(|v| (v * 255.0).round() as u8).into_dyn());
+        assert_eq!(quantise(values.t(), ValueRange::UNIT), bytes.t());
+        assert!(quantise(array![[0.5f32; 0]].view(), ValueRange::UNIT).is_empty());
+    }
+}

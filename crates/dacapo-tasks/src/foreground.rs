@@ -1,0 +1,138 @@
+//! The task of foreground: whether a voxel is of a class, for each class by itself.
+
+use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use dacapo_kernels::ValueRange;
+
+use crate::Result;
+use crate::classes::{ClassConfig, ClassWeights, Classes, Weighting, default_classes};
+use crate::maps::{Maps, Segments};
+use crate::parameters::PostProcessorParameters;
+use crate::scores::BinaryEvaluation;
+use crate::task::{Activation, Annotation, Criterion, Head, LossKind, PredictionType, Scores, Targets, Task};
+
+/// Which classes to tell from everything else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ForegroundTaskConfig {
+    /// The classes, one a channel.
+    pub classes: Vec<ClassConfig>,
+    /// How much voxels count in training.
+    pub weights: ClassWeights,
+    /// Probabilities to try as thresholds, from 0 to 1.
+    pub thresholds: Vec<f32>,
+    /// How segmentations are scored.
+    pub evaluation: BinaryEvaluation,
+    /// How predictions are stored.
+    pub store_prediction_as: PredictionType,
+}
+
+impl Default for ForegroundTaskConfig {
+    fn default() -> Self {
+        Self {
+            classes: default_classes(),
+            weights: ClassWeights::default(),
+            thresholds: vec![0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8],
+            evaluation: BinaryEvaluation::default(),
+            store_prediction_as: PredictionType::default(),
+        }
+    }
+}
+
+impl ForegroundTaskConfig {
+    pub(crate) fn build(&self) -> Result<ForegroundTask> {
+        Ok(ForegroundTask {
+            maps: Maps::new(
+                Classes::new(&self.classes)?,
+                Segments::Classes(self.evaluation),
+                ValueRange::UNIT,
+                &self.thresholds,
+            )?,
+            weights: self.weights.build()?,
+            prediction: self.store_prediction_as,
+        })
+    }
+}
+
+/// The task that a [`ForegroundTaskConfig`] describes.
+pub(crate) struct ForegroundTask {
+    maps: Maps,
+    weights: Weighting,
+    prediction: PredictionType,
+}
+
+impl Task for ForegroundTask {
+    fn head(&self) -> Head {
+        let names = self.maps.classes.names().to_vec();
+        Head::of(names, Activation::Sigmoid, LossKind::BceWithLogits)
+    }
+
+    fn label_context(&self, _: [f64; 3]) -> ([usize; 3], [usize; 3]) {
+        ([0; 3], [0; 3])
+    }
+
+    fn targets(&self, annotation: Annotation) -> Result<Targets> {
+        annotation.check()?;
+        let classes = self.maps.classes.of(annotation.labels);
+        let (depth, height, width) = classes.dim();
+        let shape = (self.maps.classes.len(), depth, height, width);
+        let mut targets = Targets {
+            target: Array4::zeros(shape),
+            weight: Array4::zeros(shape),
+        };
+        let channels = targets
+            .target
+            .outer_iter_mut()
+            .zip(targets.weight.outer_iter_mut());
+        for ((mut target, mut weight), class) in channels.zip(1..) {
+            let members = classes.mapv(|found| u8::from(found == class));
+            target.assign(&members.mapv(f32::from));
+            weight.assign(&self.weights.of(&members, 2, annotation.known));
+        }
+        Ok(targets)
+    }
+
+    fn prediction_dtype(&self) -> PredictionType {
+        self.prediction
+    }
+
+    fn prediction_range(&self) -> ValueRange {
+        self.maps.range
+    }
+
+    fn parameters(&self) -> Vec<PostProcessorParameters> {
+        self.maps.parameters.clone()
+    }
+
+    fn sweep(
+        &self,
+        prediction: ArrayView4<f32>,
+        mask: Option<ArrayView3<bool>>,
+        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
+    ) -> Result<()> {
+        self.maps.sweep(prediction, mask, &self.maps.parameters, each)
+    }
+
+    fn segment(
+        &self,
+        prediction: ArrayView4<f32>,
+        mask: Option<ArrayView3<bool>>,
+        parameters: &PostProcessorParameters,
+    ) -> Result<Array3<u64>> {
+        self.maps.segment(prediction, mask, parameters)
+    }
+
+    fn evaluate(&self, truth: Annotation, segmentation: ArrayView3<u64>) -> Result<Scores> {
+        self.maps.evaluate(truth, segmentation)
+    }
+
+    fn criteria(&self) -> &[Criterion] {
+        self.maps.criteria()
+    }
+
+    fn default_criterion(&self) -> &Criterion {
+        &self.maps.criteria()[0]
+    }
+}

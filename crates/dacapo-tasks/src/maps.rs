@@ -1,0 +1,227 @@
+//! From maps of classes to segments and scores: what tasks with a value a class have in common.
+
+use std::borrow::Cow;
+
+use ndarray::{Array3, ArrayView3, ArrayView4, Axis, Zip};
+
+use dacapo_kernels::{Connectivity, ValueRange, argmax, connected_components};
+
+use crate::classes::Classes;
+use crate::parameters::PostProcessorParameters;
+use crate::scores::{BINARY_CRITERIA, BinaryEvaluation, INSTANCE_CRITERIA, binary_scores, instance_scores};
+use crate::task::{Annotation, Criterion, Scores, expect_shape};
+use crate::{Error, Result};
+
+/// What segments are, and how they are scored.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Segments {
+    /// The classes, from 1: of those above a threshold, the one with the largest value. Scored class by class.
+    Classes(BinaryEvaluation),
+    /// The connected regions above a threshold. Scored as instances.
+    Instances,
+}
+
+/// Makes and scores segments of one map (z, y, x) a class.
+pub(crate) struct Maps {
+    pub classes: Classes,
+    pub segments: Segments,
+    pub range: ValueRange,
+    pub parameters: Vec<PostProcessorParameters>,
+    criteria: Vec<Criterion>,
+}
+
+impl Maps {
+    /// With a threshold to try a set.
+    pub fn new(classes: Classes, segments: Segments, range: ValueRange, thresholds: &[f32]) -> Result<Self> {
+        let mut parameters = Vec::new();
+        for &threshold in thresholds {
+            let set = match segments {
+                Segments::Classes(_) => PostProcessorParameters::Threshold { threshold },
+                Segments::Instances => PostProcessorParameters::Components { threshold },
+            };
+            set.check(range)?;
+            if !parameters.contains(&set) {
+                parameters.push(set);
+            }
+        }
+        Self::with(classes, segments, range, parameters)
+    }
+
+    /// With parameter sets that are checked.
+    pub fn with(
+        classes: Classes,
+        segments: Segments,
+        range: ValueRange,
+        parameters: Vec<PostProcessorParameters>,
+    ) -> Result<Self> {
+        if parameters.is_empty() {
+            return Err(Error::NoParameters);
+        }
+        if segments == Segments::Instances && classes.len() > 1 {
+            return Err(Error::Classes {
+                reason: "instances can be told apart in one class only".to_owned(),
+            });
+        }
+        if let Segments::Classes(evaluation) = segments {
+            evaluation.check()?;
+        }
+        let criteria = criteria(&classes, segments);
+        Ok(Self {
+            classes,
+            segments,
+            range,
+            parameters,
+            criteria,
+        })
+    }
+
+    pub fn criteria(&self) -> &[Criterion] {
+        &self.criteria
+    }
+
+    /// Hands over the segmentation of each parameter set, in their order.
+    pub fn sweep(
+        &self,
+        maps: ArrayView4<f32>,
+        mask: Option<ArrayView3<bool>>,
+        parameters: &[PostProcessorParameters],
+        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
+    ) -> Result<()> {
+        self.check(maps, mask)?;
+        let shape = maps.index_axis(Axis(0), 0).raw_dim();
+        // The class with the largest value, and that value.
+        let winners: Array3<u8> = argmax(maps)?;
+        let mut most = Array3::from_elem(shape, f32::NEG_INFINITY);
+        for map in maps.outer_iter() {
+            Zip::from(&mut most)
+                .and(map)
+                .par_for_each(|most, &value| *most = if value > *most { value } else { *most });
+        }
+        if let Some(mask) = mask {
+            Zip::from(&mut most).and(mask).par_for_each(|most, &open| {
+                if !open {
+                    *most = f32::NEG_INFINITY;
+                }
+            });
+        }
+        for set in parameters {
+            let is_ours =
+                |own: &PostProcessorParameters| std::mem::discriminant(own) == std::mem::discriminant(set);
+            if !self.parameters.iter().any(is_ours) {
+                return Err(Error::Method { parameters: *set });
+            }
+            let above = |threshold: f32| {
+                Zip::from(&winners).and(&most).par_map_collect(|&winner, &most| {
+                    if most > threshold {
+                        u16::from(winner) + 1
+                    } else {
+                        0
+                    }
+                })
+            };
+            let segments = match *set {
+                PostProcessorParameters::Threshold { threshold } => above(threshold).mapv(u64::from),
+                PostProcessorParameters::Components { threshold } => {
+                    connected_components(above(threshold).view(), Connectivity::Faces)?
+                }
+                PostProcessorParameters::Argmax => {
+                    Zip::from(&winners).and(&most).par_map_collect(|&winner, &most| {
+                        u64::from(winner) * u64::from(most > f32::NEG_INFINITY)
+                    })
+                }
+                other => return Err(Error::Method { parameters: other }),
+            };
+            each(set, segments)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, maps: ArrayView4<f32>, mask: Option<ArrayView3<bool>>) -> Result<()> {
+        // Beside the classes, a map of what is of none.
+        let is_argmax = self.parameters.contains(&PostProcessorParameters::Argmax);
+        let channels = self.classes.len() + usize::from(is_argmax);
+        if maps.shape()[0] != channels {
+            return Err(Error::Shape {
+                what: "prediction",
+                found: maps.shape().to_vec(),
+                expected: format!("{channels} channels"),
+            });
+        }
+        mask.map_or(Ok(()), |mask| {
+            expect_shape("mask", mask.shape(), &maps.shape()[1..])
+        })
+    }
+
+    /// The segmentation of one parameter set.
+    pub fn segment(
+        &self,
+        maps: ArrayView4<f32>,
+        mask: Option<ArrayView3<bool>>,
+        parameters: &PostProcessorParameters,
+    ) -> Result<Array3<u64>> {
+        parameters.check(self.range)?;
+        let mut found = Array3::zeros((0, 0, 0));
+        self.sweep(maps, mask, &[*parameters], &mut |_, segments| {
+            found = segments;
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    pub fn evaluate(&self, truth: Annotation, segmentation: ArrayView3<u64>) -> Result<Scores> {
+        truth.check()?;
+        expect_shape("segmentation", segmentation.shape(), truth.labels.shape())?;
+        let classes = self.classes.of(truth.labels);
+        let evaluation = match self.segments {
+            Segments::Classes(evaluation) => evaluation,
+            Segments::Instances => {
+                // Of other classes nothing is said.
+                let known = Zip::from(&classes).and(truth.known);
+                let known = known.map_collect(|&class, &known| known && class > 0);
+                let known = known.view();
+                return instance_scores(Annotation { known, ..truth }, segmentation);
+            }
+        };
+        let mut scores = Scores::default();
+        let mut sums = [(0.0, 0_usize); BINARY_CRITERIA.len()];
+        for (index, name) in self.classes.names().iter().enumerate() {
+            let class = index as u8 + 1;
+            let of_truth = classes.mapv(|found| found == class);
+            let of_test = segmentation.mapv(|found| found == u64::from(class));
+            let found = binary_scores(
+                of_truth.view(),
+                of_test.view(),
+                Some(truth.known),
+                truth.voxel_size,
+                &evaluation,
+            )?;
+            for ((criterion, score), (sum, count)) in BINARY_CRITERIA.iter().zip(found).zip(&mut sums) {
+                if self.classes.len() > 1 {
+                    scores.0.insert(format!("{name}.{}", criterion.name), score);
+                }
+                *sum += score.unwrap_or(0.0);
+                *count += usize::from(score.is_some());
+            }
+        }
+        for (criterion, (sum, count)) in BINARY_CRITERIA.iter().zip(sums) {
+            let mean = (count > 0).then(|| sum / count as f64);
+            scores.0.insert(criterion.name.to_string(), mean);
+        }
+        Ok(scores)
+    }
+}
+
+/// Of several classes: the means over those for which a score is defined, and each by itself.
+fn criteria(classes: &Classes, segments: Segments) -> Vec<Criterion> {
+    if segments == Segments::Instances {
+        return INSTANCE_CRITERIA.to_vec();
+    }
+    let mut criteria = BINARY_CRITERIA.to_vec();
+    for name in classes.names().iter().filter(|_| classes.len() > 1) {
+        criteria.extend(BINARY_CRITERIA.iter().map(|criterion| Criterion {
+            name: Cow::Owned(format!("{name}.{}", criterion.name)),
+            ..criterion.clone()
+        }));
+    }
+    criteria
+}

@@ -1,0 +1,150 @@
+//! The task of classes that exclude each other: which one a voxel is of, or none of them.
+
+use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use dacapo_kernels::ValueRange;
+
+use crate::Result;
+use crate::classes::{ClassConfig, ClassWeights, Classes, Weighting, default_classes};
+use crate::maps::{Maps, Segments};
+use crate::parameters::PostProcessorParameters;
+use crate::scores::BinaryEvaluation;
+use crate::task::{Activation, Annotation, Criterion, Head, LossKind, PredictionType, Scores, Targets, Task};
+
+/// Which classes to tell from each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OneHotTaskConfig {
+    /// The classes, one a channel; channel 0, in front of them, is everything else.
+    pub classes: Vec<ClassConfig>,
+    /// What is minimised.
+    pub loss: OneHotLoss,
+    /// How much voxels count in training.
+    pub weights: ClassWeights,
+    /// How segmentations are scored.
+    pub evaluation: BinaryEvaluation,
+    /// How predictions are stored.
+    pub store_prediction_as: PredictionType,
+}
+
+/// What is minimised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OneHotLoss {
+    /// The cross-entropy of the softmax: predictions are probabilities that add up to 1.
+    #[default]
+    CrossEntropy,
+    /// The squared difference to 1 in the class's channel and 0 in the others.
+    Mse,
+}
+
+impl Default for OneHotTaskConfig {
+    fn default() -> Self {
+        Self {
+            classes: default_classes(),
+            loss: OneHotLoss::default(),
+            weights: ClassWeights::default(),
+            evaluation: BinaryEvaluation::default(),
+            store_prediction_as: PredictionType::default(),
+        }
+    }
+}
+
+impl OneHotTaskConfig {
+    pub(crate) fn build(&self) -> Result<OneHotTask> {
+        Ok(OneHotTask {
+            maps: Maps::with(
+                Classes::new(&self.classes)?,
+                Segments::Classes(self.evaluation),
+                ValueRange::UNIT,
+                vec![PostProcessorParameters::Argmax],
+            )?,
+            loss: self.loss,
+            weights: self.weights.build()?,
+            prediction: self.store_prediction_as,
+        })
+    }
+}
+
+/// The task that a [`OneHotTaskConfig`] describes.
+pub(crate) struct OneHotTask {
+    maps: Maps,
+    loss: OneHotLoss,
+    weights: Weighting,
+    prediction: PredictionType,
+}
+
+impl Task for OneHotTask {
+    fn head(&self) -> Head {
+        let mut names = vec!["background".to_owned()];
+        names.extend(self.maps.classes.names().iter().cloned());
+        match self.loss {
+            OneHotLoss::CrossEntropy => Head::of(names, Activation::Softmax, LossKind::CrossEntropy),
+            OneHotLoss::Mse => Head::of(names, Activation::None, LossKind::Mse),
+        }
+    }
+
+    fn label_context(&self, _: [f64; 3]) -> ([usize; 3], [usize; 3]) {
+        ([0; 3], [0; 3])
+    }
+
+    fn targets(&self, annotation: Annotation) -> Result<Targets> {
+        annotation.check()?;
+        let classes = self.maps.classes.of(annotation.labels);
+        let count = self.maps.classes.len() + 1;
+        let weight = self.weights.of(&classes, count, annotation.known);
+        let (depth, height, width) = classes.dim();
+        let shape = (count, depth, height, width);
+        let mut target = Array4::zeros(shape);
+        for (mut channel, class) in target.outer_iter_mut().zip(0..) {
+            channel.assign(&classes.mapv(|found| f32::from(u8::from(found == class))));
+        }
+        #[allow(clippy::expect_used, reason = "one axis more, of any length, always fits")]
+        let weight = weight.broadcast(shape).expect("the same voxels").to_owned();
+        Ok(Targets { target, weight })
+    }
+
+    fn prediction_dtype(&self) -> PredictionType {
+        self.prediction
+    }
+
+    fn prediction_range(&self) -> ValueRange {
+        self.maps.range
+    }
+
+    fn parameters(&self) -> Vec<PostProcessorParameters> {
+        self.maps.parameters.clone()
+    }
+
+    fn sweep(
+        &self,
+        prediction: ArrayView4<f32>,
+        mask: Option<ArrayView3<bool>>,
+        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
+    ) -> Result<()> {
+        self.maps.sweep(prediction, mask, &self.maps.parameters, each)
+    }
+
+    fn segment(
+        &self,
+        prediction: ArrayView4<f32>,
+        mask: Option<ArrayView3<bool>>,
+        parameters: &PostProcessorParameters,
+    ) -> Result<Array3<u64>> {
+        self.maps.segment(prediction, mask, parameters)
+    }
+
+    fn evaluate(&self, truth: Annotation, segmentation: ArrayView3<u64>) -> Result<Scores> {
+        self.maps.evaluate(truth, segmentation)
+    }
+
+    fn criteria(&self) -> &[Criterion] {
+        self.maps.criteria()
+    }
+
+    fn default_criterion(&self) -> &Criterion {
+        &self.maps.criteria()[0]
+    }
+}
