@@ -15,6 +15,8 @@ pub enum Activation {
     None,
     /// 1 / (1 + e^-x), for probabilities.
     Sigmoid,
+    /// e^x over its sum over all channels, for classes that exclude each other.
+    Softmax,
 }
 
 /// All that determines a network: two engines given the same spec build the same function of the same
@@ -33,7 +35,11 @@ pub struct NetworkSpec {
     pub optimizer: OptimizerConfig,
     /// Gradients are scaled down to this Euclidean norm where theirs is larger.
     pub clip_gradient_norm: Option<f64>,
-    /// Determines the initial weights.
+    /// Predictions are made with an exponential moving average of the weights, of this decay; none: with the weights.
+    pub ema: Option<f64>,
+    /// Keep less memory for the backward pass, and compute it once more: for about one more forward pass a step.
+    pub recompute: bool,
+    /// Determines the initial weights, and what dropout drops.
     pub seed: u64,
 }
 
@@ -47,6 +53,8 @@ impl NetworkSpec {
             loss: Loss::BceWithLogits,
             optimizer: OptimizerConfig::default(),
             clip_gradient_norm: None,
+            ema: None,
+            recompute: false,
             seed: 0,
         }
     }
@@ -66,10 +74,21 @@ pub struct Batch {
 /// What a training step found, before it changed the weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// The batch's loss.
+    /// The mean of the batches' losses.
     pub loss: f64,
     /// Euclidean norm of all gradients, before clipping.
     pub gradient_norm: f64,
+}
+
+/// Memory that a network takes, in bytes: an estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Its weights, with gradients, the optimiser's state and the average.
+    pub parameters: u64,
+    /// Everything in a training step, the parameters and the batch among it.
+    pub training: u64,
+    /// Everything in a prediction, the parameters, the input and the output among it.
+    pub prediction: u64,
 }
 
 /// Builds networks.
@@ -80,6 +99,12 @@ pub trait Engine: Send + Sync {
     /// [`Error::Config`] where the spec makes no sense, [`Error::InputShape`] where the architecture's own
     /// input shape does not fit it.
     fn build(&self, spec: &NetworkSpec) -> Result<Box<dyn Network>>;
+
+    /// What a network would take for `batch` inputs of a spatial shape, in voxels. Nothing is built.
+    ///
+    /// # Errors
+    /// As [`Engine::build`], for this input shape.
+    fn memory(&self, spec: &NetworkSpec, input: &[usize], batch: usize) -> Result<Memory>;
 }
 
 /// A network with its weights and its optimiser's state.
@@ -97,20 +122,39 @@ pub trait Network: Send {
     /// the network cannot take.
     fn forward(&mut self, input: &Tensor, output: &mut Tensor) -> Result<()>;
 
-    /// One step of training: forward, loss, backward, clipping, update.
+    /// Forward, loss and backward of one batch, whose gradients wait for the next [`Network::update`]. Gives the
+    /// batch's loss, of all heads.
     ///
     /// # Errors
-    /// As [`Network::forward`], and [`Error::NotFinite`] if the loss or the gradients' norm is NaN or
-    /// infinite: then no weight has changed, and [`Network::prediction`] shows what was predicted.
-    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<Step>;
+    /// As [`Network::forward`], and [`Error::NotFinite`] if the loss is NaN or infinite: then
+    /// [`Network::prediction`] shows what was predicted, and the batches since the last update are forgotten.
+    fn accumulate(&mut self, batch: &Batch) -> Result<f64>;
 
-    /// What the last training step predicted, without the activation.
+    /// Changes the weights by the mean of the gradients of all batches since the last update, clipped.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if the gradients' norm is NaN or infinite: then no weight has changed.
+    /// [`Error::NoGradients`] if there was no batch.
+    fn update(&mut self, learning_rate: f64) -> Result<Step>;
+
+    /// One step of training on one batch.
+    ///
+    /// # Errors
+    /// As [`Network::accumulate`] and [`Network::update`].
+    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<Step> {
+        self.accumulate(batch)?;
+        self.update(learning_rate)
+    }
+
+    /// What was predicted for the last training batch, without the activation.
     fn prediction(&self) -> &Tensor;
 
-    /// Weights and statistics (`model/…`) and the optimiser's state (`optimizer/…`), in a fixed order.
+    /// Weights and statistics (`model/…`), the optimiser's state (`optimizer/…`) and the averaged weights
+    /// (`average/…`), in a fixed order.
     fn export(&self) -> Vec<NamedTensor>;
 
-    /// Takes over tensors that [`Network::export`] gave. Without any `optimizer/…` the optimiser starts anew.
+    /// Takes over tensors that [`Network::export`] gave. Without any `optimizer/…` the optimiser starts anew, without
+    /// any `average/…` the average does.
     ///
     /// # Errors
     /// [`Error::Weights`], naming what is missing, unknown or of another shape; then nothing was taken.

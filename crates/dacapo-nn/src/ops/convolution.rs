@@ -1,7 +1,7 @@
 //! Convolution and transposed convolution as operations: parameters and shape rules. The arithmetic is in
 //! `conv`.
 
-use super::{BackwardStep, Kernel, Mode, Needs, Op, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Pass, Site};
 use crate::Result;
 use crate::conv::{ConvGeometry, Convolution, TransposedConvolution};
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
@@ -147,7 +147,7 @@ struct TransposedConvKernel {
 macro_rules! impl_kernel {
     ($kernel:ty) => {
         impl Kernel for $kernel {
-            fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, _: Mode) {
+            fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, _: Pass) {
                 let [weight, bias] = self.params;
                 self.plan.forward(
                     inputs[0],
@@ -156,6 +156,10 @@ macro_rules! impl_kernel {
                     self.relu,
                     output,
                 );
+            }
+
+            fn scratch(&self, mode: Mode, threads: usize) -> usize {
+                self.plan.scratch(mode == Mode::Train, threads)
             }
 
             fn needs(&self) -> Needs {

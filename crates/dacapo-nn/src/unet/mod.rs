@@ -3,4 +3,5 @@
 mod build;
 mod config;
 
-pub use config::{Norm, Padding, UNetConfig};
+pub(crate) use build::Purpose;
+pub use config::{Nonlinearity, Norm, Padding, UNetConfig, Upsampling};
