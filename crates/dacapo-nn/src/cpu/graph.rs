@@ -77,7 +77,7 @@ impl Graph {
         self.segment += 1;
     }
 
-    /// Appends an operation; returns the buffer that it writes.
+    /// Appends an operation, whose inputs are different buffers; returns the buffer that it writes.
     pub(crate) fn push(&mut self, op: impl Op + 'static, inputs: &[Buffer]) -> Buffer {
         let channels: Vec<usize> = inputs.iter().map(|&buffer| self.channels[buffer]).collect();
         self.channels.push(op.channels(&channels));

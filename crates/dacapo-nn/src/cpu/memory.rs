@@ -62,5 +62,5 @@ fn values(
     // In training the prediction, the target and the weight.
     let outputs = if mode == Mode::Train { 3 } else { 1 };
     let tensors = batch * (plan.input().len() + outputs * plan.output().len());
-    Ok(tensors + plan.values_held(graph) + plan.working_memory(threads))
+    Ok(tensors + plan.slab() + plan.working_memory(threads))
 }

@@ -7,13 +7,13 @@ use crate::simd::InstructionSet;
 use crate::{Engine, Error, Memory, Network, NetworkSpec, Result};
 use network::CpuNetwork;
 
-mod arena;
 mod average;
 pub(crate) mod graph;
 mod memory;
 mod network;
 pub(crate) mod params;
 mod plan;
+mod slab;
 
 /// Builds networks that run on this machine's CPU.
 #[derive(Debug, Clone)]

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::cpu::arena::Arena;
 use crate::cpu::average::{self, Average};
-use crate::cpu::graph::{Buffer, Graph};
+use crate::cpu::graph::Graph;
 use crate::cpu::params::{Param, Params, find_all};
 use crate::cpu::plan::{Plan, add_to};
 use crate::engine::expect_shape;
@@ -29,7 +28,8 @@ pub(super) struct CpuNetwork {
     predicting_params: Option<Params>,
     optimizer: Optimizer,
     average: Option<Average>,
-    arena: Arena,
+    /// What the plans run in, one after another: fresh memory costs several times a pass over it.
+    slab: Vec<f32>,
     /// The one used last comes last.
     plans: Vec<Plan>,
     prediction: Tensor,
@@ -56,7 +56,7 @@ impl CpuNetwork {
             training,
             params,
             predicting_params: None,
-            arena: Arena::default(),
+            slab: Vec::new(),
             plans: Vec::new(),
             prediction: Tensor::default(),
             losses: Vec::new(),
@@ -168,34 +168,43 @@ impl CpuNetwork {
         expect_shape("the target", &batch.target, &shape)?;
         expect_shape("the weight", &batch.weight, &shape)?;
         let stream = self.stream();
-        let (graph, params, arena) = (&self.training, &mut self.params, &mut self.arena);
+        self.make_slab(plan);
+        let (graph, params, slab) = (&self.training, &mut self.params, &mut self.slab[..]);
         let input = &batch.input.data;
-        plan.forward(graph, params, arena, input, stream);
+        plan.forward(params, slab, input, stream);
         self.prediction.reshape_uninit(&shape);
-        self.prediction.data.copy_from_slice(plan.value(graph.output));
-        let mut outputs: Vec<(Buffer, Vec<f32>)> = Vec::new();
-        let mut loss = 0.0;
+        self.prediction
+            .data
+            .copy_from_slice(plan.value(slab, graph.output));
         let auxiliary = graph.auxiliary.iter().map(|a| (a.buffer, a.share));
+        let mut loss = 0.0;
         for (buffer, share) in std::iter::once((graph.output, graph.share)).chain(auxiliary) {
-            let values = plan.value(buffer);
-            let mut gradient = arena.take(values.len());
-            let own = &mut gradient[..values.len()];
+            let Some((values, gradient)) = plan.value_and_gradient(slab, buffer) else {
+                continue;
+            };
             let kind = self.spec.loss;
-            loss += share * loss_and_gradient(kind, values, &batch.target.data, &batch.weight.data, own);
+            loss += share * loss_and_gradient(kind, values, &batch.target.data, &batch.weight.data, gradient);
             if share != 1.0 {
-                own.iter_mut().for_each(|g| *g *= share as f32);
+                gradient.iter_mut().for_each(|g| *g *= share as f32);
             }
-            outputs.push((buffer, gradient));
         }
         if !loss.is_finite() {
-            outputs.into_iter().for_each(|(_, gradient)| arena.give(gradient));
             return Err(Error::NotFinite {
                 what: "loss",
                 value: loss,
             });
         }
-        plan.backward(graph, params, arena, input, stream, outputs);
+        plan.backward(params, slab, input, stream);
         Ok(loss)
+    }
+
+    /// Makes the slab long enough for a plan.
+    fn make_slab(&mut self, plan: &Plan) {
+        if self.slab.len() < plan.slab() {
+            // Not `resize`: what it holds is not needed, and the old one may go first.
+            self.slab = Vec::new();
+            self.slab = vec![0.0; plan.slab()];
+        }
     }
 
     /// Adds the gradients in `params` to the sums, where a batch has left some before.
@@ -272,9 +281,10 @@ impl Network for CpuNetwork {
             }
             let head = self.head();
             output.reshape_uninit(&self.tensor_shape(&plan));
+            self.make_slab(&plan);
             let params = self.predicting_params.as_mut().unwrap_or(&mut self.params);
-            plan.forward(&self.predicting, params, &mut self.arena, &input.data, 0);
-            let values = plan.value(self.predicting.output);
+            plan.forward(params, &mut self.slab, &input.data, 0);
+            let values = plan.value(&mut self.slab, self.predicting.output);
             match head {
                 None => output.data.copy_from_slice(values),
                 Some(head) => {
@@ -377,66 +387,5 @@ impl Network for CpuNetwork {
         self.predicting_params = None;
         self.losses.clear();
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Nonlinearity, UNetConfig, Upsampling};
-
-    /// The estimate is made by the same rules as the passes, but apart from them.
-    #[test]
-    fn the_estimated_buffers_are_those_that_are_allocated() {
-        let small = UNetConfig {
-            input_shape: vec![44; 3],
-            num_fmaps: 3,
-            ..UNetConfig::default()
-        };
-        let rich = UNetConfig {
-            batch_norm: true,
-            residual: true,
-            dropout: 0.1,
-            use_attention: true,
-            deep_supervision: true,
-            activation: Nonlinearity::Gelu,
-            ..small.clone()
-        };
-        let linear = UNetConfig {
-            input_shape: vec![52; 3],
-            upsampling: Some(Upsampling::Trilinear),
-            ..small.clone()
-        };
-        let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
-        for architecture in [small, rich, linear] {
-            for recompute in [false, true] {
-                let spec = NetworkSpec {
-                    recompute,
-                    ..NetworkSpec::new(architecture.clone(), 2)
-                };
-                let new = || CpuNetwork::new(&spec, Arc::clone(&pool), InstructionSet::detect()).unwrap();
-                let output = architecture.output_shape(&architecture.input_shape).unwrap();
-                let tensor = |channels, shape: &[usize]| Tensor::zeros(&[&[2, channels], shape].concat());
-                let batch = Batch {
-                    input: tensor(1, &architecture.input_shape),
-                    target: tensor(2, &output),
-                    weight: tensor(2, &output),
-                };
-                let mut network = new();
-                for _ in 0..5 {
-                    network.train_step(&batch, 1e-3).unwrap();
-                }
-                let held = network.plans[0].values_held(&network.training);
-                assert_eq!(
-                    network.arena.total(),
-                    held,
-                    "recompute {recompute}: {architecture:?}"
-                );
-                let mut network = new();
-                network.forward(&batch.input, &mut Tensor::default()).unwrap();
-                let held = network.plans[0].values_held(&network.predicting);
-                assert_eq!(network.arena.total(), held, "{architecture:?}");
-            }
-        }
     }
 }

@@ -1,16 +1,13 @@
-//! A graph made ready for one shape, and the buffers that it runs on.
+//! A graph made ready for one shape: its passes as a list of steps over places in one slab of memory.
 
 use std::ops::Range;
 
-use super::arena::Arena;
+use super::slab::{Parts, Place, RoomId, Rooms};
 use crate::Result;
-use crate::cpu::graph::{Buffer, Graph, Node};
+use crate::cpu::graph::{Buffer, Graph};
 use crate::cpu::params::Params;
-use crate::ops::{BackwardStep, Kernel, Mode, Pass, Shape, Site};
+use crate::ops::{BackwardStep, Kernel, Mode, Needs, Pass, Shape, Site};
 use crate::simd::InstructionSet;
-
-/// Passes after which buffers have found their places: what is free then is not what was free at first.
-const MOST_PASSES: usize = 4;
 
 /// A graph for one batch size and input shape.
 pub(crate) struct Plan {
@@ -20,83 +17,142 @@ pub(crate) struct Plan {
     /// Of every buffer.
     shapes: Vec<Shape>,
     kernels: Vec<Box<dyn Kernel>>,
-    schedule: Schedule,
-    buffers: Buffers,
+    forward: Vec<Step>,
+    /// Backward, and forward once more for what was not kept.
+    backward: Vec<Step>,
+    /// Of the outputs: where their values are after the forward pass, and where their gradients belong.
+    outputs: Vec<(Buffer, RoomId, Option<RoomId>)>,
+    places: Vec<Place>,
+    slab: usize,
 }
 
-/// When values are computed and given back.
-#[derive(Debug, Default)]
-pub(crate) struct Schedule {
-    /// For each operation, the buffers that nobody reads after it has run forward, backward, and forward once more.
-    pub(crate) free_forward: Vec<Vec<Buffer>>,
-    pub(crate) free_backward: Vec<Vec<Buffer>>,
-    pub(crate) free_again: Vec<Vec<Buffer>>,
-    /// For each operation, those that run forward once more before its backward pass: their values were not kept.
-    pub(crate) again: Vec<Vec<usize>>,
+/// One operation, forward or backward.
+#[derive(Debug)]
+struct Step {
+    node: usize,
+    inputs: Vec<Source>,
+    /// Written forward, read backward.
+    output: Source,
+    /// Backward only.
+    gradients: Option<Gradients>,
 }
 
-impl Schedule {
-    /// `needs`: for each buffer the first of the operations whose backward pass reads it. With `recompute`, segments
-    /// keep nothing of what only they read.
-    fn new(graph: &Graph, mode: Mode, needs: &[Option<usize>], recompute: bool) -> Self {
-        let nodes = graph.nodes.len();
-        let lists = || vec![Vec::new(); nodes];
-        let mut schedule = Self {
-            free_forward: lists(),
-            free_backward: lists(),
-            free_again: lists(),
-            again: lists(),
-        };
-        let mut last_forward = vec![None; nodes + 1];
-        for (i, node) in graph.nodes.iter().enumerate() {
-            node.read().for_each(|buffer| last_forward[buffer] = Some(i));
+/// Where values come from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Source {
+    /// The network's input.
+    Input,
+    Room(RoomId),
+    /// They are not needed.
+    Nothing,
+}
+
+/// The gradients of a backward step.
+#[derive(Debug)]
+struct Gradients {
+    of_output: RoomId,
+    of_inputs: Vec<Option<Wanted>>,
+    /// The operation adds to its input's gradient.
+    add: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    room: RoomId,
+    /// What the gradient is added to afterwards.
+    sum: Option<RoomId>,
+}
+
+/// Writes down the steps of a graph's passes.
+struct Compiler<'a> {
+    graph: &'a Graph,
+    lens: &'a [usize],
+    needs: &'a [Needs],
+    rooms: Rooms,
+    /// Where the values of each buffer are, once they are there.
+    values: Vec<RoomId>,
+    /// Steps so far.
+    step: usize,
+}
+
+impl Compiler<'_> {
+    fn use_values(&mut self, buffer: Buffer) -> Source {
+        if buffer == 0 {
+            return Source::Input;
         }
-        if mode == Mode::Predict {
-            schedule.free_each(&last_forward, |s| &mut s.free_forward, |_| true);
-            return schedule;
-        }
-        let kept = kept(graph, recompute);
-        let mut last_backward = needs.to_vec();
-        let mut last_again = vec![None; nodes + 1];
-        for span in segments(graph) {
-            let again = run_again(graph, span.clone(), &kept, needs);
-            for &i in &again {
-                for buffer in graph.nodes[i].read() {
-                    if kept[buffer] {
-                        let last = last_backward[buffer].get_or_insert(span.end - 1);
-                        *last = (*last).min(span.end - 1);
-                    } else {
-                        last_again[buffer] = Some(i);
-                    }
-                }
-            }
-            schedule.again[span.end - 1] = again;
-        }
-        schedule.free_each(&last_backward, |s| &mut s.free_backward, |_| true);
-        schedule.free_each(
-            &last_forward,
-            |s| &mut s.free_forward,
-            |buffer| !kept[buffer] || last_backward[buffer].is_none(),
-        );
-        schedule.free_each(
-            &last_again,
-            |s| &mut s.free_again,
-            |buffer| last_backward[buffer].is_none(),
-        );
-        schedule
+        let room = self.values[buffer];
+        self.rooms.used(room, self.step);
+        Source::Room(room)
     }
 
-    fn free_each(
-        &mut self,
-        last: &[Option<usize>],
-        list: impl Fn(&mut Self) -> &mut Vec<Vec<Buffer>>,
-        which: impl Fn(Buffer) -> bool,
-    ) {
-        for (buffer, last) in last.iter().enumerate() {
-            if let (Some(node), true) = (last, which(buffer)) {
-                list(self)[*node].push(buffer);
-            }
+    fn forward(&mut self, node: usize) -> Step {
+        let read = &self.graph.nodes[node];
+        let inputs = (read.inputs.iter().enumerate())
+            .map(|(i, &buffer)| match read.op.reads(i) {
+                true => self.use_values(buffer),
+                false => Source::Nothing,
+            })
+            .collect();
+        let room = self.rooms.open(self.lens[node + 1], self.step);
+        self.values[node + 1] = room;
+        self.step += 1;
+        Step {
+            node,
+            inputs,
+            output: Source::Room(room),
+            gradients: None,
         }
+    }
+
+    /// `gradients`: those of each buffer, where there are any yet.
+    fn backward(&mut self, node: usize, gradients: &mut [Option<RoomId>], adds: bool) -> Option<Step> {
+        let of_output = gradients[node + 1].take()?;
+        self.rooms.used(of_output, self.step);
+        let (read, needs) = (&self.graph.nodes[node], self.needs[node]);
+        let output = if needs.output {
+            self.use_values(node + 1)
+        } else {
+            Source::Nothing
+        };
+        let (mut inputs, mut of_inputs, mut add) = (Vec::new(), Vec::new(), false);
+        for (i, &buffer) in read.inputs.iter().enumerate() {
+            let reads = read.op.reads(i);
+            inputs.push(if reads && needs.inputs {
+                self.use_values(buffer)
+            } else {
+                Source::Nothing
+            });
+            if !reads || buffer == 0 {
+                of_inputs.push(None);
+                continue;
+            }
+            if let Some(sum) = gradients[buffer] {
+                self.rooms.used(sum, self.step);
+            }
+            let wanted = match gradients[buffer] {
+                Some(room) if adds => {
+                    add = true;
+                    Wanted { room, sum: None }
+                }
+                sum => {
+                    let room = self.rooms.open(self.lens[buffer], self.step);
+                    gradients[buffer].get_or_insert(room);
+                    Wanted { room, sum }
+                }
+            };
+            of_inputs.push(Some(wanted));
+        }
+        self.step += 1;
+        Some(Step {
+            node,
+            inputs,
+            output,
+            gradients: Some(Gradients {
+                of_output,
+                of_inputs,
+                add,
+            }),
+        })
     }
 }
 
@@ -110,65 +166,36 @@ fn segments(graph: &Graph) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// The buffers whose values stay from the forward to the backward pass, if that reads them: with `recompute`, those that
-/// are read by another segment than they come from, and those from the segment of the network's output on, which the
-/// backward pass begins with.
-fn kept(graph: &Graph, recompute: bool) -> Vec<bool> {
-    let mut kept = vec![!recompute; graph.nodes.len() + 1];
+/// For each operation, those that run forward once more before its backward pass: segments keep nothing of what only
+/// they read, but for those from that of the network's output on, which the backward pass begins with.
+fn run_again(graph: &Graph, needs: &[Needs]) -> Vec<Vec<usize>> {
+    let mut again = vec![Vec::new(); graph.nodes.len()];
     let from = |buffer: Buffer| buffer.checked_sub(1).map(|node| graph.nodes[node].segment);
     let last = from(graph.output);
-    kept[0] = true;
+    let mut kept = vec![false; graph.nodes.len() + 1];
+    let mut wanted = kept.clone();
     for (i, node) in graph.nodes.iter().enumerate() {
-        kept[i + 1] |= Some(node.segment) >= last;
         for buffer in node.read().filter(|&buffer| from(buffer) != Some(node.segment)) {
             kept[buffer] = true;
         }
+        if needs[i].inputs {
+            node.read().for_each(|buffer| wanted[buffer] = true);
+        }
+        wanted[i + 1] |= needs[i].output;
     }
-    kept
-}
-
-/// The operations of a segment that have to run again for the values that its backward pass needs.
-fn run_again(graph: &Graph, span: Range<usize>, kept: &[bool], needs: &[Option<usize>]) -> Vec<usize> {
-    let mut wanted: Vec<bool> = needs.iter().map(Option::is_some).collect();
-    let mut again = Vec::new();
-    for i in span.rev() {
-        if wanted[i + 1] && !kept[i + 1] {
-            again.push(i);
-            graph.nodes[i].read().for_each(|buffer| wanted[buffer] = true);
+    for span in segments(graph) {
+        let (segment, end) = (Some(graph.nodes[span.start].segment), span.end);
+        if segment >= last {
+            break;
+        }
+        for i in span.rev() {
+            if wanted[i + 1] && !kept[i + 1] {
+                again[end - 1].insert(0, i);
+                graph.nodes[i].read().for_each(|buffer| wanted[buffer] = true);
+            }
         }
     }
-    again.reverse();
     again
-}
-
-/// Values of a plan's buffers.
-struct Buffers {
-    /// Values that each needs.
-    lens: Vec<usize>,
-    /// At least as many; empty where they are not held, as those of the network's input.
-    values: Vec<Vec<f32>>,
-}
-
-impl Buffers {
-    fn read<'a>(&'a self, buffer: Buffer, input: &'a [f32]) -> &'a [f32] {
-        if buffer == 0 {
-            input
-        } else {
-            // Empty where the values are not held.
-            let values = &self.values[buffer];
-            &values[..self.lens[buffer].min(values.len())]
-        }
-    }
-
-    fn read_all<'a>(&'a self, buffers: &[Buffer], input: &'a [f32]) -> Vec<&'a [f32]> {
-        buffers.iter().map(|&buffer| self.read(buffer, input)).collect()
-    }
-
-    fn give(&mut self, buffers: &[Buffer], arena: &mut Arena) {
-        for &buffer in buffers {
-            arena.give(std::mem::take(&mut self.values[buffer]));
-        }
-    }
 }
 
 impl Plan {
@@ -181,43 +208,64 @@ impl Plan {
         set: InstructionSet,
         recompute: bool,
     ) -> Result<Self> {
-        let mut kernels = Vec::with_capacity(graph.nodes.len());
-        // The first operation whose backward pass reads a buffer, which is the last that runs.
-        let mut needed = vec![None; shapes.len()];
-        for (i, node) in graph.nodes.iter().enumerate() {
-            let inputs: Vec<Shape> = node.inputs.iter().map(|&buffer| shapes[buffer]).collect();
-            let site = Site {
-                batch,
-                inputs: &inputs,
-                output: shapes[i + 1],
-                first_param: node.first_param,
-                set,
-            };
-            let kernel = node.op.plan(&site)?;
-            let needs = kernel.needs();
-            if needs.output {
-                needed[i + 1].get_or_insert(i);
-            }
-            if needs.inputs {
-                node.read().for_each(|buffer| {
-                    needed[buffer].get_or_insert(i);
-                });
-            }
-            kernels.push(kernel);
-        }
+        let nodes = graph.nodes.iter().enumerate();
+        let kernels = nodes
+            .map(|(i, node)| {
+                let inputs: Vec<Shape> = node.inputs.iter().map(|&buffer| shapes[buffer]).collect();
+                node.op.plan(&Site {
+                    batch,
+                    inputs: &inputs,
+                    output: shapes[i + 1],
+                    first_param: node.first_param,
+                    set,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let needs: Vec<Needs> = kernels.iter().map(|kernel| kernel.needs()).collect();
         let lens: Vec<usize> = shapes.iter().map(|shape| batch * shape.len()).collect();
-        let buffers = Buffers {
-            values: vec![Vec::new(); lens.len()],
-            lens,
+        let mut compiler = Compiler {
+            graph,
+            lens: &lens,
+            needs: &needs,
+            rooms: Rooms::default(),
+            values: vec![0; lens.len()],
+            step: 0,
         };
+        let forward: Vec<Step> = (0..kernels.len()).map(|node| compiler.forward(node)).collect();
+        // The outputs are looked at, and the loss gives their gradients.
+        let mut gradients = vec![None; lens.len()];
+        let mut outputs = Vec::new();
+        for buffer in graph.outputs() {
+            compiler.use_values(buffer);
+            if mode == Mode::Train {
+                gradients[buffer] = Some(compiler.rooms.open(lens[buffer], compiler.step));
+            }
+            outputs.push((buffer, compiler.values[buffer], gradients[buffer]));
+        }
+        compiler.step += 1;
+        let mut backward = Vec::new();
+        if mode == Mode::Train {
+            let again = match recompute {
+                true => run_again(graph, &needs),
+                false => vec![Vec::new(); kernels.len()],
+            };
+            for node in (0..kernels.len()).rev() {
+                backward.extend(again[node].iter().map(|&node| compiler.forward(node)));
+                backward.extend(compiler.backward(node, &mut gradients, kernels[node].adds()));
+            }
+        }
+        let (places, slab) = compiler.rooms.place();
         Ok(Self {
             batch,
             mode,
             output: graph.output,
             shapes,
             kernels,
-            schedule: Schedule::new(graph, mode, &needed, recompute),
-            buffers,
+            forward,
+            backward,
+            outputs,
+            places,
+            slab,
         })
     }
 
@@ -229,74 +277,12 @@ impl Plan {
         self.shapes[self.output]
     }
 
-    /// What the last forward pass left in a buffer that no operation reads.
-    pub(crate) fn value(&self, buffer: Buffer) -> &[f32] {
-        self.buffers.read(buffer, &[])
+    /// Values that the slab has, in which the passes run.
+    pub(crate) fn slab(&self) -> usize {
+        self.slab
     }
 
-    /// Values that the buffers take after some passes, gradients among them.
-    pub(crate) fn values_held(&self, graph: &Graph) -> usize {
-        let mut arena = Arena::<usize>::default();
-        let mut values = vec![0; self.buffers.lens.len()];
-        let mut total = 0;
-        for _ in 0..MOST_PASSES {
-            self.pass_without_values(graph, &mut arena, &mut values);
-            if arena.total() == total {
-                break;
-            }
-            total = arena.total();
-        }
-        total
-    }
-
-    /// The passes below without the arithmetic.
-    fn pass_without_values(&self, graph: &Graph, arena: &mut Arena<usize>, values: &mut [usize]) {
-        let (lens, schedule) = (&self.buffers.lens, &self.schedule);
-        let mut gradients: Vec<Option<usize>> = vec![None; lens.len()];
-        let give = |values: &mut [usize], buffers: &[Buffer], arena: &mut Arena<usize>| {
-            buffers
-                .iter()
-                .for_each(|&buffer| arena.give(std::mem::take(&mut values[buffer])));
-        };
-        values
-            .iter_mut()
-            .for_each(|value| arena.give(std::mem::take(value)));
-        for i in 0..graph.nodes.len() {
-            values[i + 1] = arena.take(lens[i + 1]);
-            give(values, &schedule.free_forward[i], arena);
-        }
-        if self.mode == Mode::Predict {
-            return;
-        }
-        for output in graph.outputs() {
-            gradients[output] = Some(arena.take(lens[output]));
-        }
-        for (i, node) in graph.nodes.iter().enumerate().rev() {
-            for &again in &schedule.again[i] {
-                values[again + 1] = arena.take(lens[again + 1]);
-                give(values, &schedule.free_again[again], arena);
-            }
-            if let Some(gradient) = gradients[i + 1].take() {
-                let add =
-                    self.kernels[i].adds() && node.inputs.iter().any(|&buffer| gradients[buffer].is_some());
-                let mut fresh = Vec::new();
-                for buffer in node.read().filter(|&buffer| buffer != 0) {
-                    let taken = gradients[buffer].take_if(|_| add);
-                    fresh.push((buffer, taken.unwrap_or_else(|| arena.take(lens[buffer]))));
-                }
-                for (buffer, fresh) in fresh {
-                    match gradients[buffer] {
-                        None => gradients[buffer] = Some(fresh),
-                        Some(_) => arena.give(fresh),
-                    }
-                }
-                arena.give(gradient);
-            }
-            give(values, &schedule.free_backward[i], arena);
-        }
-    }
-
-    /// Values that the operations keep beside their buffers, and take while they work on so many threads.
+    /// Values that the operations keep beside the slab, and take while they work on so many threads.
     pub(crate) fn working_memory(&self, threads: usize) -> usize {
         let kept: usize = self.kernels.iter().map(|kernel| kernel.kept(self.mode)).sum();
         let scratch = self
@@ -306,130 +292,140 @@ impl Plan {
         kept + scratch.max().unwrap_or(0)
     }
 
-    /// Runs all operations. Each buffer goes back as soon as nobody reads it any more: when training, that includes
-    /// [`Plan::backward`]. `stream` tells the batches of a training apart.
-    pub(crate) fn forward(
-        &mut self,
-        graph: &Graph,
-        params: &mut Params,
-        arena: &mut Arena,
-        input: &[f32],
-        stream: u64,
-    ) {
-        let Self {
-            kernels,
-            buffers,
-            schedule,
-            ..
-        } = self;
+    /// Runs all operations. `slab` is at least as long as [`Plan::slab`] says; `stream` tells the batches of a training
+    /// apart.
+    pub(crate) fn forward(&mut self, params: &mut Params, slab: &mut [f32], input: &[f32], stream: u64) {
         let pass = Pass {
             mode: self.mode,
             stream,
             again: false,
         };
-        buffers
-            .values
-            .iter_mut()
-            .for_each(|values| arena.give(std::mem::take(values)));
-        for (i, (node, kernel)) in graph.nodes.iter().zip(kernels).enumerate() {
-            run(i, node, &mut **kernel, buffers, params, arena, input, pass);
-            buffers.give(&schedule.free_forward[i], arena);
+        for step in &self.forward {
+            let kernel = &mut *self.kernels[step.node];
+            step.forward(kernel, &self.places, params, slab, input, pass);
         }
     }
 
-    /// Runs all operations backwards from the gradients of outputs and leaves the parameters' gradients in
-    /// `params`. A buffer that several operations read gets the sum of their gradients, in reverse order. `input` and
-    /// `stream` are those of the forward pass.
-    pub(crate) fn backward(
-        &mut self,
-        graph: &Graph,
-        params: &mut Params,
-        arena: &mut Arena,
-        input: &[f32],
-        stream: u64,
-        outputs: Vec<(Buffer, Vec<f32>)>,
-    ) {
-        let Self {
-            kernels,
-            buffers,
-            schedule,
-            ..
-        } = self;
-        let mut gradients: Vec<Option<Vec<f32>>> = vec![None; buffers.lens.len()];
-        for (buffer, gradient) in outputs {
-            gradients[buffer] = Some(gradient);
-        }
-        for (i, node) in graph.nodes.iter().enumerate().rev() {
-            for &again in &schedule.again[i] {
-                let pass = Pass {
-                    mode: self.mode,
-                    stream,
-                    again: true,
-                };
-                let (node, kernel) = (&graph.nodes[again], &mut *kernels[again]);
-                run(again, node, kernel, buffers, params, arena, input, pass);
-                buffers.give(&schedule.free_again[again], arena);
+    /// What the forward pass gave in an output.
+    pub(crate) fn value<'a>(&self, slab: &'a mut [f32], buffer: Buffer) -> &'a [f32] {
+        let output = self.outputs.iter().find(|output| output.0 == buffer);
+        output.map_or(&[], |output| {
+            Parts::new(slab, vec![self.places[output.1]]).take(self.places[output.1])
+        })
+    }
+
+    /// The same when training, with the room for its gradient.
+    pub(crate) fn value_and_gradient<'a>(
+        &self,
+        slab: &'a mut [f32],
+        buffer: Buffer,
+    ) -> Option<(&'a [f32], &'a mut [f32])> {
+        let &(_, value, gradient) = self.outputs.iter().find(|output| output.0 == buffer)?;
+        let [value, gradient] = [value, gradient?].map(|room| self.places[room]);
+        let mut parts = Parts::new(slab, vec![value, gradient]);
+        Some((parts.take(value), parts.take(gradient)))
+    }
+
+    /// Runs all operations backwards from the gradients of the outputs and leaves the parameters' gradients in
+    /// `params`. A buffer that several operations read gets the sum of their gradients, in reverse order. Slab, `input`
+    /// and `stream` are those of the forward pass.
+    pub(crate) fn backward(&mut self, params: &mut Params, slab: &mut [f32], input: &[f32], stream: u64) {
+        let pass = Pass {
+            mode: self.mode,
+            stream,
+            again: true,
+        };
+        for step in &self.backward {
+            let kernel = &mut *self.kernels[step.node];
+            match &step.gradients {
+                None => step.forward(kernel, &self.places, params, slab, input, pass),
+                Some(gradients) => step.backward(kernel, gradients, &self.places, params, slab, input),
             }
-            if let Some(mut gradient) = gradients[i + 1].take() {
-                let kernel = &mut kernels[i];
-                let add = kernel.adds() && node.inputs.iter().any(|&buffer| gradients[buffer].is_some());
-                let mut take = |(i, &buffer): (usize, &Buffer)| match gradients[buffer].take_if(|_| add) {
-                    Some(sum) => Some(sum),
-                    None => (buffer != 0 && node.op.reads(i)).then(|| arena.take(buffers.lens[buffer])),
-                };
-                let mut fresh: Vec<Option<Vec<f32>>> =
-                    node.inputs.iter().enumerate().map(&mut take).collect();
-                let mut wanted: Vec<Option<&mut [f32]>> = fresh
-                    .iter_mut()
-                    .zip(&node.inputs)
-                    .map(|(fresh, &buffer)| fresh.as_mut().map(|fresh| &mut fresh[..buffers.lens[buffer]]))
-                    .collect();
-                let step = BackwardStep {
-                    inputs: &buffers.read_all(&node.inputs, input),
-                    output: buffers.read(i + 1, input),
-                    gradient: &mut gradient[..buffers.lens[i + 1]],
-                    input_gradients: &mut wanted,
-                    add,
-                };
-                kernel.backward(step, params);
-                for (fresh, &buffer) in fresh.into_iter().zip(&node.inputs) {
-                    let Some(fresh) = fresh else { continue };
-                    match &mut gradients[buffer] {
-                        None => gradients[buffer] = Some(fresh),
-                        Some(sum) => {
-                            add_to(&mut sum[..buffers.lens[buffer]], &fresh);
-                            arena.give(fresh);
-                        }
-                    }
-                }
-                arena.give(gradient);
-            }
-            buffers.give(&schedule.free_backward[i], arena);
         }
     }
 }
 
-/// Runs an operation forward into a buffer out of the arena.
-#[allow(clippy::too_many_arguments, reason = "the parts of a plan")]
-fn run(
-    i: usize,
-    node: &Node,
-    kernel: &mut dyn Kernel,
-    buffers: &mut Buffers,
-    params: &mut Params,
-    arena: &mut Arena,
-    input: &[f32],
-    pass: Pass,
-) {
-    let len = buffers.lens[i + 1];
-    let mut output = arena.take(len);
-    kernel.forward(
-        &buffers.read_all(&node.inputs, input),
-        &mut output[..len],
-        params,
-        pass,
-    );
-    buffers.values[i + 1] = output;
+impl Step {
+    fn forward(
+        &self,
+        kernel: &mut dyn Kernel,
+        places: &[Place],
+        params: &mut Params,
+        slab: &mut [f32],
+        input: &[f32],
+        pass: Pass,
+    ) {
+        let rooms = self.inputs.iter().chain([&self.output]).filter_map(Source::room);
+        let mut parts = Parts::new(slab, rooms.map(|room| places[room]).collect());
+        if let Source::Room(room) = self.output {
+            let output = parts.take(places[room]);
+            let inputs: Vec<&[f32]> = self
+                .inputs
+                .iter()
+                .map(|s| s.read(&parts, places, input))
+                .collect();
+            kernel.forward(&inputs, output, params, pass);
+        }
+    }
+
+    fn backward(
+        &self,
+        kernel: &mut dyn Kernel,
+        gradients: &Gradients,
+        places: &[Place],
+        params: &mut Params,
+        slab: &mut [f32],
+        input: &[f32],
+    ) {
+        let read = self.inputs.iter().chain([&self.output]).filter_map(Source::room);
+        let wanted = || gradients.of_inputs.iter().flatten();
+        let written = wanted()
+            .flat_map(|wanted| [Some(wanted.room), wanted.sum])
+            .flatten();
+        let rooms = read.chain(written).chain([gradients.of_output]);
+        let mut parts = Parts::new(slab, rooms.map(|room| places[room]).collect());
+        let gradient = parts.take(places[gradients.of_output]);
+        let mut fresh: Vec<Option<&mut [f32]>> = (gradients.of_inputs.iter())
+            .map(|wanted| wanted.map(|wanted| parts.take(places[wanted.room])))
+            .collect();
+        let mut wanted: Vec<Option<&mut [f32]>> =
+            fresh.iter_mut().map(|fresh| fresh.as_deref_mut()).collect();
+        let inputs: Vec<&[f32]> = self
+            .inputs
+            .iter()
+            .map(|s| s.read(&parts, places, input))
+            .collect();
+        let step = BackwardStep {
+            inputs: &inputs,
+            output: self.output.read(&parts, places, input),
+            gradient,
+            input_gradients: &mut wanted,
+            add: gradients.add,
+        };
+        kernel.backward(step, params);
+        for (wanted, fresh) in gradients.of_inputs.iter().zip(fresh) {
+            if let (Some(Wanted { sum: Some(sum), .. }), Some(fresh)) = (wanted, fresh) {
+                add_to(parts.take(places[*sum]), fresh);
+            }
+        }
+    }
+}
+
+impl Source {
+    fn room(&self) -> Option<RoomId> {
+        match self {
+            Self::Room(room) => Some(*room),
+            Self::Input | Self::Nothing => None,
+        }
+    }
+
+    fn read<'a>(&self, parts: &'a Parts<'_>, places: &[Place], input: &'a [f32]) -> &'a [f32] {
+        match self {
+            Self::Input => input,
+            Self::Room(room) => parts.get(places[*room]),
+            Self::Nothing => &[],
+        }
+    }
 }
 
 pub(crate) fn add_to(sum: &mut [f32], other: &[f32]) {

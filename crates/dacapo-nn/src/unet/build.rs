@@ -30,6 +30,7 @@ impl UNetConfig {
             purpose,
             graph: Graph::new(self.fmaps_in),
             coarse: Vec::new(),
+            fine_segments: false,
         };
         let mut x = 0;
         if let Some(stem) = &self.stem_factors {
@@ -81,6 +82,9 @@ struct Builder<'a> {
     graph: Graph,
     /// What the coarser levels on the way up end in, and their level.
     coarse: Vec<(Buffer, usize)>,
+    /// Each convolution, with what follows it, is a segment of its own; otherwise each level is. The backward pass
+    /// begins while all that was kept is still there: then a level at once would be too much.
+    fine_segments: bool,
 }
 
 impl Builder<'_> {
@@ -138,6 +142,7 @@ impl Builder<'_> {
         } else {
             config.width(level)
         };
+        self.fine_segments = level == 0;
         let right = self.block(joined, &format!("r_conv.0.{level}"), width, &kernels);
         if level > 0 {
             self.coarse.push((right, level));
@@ -182,13 +187,14 @@ impl Builder<'_> {
     }
 
     fn residual(&mut self, input: Buffer, name: &str, width: usize, kernels: &[[usize; 3]]) -> Buffer {
-        let main = self.conv_pass(input, name, width, kernels, After::Activation, false);
+        // Before the convolutions, which then are the last to read the input.
         let around = if self.graph.channels(input) == width {
             input
         } else {
             let conv = self.conv(&format!("{name}.residual"), input, width, [1; 3]);
             self.graph.push(conv, &[input])
         };
+        let main = self.conv_pass(input, name, width, kernels, After::Activation, false);
         self.activated(|relu| Add { relu }, &[main, around])
     }
 
@@ -210,6 +216,9 @@ impl Builder<'_> {
             } else {
                 After::Nothing
             };
+            if self.fine_segments && i > 0 {
+                self.graph.begin_segment();
+            }
             let function = self.config.function();
             let relu = after == After::Activation && function == Function::Relu;
             let norm = self.config.effective_norm();
