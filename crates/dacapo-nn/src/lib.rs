@@ -23,6 +23,7 @@ mod conv;
 mod cpu;
 mod engine;
 mod error;
+mod head;
 mod init;
 mod loss;
 mod math;
@@ -36,7 +37,7 @@ mod unet;
 
 pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use conv::{ConvGeometry, Convolution, TransposedConvolution};
-pub use cpu::CpuEngine;
+pub use cpu::{CpuEngine, LayerProfile};
 pub use engine::{Activation, Batch, Engine, Memory, Network, NetworkSpec, Step};
 pub use error::{Error, Result};
 pub use loss::Loss;

@@ -238,6 +238,8 @@ pub(crate) fn network_spec(config: &RunConfig, task: &dyn Task) -> NetworkSpec {
         },
         optimizer: config.trainer.optimizer.clone(),
         clip_gradient_norm: config.trainer.clip_gradient_norm,
+        ema: config.trainer.ema,
+        recompute: config.trainer.recompute,
         seed: config.seed,
     }
 }

@@ -2,7 +2,7 @@
 
 use dacapo_array::storage::Location;
 use dacapo_array::{ArraySpec, ArrayWrite, Coordinate, CreateOptions, NdData, Roi};
-use dacapo_nn::{Activation, Tensor};
+use dacapo_nn::Tensor;
 use dacapo_store::{ArrayStore, LocalStore, Provenance};
 use ndarray::{ArrayD, IxDyn};
 
@@ -56,24 +56,20 @@ pub(crate) fn write(
         };
     let samples: Vec<usize> = Some(batch.crops.len()).filter(|&n| n > 1).into_iter().collect();
     let tensor =
-        |name: &str, roi: &Roi, size: &Coordinate, tensor: &Tensor, map: fn(f32) -> f32| -> Result<()> {
+        |name: &str, roi: &Roi, size: &Coordinate, tensor: &Tensor| -> Result<()> {
             // An axis of one sample is not shown, nor is the single channel of raw.
             let single = name == "raw" && tensor.shape[1] == 1;
             let mut channels = samples.clone();
             channels.extend((!single).then_some(tensor.shape[1]));
             let shape: Vec<usize> = channels.iter().chain(&tensor.shape[2..]).copied().collect();
-            let values = tensor.data.iter().map(|&value| map(value)).collect();
-            write(name, roi, size, channels, NdData::F32(shaped(&shape, values)?))
+            write(name, roi, size, channels, NdData::F32(shaped(&shape, tensor.data.clone())?))
         };
-    tensor("raw", &crop.input_roi, &raw_size, &batch.tensors.input, |x| x)?;
-    tensor("target", &crop.roi, &size, &batch.tensors.target, |x| x)?;
-    tensor("weight", &crop.roi, &size, &batch.tensors.weight, |x| x)?;
+    tensor("raw", &crop.input_roi, &raw_size, &batch.tensors.input)?;
+    tensor("target", &crop.roi, &size, &batch.tensors.target)?;
+    tensor("weight", &crop.roi, &size, &batch.tensors.weight)?;
     if prediction.shape == batch.tensors.target.shape {
-        let activation: fn(f32) -> f32 = match plan.network().activation {
-            Activation::Sigmoid => |x| 1.0 / (1.0 + (-x).exp()),
-            Activation::None => |x| x,
-        };
-        tensor("prediction", &crop.roi, &size, prediction, activation)?;
+        let prediction = plan.network().activation.apply(prediction);
+        tensor("prediction", &crop.roi, &size, &prediction)?;
     }
     let shape: Vec<usize> = samples.iter().chain(&plan.shapes.output).copied().collect();
     let labels = batch.labels.iter().flatten().copied().collect();

@@ -57,6 +57,16 @@ impl Direct {
         }
     }
 
+    /// Multiplications of the forward, the adjoint, and the weights' gradient.
+    pub(super) fn multiplications(&self) -> (u64, u64, u64) {
+        let rows = |pass: &Pass, rows: usize| pass.multiplications(self.batch, pass.out_channels.next_multiple_of(rows));
+        (
+            rows(&self.forward, self.forward.group),
+            rows(&self.adjoint, self.adjoint.group),
+            rows(&self.forward, ROWS),
+        )
+    }
+
     /// Values of working memory on so many threads.
     pub(super) fn scratch_forward(&self, threads: usize) -> usize {
         self.forward.scratch(self.batch, threads)
@@ -224,6 +234,13 @@ impl Pass {
 
     fn sums_len(&self) -> usize {
         self.out_channels.next_multiple_of(self.group) * self.output_pitch()
+    }
+
+    /// Multiplications of a run with so many output rows.
+    fn multiplications(&self, batch: usize, rows: usize) -> u64 {
+        let [z, y, _] = &self.axes;
+        let taps: usize = self.phases.iter().map(|phase| phase.taps.len()).sum();
+        (batch * z.steps * y.steps * self.pitch) as u64 * (taps * rows) as u64
     }
 
     fn packed_weights_len(&self) -> usize {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::simd::InstructionSet;
 use crate::{Engine, Error, Memory, Network, NetworkSpec, Result};
 use network::CpuNetwork;
+pub use profile::LayerProfile;
 
 mod average;
 pub(crate) mod graph;
@@ -13,6 +14,7 @@ mod memory;
 mod network;
 pub(crate) mod params;
 mod plan;
+mod profile;
 mod slab;
 
 /// Builds networks that run on this machine's CPU.
@@ -46,6 +48,39 @@ impl CpuEngine {
             pool: Arc::new(pool),
             set,
         })
+    }
+}
+
+impl CpuEngine {
+    /// The instructions that it computes with.
+    pub fn instructions(&self) -> InstructionSet {
+        self.set
+    }
+
+    /// Its threads.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Multiplications with addition a second that its threads do at most: measured for `time`.
+    pub fn peak(&self, time: std::time::Duration) -> f64 {
+        self.pool.install(|| crate::simd::peak(self.set, time))
+    }
+
+    /// Where the time of training steps on `batch` inputs of a spatial shape goes, operation by operation; loss and
+    /// update are left out.
+    ///
+    /// # Errors
+    /// As [`Engine::build`], for this input shape.
+    pub fn profile(
+        &self,
+        spec: &NetworkSpec,
+        input: &[usize],
+        batch: usize,
+        repetitions: usize,
+    ) -> Result<Vec<LayerProfile>> {
+        let run = || profile::profile(spec, input, batch, repetitions, self.set);
+        self.pool.install(run)
     }
 }
 

@@ -8,11 +8,12 @@ use crate::cpu::params::{Param, Params, find_all};
 use crate::cpu::plan::{Plan, add_to};
 use crate::engine::expect_shape;
 use crate::loss::loss_and_gradient;
-use crate::ops::{Activate, Function, Mode, Op, Pass, Shape, Site, Softmax, fold_batch_norm};
+use crate::head::activate;
+use crate::ops::{Mode, fold_batch_norm};
 use crate::optimizer::Optimizer;
 use crate::simd::InstructionSet;
 use crate::unet::Purpose;
-use crate::{Activation, Batch, Error, NamedTensor, Network, NetworkSpec, Norm, Result, Step, Tensor};
+use crate::{Batch, Error, NamedTensor, Network, NetworkSpec, Norm, Result, Step, Tensor};
 
 /// Plans that a network keeps: one to train, and a few shapes to predict.
 const PLANS: usize = 4;
@@ -256,15 +257,6 @@ impl CpuNetwork {
         }
         Ok(Step { loss, gradient_norm })
     }
-
-    /// The operation behind the network's last layer when it predicts.
-    fn head(&self) -> Option<Box<dyn Op>> {
-        match self.spec.activation {
-            Activation::None => None,
-            Activation::Sigmoid => Some(Box::new(Activate(Function::Sigmoid))),
-            Activation::Softmax => Some(Box::new(Softmax)),
-        }
-    }
 }
 
 impl Network for CpuNetwork {
@@ -279,32 +271,13 @@ impl Network for CpuNetwork {
             if self.predicts_with_others() && self.predicting_params.is_none() {
                 self.predicting_params = Some(self.params_to_predict_with());
             }
-            let head = self.head();
             output.reshape_uninit(&self.tensor_shape(&plan));
             self.make_slab(&plan);
             let params = self.predicting_params.as_mut().unwrap_or(&mut self.params);
             plan.forward(params, &mut self.slab, &input.data, 0);
             let values = plan.value(&mut self.slab, self.predicting.output);
-            match head {
-                None => output.data.copy_from_slice(values),
-                Some(head) => {
-                    let shape: Shape = plan.output();
-                    let site = Site {
-                        batch: plan.batch,
-                        inputs: &[shape],
-                        output: shape,
-                        first_param: 0,
-                        set: self.set,
-                    };
-                    let pass = Pass {
-                        mode: Mode::Predict,
-                        stream: 0,
-                        again: false,
-                    };
-                    head.plan(&site)?
-                        .forward(&[values], &mut output.data, params, pass);
-                }
-            }
+            let shape = plan.output();
+            activate(self.spec.activation, plan.batch, shape, values, &mut output.data);
             self.keep(plan);
             Ok(())
         })

@@ -295,6 +295,18 @@ impl Plan {
     /// Runs all operations. `slab` is at least as long as [`Plan::slab`] says; `stream` tells the batches of a training
     /// apart.
     pub(crate) fn forward(&mut self, params: &mut Params, slab: &mut [f32], input: &[f32], stream: u64) {
+        self.forward_with(params, slab, input, stream, |_| ());
+    }
+
+    /// The same, with a call of `done` after every operation.
+    pub(crate) fn forward_with(
+        &mut self,
+        params: &mut Params,
+        slab: &mut [f32],
+        input: &[f32],
+        stream: u64,
+        mut done: impl FnMut(usize),
+    ) {
         let pass = Pass {
             mode: self.mode,
             stream,
@@ -303,6 +315,7 @@ impl Plan {
         for step in &self.forward {
             let kernel = &mut *self.kernels[step.node];
             step.forward(kernel, &self.places, params, slab, input, pass);
+            done(step.node);
         }
     }
 
@@ -330,6 +343,18 @@ impl Plan {
     /// `params`. A buffer that several operations read gets the sum of their gradients, in reverse order. Slab, `input`
     /// and `stream` are those of the forward pass.
     pub(crate) fn backward(&mut self, params: &mut Params, slab: &mut [f32], input: &[f32], stream: u64) {
+        self.backward_with(params, slab, input, stream, |_| ());
+    }
+
+    /// The same, with a call of `done` after every operation.
+    pub(crate) fn backward_with(
+        &mut self,
+        params: &mut Params,
+        slab: &mut [f32],
+        input: &[f32],
+        stream: u64,
+        mut done: impl FnMut(usize),
+    ) {
         let pass = Pass {
             mode: self.mode,
             stream,
@@ -341,7 +366,24 @@ impl Plan {
                 None => step.forward(kernel, &self.places, params, slab, input, pass),
                 Some(gradients) => step.backward(kernel, gradients, &self.places, params, slab, input),
             }
+            done(step.node);
         }
+    }
+
+    /// Multiplications that each operation does in inner products, forward and backward.
+    pub(crate) fn multiplications(&self) -> Vec<[u64; 2]> {
+        let mut counts = vec![[0; 2]; self.kernels.len()];
+        for step in self.forward.iter().chain(&self.backward) {
+            let kernel = &self.kernels[step.node];
+            match &step.gradients {
+                None => counts[step.node][0] += kernel.multiplications(None),
+                Some(gradients) => {
+                    let to_input = gradients.of_inputs.iter().any(Option::is_some);
+                    counts[step.node][1] += kernel.multiplications(Some(to_input));
+                }
+            }
+        }
+        counts
     }
 }
 

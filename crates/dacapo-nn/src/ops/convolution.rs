@@ -55,6 +55,10 @@ impl Conv {
 }
 
 impl Op for Conv {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
     fn params(&self) -> Vec<ParamSpec> {
         let taps: usize = self.kernel.iter().product();
         self.specs([self.out_channels, self.in_channels], self.in_channels * taps)
@@ -93,6 +97,10 @@ impl Op for Conv {
 }
 
 impl Op for TransposedConv {
+    fn name(&self) -> String {
+        self.0.name.clone()
+    }
+
     fn params(&self) -> Vec<ParamSpec> {
         let taps: usize = self
             .0
@@ -156,6 +164,10 @@ macro_rules! impl_kernel {
                     self.relu,
                     output,
                 );
+            }
+
+            fn multiplications(&self, backward: Option<bool>) -> u64 {
+                self.plan.multiplications(backward)
             }
 
             fn scratch(&self, mode: Mode, threads: usize) -> usize {

@@ -84,6 +84,12 @@ pub(crate) trait Op: std::fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// What it is called where it is told of.
+    fn name(&self) -> String {
+        let name = format!("{self:?}");
+        name.chars().take_while(|c| c.is_alphanumeric()).collect()
+    }
+
     /// Output channels, from the inputs' channels.
     fn channels(&self, inputs: &[usize]) -> usize;
 
@@ -124,6 +130,11 @@ pub(crate) trait Kernel: Send {
 
     /// Values of working memory that it takes on so many threads.
     fn scratch(&self, _mode: Mode, _threads: usize) -> usize {
+        0
+    }
+
+    /// Multiplications in inner products: forward, or backward (to the input as well?).
+    fn multiplications(&self, _backward: Option<bool>) -> u64 {
         0
     }
 

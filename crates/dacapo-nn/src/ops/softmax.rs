@@ -14,6 +14,13 @@ const CHUNK: usize = 1 << 10;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Softmax;
 
+impl Softmax {
+    /// For values of a shape, any number of them behind one another.
+    pub(crate) fn kernel(self, shape: Shape) -> Box<dyn Kernel> {
+        Box::new(SoftmaxKernel { shape })
+    }
+}
+
 impl Op for Softmax {
     fn channels(&self, inputs: &[usize]) -> usize {
         inputs[0]
@@ -24,7 +31,7 @@ impl Op for Softmax {
     }
 
     fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
-        Ok(Box::new(SoftmaxKernel { shape: site.output }))
+        Ok(self.kernel(site.output))
     }
 }
 

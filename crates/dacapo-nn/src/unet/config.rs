@@ -1,9 +1,8 @@
-//! The U-Net's options, their checks, and its shapes.
+//! The U-Net's options and their checks.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::build::Purpose;
 use crate::{Error, Result};
 
 /// What convolutions do at the borders.
@@ -143,8 +142,6 @@ impl Default for UNetConfig {
     }
 }
 
-/// How far from a shape a fitting one is looked for, in voxels.
-const SEARCH: usize = 1024;
 /// Channels that no layer should pass: a typo in `fmap_inc_factor` must not ask for terabytes.
 const MOST_CHANNELS: usize = 1 << 16;
 
@@ -173,57 +170,6 @@ impl UNetConfig {
         (0..self.dims())
             .map(|axis| self.upsample_factors.iter().map(|factor| factor[axis]).product())
             .collect()
-    }
-
-    /// Spatial output shape for a spatial input shape, in voxels.
-    ///
-    /// ```
-    /// let unet = dacapo_nn::UNetConfig::default();
-    /// assert_eq!(unet.output_shape(&[92, 92, 92]).unwrap(), [52, 52, 52]);
-    /// let error = unet.output_shape(&[93, 92, 92]).unwrap_err();
-    /// assert!(error.to_string().contains("nearest that it can take is [92, 92, 92]"));
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::InputShape`] with the nearest shape that fits; [`Error::Config`] where the architecture
-    /// itself makes no sense.
-    pub fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
-        let graph = self.graph(None, Purpose::Predict)?;
-        if input.len() != self.dims() {
-            return Err(Error::InputShape {
-                shape: input.to_vec(),
-                reason: format!("it has {} axes, not {}", input.len(), self.dims()),
-                nearest: None,
-            });
-        }
-        let first_axis = 3 - self.dims();
-        let length = |axis: usize, length| {
-            graph
-                .lengths(first_axis + axis, length)
-                .map(|lengths| lengths[graph.output])
-        };
-        let lengths: std::result::Result<Vec<usize>, String> = (0..input.len())
-            .map(|axis| {
-                length(axis, input[axis]).map_err(|reason| format!("in {}, {reason}", self.axis(axis)))
-            })
-            .collect();
-        lengths.map_err(|reason| {
-            let fits = |axis: usize| {
-                let wanted = input[axis];
-                let near = (0..SEARCH).flat_map(|d| [wanted.saturating_sub(d), wanted + d]);
-                near.into_iter().find(|&n| n > 0 && length(axis, n).is_ok())
-            };
-            let nearest = (0..input.len()).map(fits).collect();
-            Error::InputShape {
-                shape: input.to_vec(),
-                reason,
-                nearest,
-            }
-        })
-    }
-
-    fn axis(&self, axis: usize) -> &'static str {
-        ["z", "y", "x"][3 - self.dims() + axis]
     }
 
     /// Levels, the full resolution among them.

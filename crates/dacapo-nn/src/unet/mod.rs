@@ -2,6 +2,7 @@
 
 mod build;
 mod config;
+mod shapes;
 
 pub(crate) use build::Purpose;
 pub use config::{Nonlinearity, Norm, Padding, UNetConfig, Upsampling};

@@ -149,6 +149,13 @@ impl Winograd {
         with_tiles!(self, backward_tiled(x, w, gy, dx, dw, db));
     }
 
+    /// Multiplications of the forward (and of the weights' gradient), and of the input's gradient.
+    pub(super) fn multiplications(&self) -> [u64; 2] {
+        let l = &self.layout;
+        let columns = self.batch * l.tiles[0] * l.tiles[1] * l.pitch * l.positions;
+        [l.weights, l.weights_adjoint].map(|weights| columns as u64 * weights as u64)
+    }
+
     /// Values of working memory on so many threads, forward alone or backward as well.
     pub(super) fn scratch(&self, backward: bool, threads: usize) -> usize {
         let l = &self.layout;
