@@ -1,11 +1,9 @@
 //! The engine trait: what the pipeline asks of whatever computes networks. Engines live in modules of
 //! their own.
 
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::math::sigmoid;
 use crate::{Error, Loss, NamedTensor, OptimizerConfig, Result, Tensor, UNetConfig};
 
 /// What stands behind a network's last layer when it predicts. Losses work on the values before it.
@@ -46,7 +44,11 @@ pub struct NetworkSpec {
     pub optimizer: OptimizerConfig,
     /// Gradients are scaled down to this Euclidean norm where theirs is larger.
     pub clip_gradient_norm: Option<f64>,
-    /// Determines the initial weights.
+    /// Predictions are made with an exponential moving average of the weights, of this decay; none: with the weights.
+    pub ema: Option<f64>,
+    /// Keep less memory for the backward pass, and compute it once more: for about one more forward pass a step.
+    pub recompute: bool,
+    /// Determines the initial weights, and what dropout drops.
     pub seed: u64,
 }
 
@@ -63,6 +65,8 @@ impl NetworkSpec {
             }],
             optimizer: OptimizerConfig::default(),
             clip_gradient_norm: None,
+            ema: None,
+            recompute: false,
             seed: 0,
         }
     }
@@ -70,21 +74,6 @@ impl NetworkSpec {
     /// Channels that the head predicts.
     pub fn out_channels(&self) -> usize {
         self.outputs.iter().map(|group| group.channels).sum()
-    }
-}
-
-/// Applies the activations of groups to what a network put out, in place: samples, channels, voxels.
-pub fn activate(outputs: &[OutputGroup], samples: usize, values: &mut [f32]) {
-    for (group, begin, len) in groups(outputs, samples, values.len()) {
-        let values = &mut values[begin..begin + len];
-        match group.activation {
-            Activation::None => {}
-            Activation::Sigmoid => values
-                .par_iter_mut()
-                .with_min_len(1 << 14)
-                .for_each(|value| *value = sigmoid(*value)),
-            Activation::Softmax => softmax(values, group.channels),
-        }
     }
 }
 
@@ -104,22 +93,6 @@ pub(crate) fn groups(
     })
 }
 
-/// In place: channels, voxels.
-fn softmax(values: &mut [f32], channels: usize) {
-    let voxels = values.len() / channels.max(1);
-    for voxel in 0..voxels {
-        let of = |channel: usize| channel * voxels + voxel;
-        let most = (0..channels).fold(f32::NEG_INFINITY, |most, c| most.max(values[of(c)]));
-        let mut sum = 0.0;
-        for c in 0..channels {
-            let value = (values[of(c)] - most).exp();
-            values[of(c)] = value;
-            sum += value;
-        }
-        (0..channels).for_each(|c| values[of(c)] /= sum);
-    }
-}
-
 /// One training batch: input of the network's input shape, target and weight of its output shape.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
@@ -134,10 +107,21 @@ pub struct Batch {
 /// What a training step found, before it changed the weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// The batch's loss.
+    /// The mean of the batches' losses.
     pub loss: f64,
     /// Euclidean norm of all gradients, before clipping.
     pub gradient_norm: f64,
+}
+
+/// Memory that a network takes, in bytes: an estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Its weights, with gradients, the optimiser's state and the average.
+    pub parameters: u64,
+    /// Everything in a training step, the parameters and the batch among it.
+    pub training: u64,
+    /// Everything in a prediction, the parameters, the input and the output among it.
+    pub prediction: u64,
 }
 
 /// Builds networks.
@@ -148,6 +132,12 @@ pub trait Engine: Send + Sync {
     /// [`Error::Config`] where the spec makes no sense, [`Error::InputShape`] where the architecture's own
     /// input shape does not fit it.
     fn build(&self, spec: &NetworkSpec) -> Result<Box<dyn Network>>;
+
+    /// What a network would take for `batch` inputs of a spatial shape, in voxels. Nothing is built.
+    ///
+    /// # Errors
+    /// As [`Engine::build`], for this input shape.
+    fn memory(&self, spec: &NetworkSpec, input: &[usize], batch: usize) -> Result<Memory>;
 }
 
 /// A network with its weights and its optimiser's state.
@@ -165,20 +155,39 @@ pub trait Network: Send {
     /// the network cannot take.
     fn forward(&mut self, input: &Tensor, output: &mut Tensor) -> Result<()>;
 
-    /// One step of training: forward, loss, backward, clipping, update.
+    /// Forward, loss and backward of one batch, whose gradients wait for the next [`Network::update`]. Gives the
+    /// batch's loss, of all heads.
     ///
     /// # Errors
-    /// As [`Network::forward`], and [`Error::NotFinite`] if the loss or the gradients' norm is NaN or
-    /// infinite: then no weight has changed, and [`Network::prediction`] shows what was predicted.
-    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<Step>;
+    /// As [`Network::forward`], and [`Error::NotFinite`] if the loss is NaN or infinite: then
+    /// [`Network::prediction`] shows what was predicted, and the batches since the last update are forgotten.
+    fn accumulate(&mut self, batch: &Batch) -> Result<f64>;
 
-    /// What the last training step predicted, without the activation.
+    /// Changes the weights by the mean of the gradients of all batches since the last update, clipped.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if the gradients' norm is NaN or infinite: then no weight has changed.
+    /// [`Error::NoGradients`] if there was no batch.
+    fn update(&mut self, learning_rate: f64) -> Result<Step>;
+
+    /// One step of training on one batch.
+    ///
+    /// # Errors
+    /// As [`Network::accumulate`] and [`Network::update`].
+    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<Step> {
+        self.accumulate(batch)?;
+        self.update(learning_rate)
+    }
+
+    /// What was predicted for the last training batch, without the activation.
     fn prediction(&self) -> &Tensor;
 
-    /// Weights and statistics (`model/…`) and the optimiser's state (`optimizer/…`), in a fixed order.
+    /// Weights and statistics (`model/…`), the optimiser's state (`optimizer/…`) and the averaged weights
+    /// (`average/…`), in a fixed order.
     fn export(&self) -> Vec<NamedTensor>;
 
-    /// Takes over tensors that [`Network::export`] gave. Without any `optimizer/…` the optimiser starts anew.
+    /// Takes over tensors that [`Network::export`] gave. Without any `optimizer/…` the optimiser starts anew, without
+    /// any `average/…` the average does.
     ///
     /// # Errors
     /// [`Error::Weights`], naming what is missing, unknown or of another shape; then nothing was taken.

@@ -46,6 +46,9 @@ pub enum Error {
         /// Its value.
         value: f64,
     },
+    /// Weights were to be updated, and no batch has given gradients.
+    #[error("no batch has been learnt from since the weights were last updated")]
+    NoGradients,
     /// Tensors that do not belong to this network.
     #[error("the weights do not fit this network: {0}")]
     Weights(String),

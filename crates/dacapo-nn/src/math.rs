@@ -41,9 +41,75 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     (if x < 0.0 { e } else { 1.0 }) / (1.0 + e)
 }
 
+/// Φ(x) and φ(x): the normal distribution and its density, the first within 5e-7 (1 + x²/4) of it relatively down to where e^-87
+/// ends the tail. NaN stays NaN.
+///
+/// Φ(-|x|) = e^(-x²/2) P(t), t = 1 / (1 + c |x|): the form of Hastings ("Approximations for digital computers", 1955,
+/// sheet 43 ff.), with a polynomial of our own, fitted to a relative error of 2e-8 by reweighted least squares.
+#[inline(always)]
+pub(crate) fn normal_cdf_and_density(x: f32) -> (f32, f32) {
+    /// 1 / √(2π).
+    const PEAK: f32 = 0.398_942_28;
+    let t = 1.0 / (1.0 + 0.212_132_03 * x.abs());
+    let mut p = -0.064_716_57;
+    for c in [
+        0.242_545_9,
+        -0.255_608_32,
+        0.273_191_7,
+        -0.046_811_406,
+        0.107_216_23,
+        0.074_241_74,
+        0.085_345_89,
+        0.084_594_816,
+        0.0,
+    ] {
+        p = p * t + c;
+    }
+    let e = exp_negative(-0.5 * x * x);
+    let tail = e * p;
+    (if x < 0.0 { tail } else { 1.0 - tail }, PEAK * e)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// erfc by its continued fraction and series, slow and to 1e-13 (Abramowitz & Stegun 7.1.5, 7.1.14).
+    fn erfc(x: f64) -> f64 {
+        let root_pi = std::f64::consts::PI.sqrt();
+        if x < 0.0 {
+            return 2.0 - erfc(-x);
+        }
+        if x < 2.0 {
+            let (mut term, mut sum) = (x, x);
+            for n in 1..200 {
+                term *= -x * x / f64::from(n);
+                sum += term / f64::from(2 * n + 1);
+            }
+            return 1.0 - 2.0 / root_pi * sum;
+        }
+        let fraction = (1..200).rev().fold(x, |f, n| x + f64::from(n) / 2.0 / f);
+        (-x * x).exp() / root_pi / fraction
+    }
+
+    #[test]
+    fn the_normal_distribution_agrees_with_f64() {
+        for i in -120_000..=80_000 {
+            let x = i as f32 * 1e-4;
+            let exact = 0.5 * erfc(-f64::from(x) / std::f64::consts::SQRT_2);
+            let (cdf, density) = normal_cdf_and_density(x);
+            // The exponent's own rounding: x²/2 has 24 bits.
+            let tolerance = 5e-7 + f64::from(x).powi(2) * 1.2e-7;
+            assert!(
+                (f64::from(cdf) - exact).abs() <= tolerance * exact,
+                "{x}: {cdf} instead of {exact}"
+            );
+            let exact = (-0.5 * f64::from(x).powi(2)).exp() / std::f64::consts::TAU.sqrt();
+            assert!((f64::from(density) - exact).abs() <= tolerance * exact, "{x}");
+        }
+        let (cdf, density) = normal_cdf_and_density(f32::NAN);
+        assert!(cdf.is_nan() && density.is_nan());
+    }
 
     #[test]
     fn agree_with_f64() {

@@ -118,6 +118,11 @@ impl Optimizer {
         }
     }
 
+    /// Updates done.
+    pub(crate) fn steps(&self) -> u64 {
+        self.step
+    }
+
     /// Euclidean norm of all gradients.
     pub(crate) fn gradient_norm(params: &Params) -> f64 {
         let squares = |param: &Param| {

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use dacapo_nn::{
-    Batch, CpuEngine, Engine, Error, InstructionSet, Network, NetworkSpec, Norm, Padding, Tensor, UNetConfig,
-    load_checkpoint, save_checkpoint,
+    Batch, CpuEngine, Engine, Error, InstructionSet, NamedTensor, Network, NetworkSpec, Nonlinearity, Norm,
+    Padding, Tensor, UNetConfig, Upsampling, load_checkpoint, save_checkpoint,
 };
 
 /// Values in -1..1 that look random.
@@ -40,6 +40,17 @@ fn stem() -> UNetConfig {
         narrow_upsampling: true,
         stem_factors: Some(vec![2; 3]),
         ..UNetConfig::default()
+    }
+}
+
+/// As people train it, on one level more.
+fn deep() -> UNetConfig {
+    UNetConfig {
+        input_shape: vec![96; 3],
+        num_fmaps: 16,
+        downsample_factors: vec![vec![2; 3]; 3],
+        stem_factors: None,
+        ..stem()
     }
 }
 
@@ -83,10 +94,39 @@ fn variants() -> Vec<(&'static str, UNetConfig)> {
             },
         ),
         (
+            "instance norm, leaky ReLU, dropout",
+            UNetConfig {
+                norm: Norm::Instance,
+                activation: Nonlinearity::LeakyRelu,
+                dropout: 0.2,
+                ..stem()
+            },
+        ),
+        (
+            "GELU, trilinear, deep supervision",
+            UNetConfig {
+                activation: Nonlinearity::Gelu,
+                upsampling: Some(Upsampling::Trilinear),
+                deep_supervision: true,
+                input_shape: vec![52; 3],
+                ..small.clone()
+            },
+        ),
+        (
             "upsampled",
             UNetConfig {
                 upsample_factors: vec![vec![2; 3]],
                 ..small
+            },
+        ),
+        (
+            "2D, trilinear, batch norm, deep supervision",
+            UNetConfig {
+                upsampling: Some(Upsampling::Trilinear),
+                padding: Padding::Same,
+                batch_norm: true,
+                deep_supervision: true,
+                ..flat.clone()
             },
         ),
         ("2D", flat),
@@ -149,26 +189,309 @@ fn every_variant_learns_its_batch() {
     }
 }
 
+/// With all that has a state: running statistics, dropout, several batches a step, an average of the weights.
 #[test]
 fn training_goes_on_from_a_checkpoint_bit_for_bit() {
-    let architecture = UNetConfig {
-        batch_norm: true,
-        ..variants()[1].1.clone()
+    let spec = NetworkSpec {
+        ema: Some(0.9),
+        ..NetworkSpec::new(
+            UNetConfig {
+                batch_norm: true,
+                dropout: 0.3,
+                ..variants()[1].1.clone()
+            },
+            2,
+        )
     };
-    let step =
-        |network: &mut dyn Network, i| network.train_step(&batch(&architecture, 2, 1, i), 1e-2).unwrap();
-    let mut whole = build(&architecture, 2, 2);
+    let build = || CpuEngine::new(Some(2)).unwrap().build(&spec).unwrap();
+    let step = |network: &mut dyn Network, i: usize| {
+        for k in 0..2 {
+            network
+                .accumulate(&batch(&spec.architecture, 2, 1, 2 * i + k))
+                .unwrap();
+        }
+        network.update(1e-2).unwrap()
+    };
+    let mut whole = build();
     for i in 0..3 {
         step(whole.as_mut(), i);
     }
     let mut bytes = Vec::new();
     save_checkpoint(&mut bytes, &whole.export(), &Default::default()).unwrap();
-    let mut resumed = build(&architecture, 2, 2);
+    let mut resumed = build();
     resumed.import(&load_checkpoint(&bytes).unwrap().0).unwrap();
     for i in 3..6 {
         assert_eq!(step(whole.as_mut(), i), step(resumed.as_mut(), i));
     }
     assert!(whole.export() == resumed.export());
+    let input = batch(&spec.architecture, 2, 1, 9).input;
+    let (mut a, mut b) = (Tensor::default(), Tensor::default());
+    whole.forward(&input, &mut a).unwrap();
+    resumed.forward(&input, &mut b).unwrap();
+    assert!(a == b);
+}
+
+fn tensors_of(network: &dyn Network, prefix: &str) -> Vec<NamedTensor> {
+    let tensors = network.export().into_iter();
+    tensors.filter(|tensor| tensor.name.starts_with(prefix)).collect()
+}
+
+/// Values computed twice are the same values, running statistics and dropout included.
+#[test]
+fn recomputing_changes_no_bit() {
+    let mut variants = variants();
+    variants.push((
+        "everything",
+        UNetConfig {
+            batch_norm: true,
+            dropout: 0.2,
+            use_attention: true,
+            residual: true,
+            deep_supervision: true,
+            activation: Nonlinearity::Gelu,
+            ..variants[1].1.clone()
+        },
+    ));
+    for (name, architecture) in variants {
+        let run = |recompute| {
+            let spec = NetworkSpec {
+                recompute,
+                ..NetworkSpec::new(architecture.clone(), 2)
+            };
+            let mut network = CpuEngine::new(Some(2)).unwrap().build(&spec).unwrap();
+            let steps: Vec<_> = (0..2)
+                .map(|i| network.train_step(&batch(&architecture, 2, 2, i), 1e-2).unwrap())
+                .collect();
+            (steps, network.export())
+        };
+        assert!(run(true) == run(false), "{name}");
+    }
+}
+
+#[test]
+fn accumulated_batches_are_one_large_batch() {
+    let architecture = variants()[1].1.clone();
+    let mut whole = batch(&architecture, 2, 3, 0);
+    whole.weight.data.fill(1.0);
+    let part = |tensor: &Tensor, i: usize| {
+        let len = tensor.data.len() / 3;
+        let mut shape = tensor.shape.clone();
+        shape[0] = 1;
+        Tensor::from_vec(&shape, tensor.data[i * len..(i + 1) * len].to_vec()).unwrap()
+    };
+    let mut at_once = build(&architecture, 2, 2);
+    let mut in_parts = build(&architecture, 2, 2);
+    for _ in 0..2 {
+        let step = at_once.train_step(&whole, 1e-3).unwrap();
+        for i in 0..3 {
+            in_parts
+                .accumulate(&Batch {
+                    input: part(&whole.input, i),
+                    target: part(&whole.target, i),
+                    weight: part(&whole.weight, i),
+                })
+                .unwrap();
+        }
+        let parts = in_parts.update(1e-3).unwrap();
+        assert!(
+            (step.loss - parts.loss).abs() < 1e-6 * step.loss,
+            "{step:?} {parts:?}"
+        );
+        let norms = (step.gradient_norm, parts.gradient_norm);
+        assert!((norms.0 - norms.1).abs() < 1e-4 * norms.0, "{step:?} {parts:?}");
+    }
+    // The optimiser's first moments are the gradients, but for a factor.
+    let (a, b) = (
+        tensors_of(at_once.as_ref(), "optimizer/exp_avg/"),
+        tensors_of(in_parts.as_ref(), "optimizer/exp_avg/"),
+    );
+    let largest = a.iter().flat_map(|t| &t.data).fold(0f32, |m, v| m.max(v.abs()));
+    for (a, b) in a.iter().zip(&b) {
+        let pairs = a.data.iter().zip(&b.data);
+        pairs.for_each(|(x, y)| assert!((x - y).abs() < 1e-4 * largest, "{}: {x} {y}", a.name));
+    }
+    assert!(matches!(in_parts.update(1e-3), Err(Error::NoGradients)));
+}
+
+#[test]
+fn predictions_are_made_with_the_averaged_weights() {
+    for batch_norm in [false, true] {
+        let architecture = UNetConfig {
+            batch_norm,
+            ..variants()[1].1.clone()
+        };
+        let spec = NetworkSpec {
+            ema: Some(0.5),
+            ..NetworkSpec::new(architecture.clone(), 2)
+        };
+        let engine = CpuEngine::new(Some(2)).unwrap();
+        let mut averaged = engine.build(&spec).unwrap();
+        let (mut before, mut found, mut expected) = Default::default();
+        let input = batch(&architecture, 2, 1, 9).input;
+        averaged.forward(&input, &mut before).unwrap();
+        for i in 0..3 {
+            averaged.train_step(&batch(&architecture, 2, 1, i), 1e-2).unwrap();
+        }
+        averaged.forward(&input, &mut found).unwrap();
+        assert!(found != before, "an old average was used");
+        // A network whose weights are the average.
+        let mut tensors = tensors_of(averaged.as_ref(), "average/");
+        for tensor in &mut tensors {
+            tensor.name = tensor.name.replacen("average", "model", 1);
+        }
+        assert!(tensors != tensors_of(averaged.as_ref(), "model/"));
+        let mut plain = engine.build(&NetworkSpec::new(architecture, 2)).unwrap();
+        plain.import(&tensors).unwrap();
+        plain.forward(&input, &mut expected).unwrap();
+        assert!(found == expected, "batch norm {batch_norm}");
+        // Weights without an average begin one.
+        averaged.import(&tensors).unwrap();
+        averaged.forward(&input, &mut found).unwrap();
+        assert!(found == expected, "batch norm {batch_norm}");
+    }
+}
+
+/// What is random depends on the seed and the step, and is not there when predicting.
+#[test]
+fn dropout_is_a_function_of_seed_and_step() {
+    let architecture = UNetConfig {
+        dropout: 0.5,
+        ..variants()[1].1.clone()
+    };
+    let training = batch(&architecture, 1, 1, 0);
+    let predicted = |seed, steps| {
+        let spec = NetworkSpec {
+            seed,
+            ..NetworkSpec::new(architecture.clone(), 1)
+        };
+        let mut network = CpuEngine::new(Some(2)).unwrap().build(&spec).unwrap();
+        let weights = build(&architecture, 1, 1).export();
+        network.import(&weights).unwrap();
+        for _ in 0..steps {
+            // Steps of no length: the weights stay.
+            network.train_step(&training, 0.0).unwrap();
+        }
+        network.train_step(&training, 0.0).unwrap();
+        let (mut a, mut b) = (Tensor::default(), Tensor::default());
+        network.forward(&training.input, &mut a).unwrap();
+        network.forward(&training.input, &mut b).unwrap();
+        assert!(a == b);
+        (network.prediction().clone(), a)
+    };
+    let (first, evaluated) = predicted(0, 0);
+    assert!((first.clone(), evaluated.clone()) == predicted(0, 0));
+    for (seed, steps) in [(1, 0), (0, 1)] {
+        let (other, evaluated_too) = predicted(seed, steps);
+        assert!(other != first, "{seed} {steps}");
+        assert!(evaluated_too == evaluated);
+    }
+}
+
+/// The coarse heads see the target of what they cover: where it is a gradient along x, so is what they learn. Their
+/// loss is seen through the whole one, since the fine head's is measured from its prediction.
+#[test]
+fn deep_supervision_trains_the_coarse_heads_on_the_target() {
+    for padding in [Padding::Valid, Padding::Same] {
+        let architecture = UNetConfig {
+            input_shape: vec![if padding == Padding::Valid { 60 } else { 24 }; 2],
+            downsample_factors: vec![vec![2, 2]; 2],
+            num_fmaps: 6,
+            padding,
+            deep_supervision: true,
+            ..UNetConfig::default()
+        };
+        let spec = NetworkSpec {
+            loss: dacapo_nn::Loss::Mse,
+            activation: dacapo_nn::Activation::None,
+            ..NetworkSpec::new(architecture.clone(), 1)
+        };
+        let mut network = CpuEngine::new(Some(2)).unwrap().build(&spec).unwrap();
+        let head = |name: &str| network.export().iter().any(|tensor| tensor.name == name);
+        assert!(head("model/deep_supervision.1.weight") && !head("model/deep_supervision.2.weight"));
+        let mut data = batch(&architecture, 1, 1, 0);
+        data.weight.data.fill(1.0);
+        // The input is what is to be predicted: positions, in strides of the coarse level, centred.
+        let input = architecture.input_shape[1];
+        let output = *data.target.shape.last().unwrap();
+        let place = |x: usize, len: usize| (2 * (x / 2)) as f32 / 8.0 - (len as f32 - 2.0) / 16.0;
+        for (x, value) in data.input.data.iter_mut().enumerate() {
+            *value = place(x % input, input);
+        }
+        for (x, value) in data.target.data.iter_mut().enumerate() {
+            *value = place(x % output, output);
+        }
+        let mut losses = Vec::new();
+        for _ in 0..300 {
+            let step = network.train_step(&data, 3e-3).unwrap();
+            let fine: f64 = network
+                .prediction()
+                .data
+                .iter()
+                .zip(&data.target.data)
+                .map(|(p, t)| f64::from(p - t).powi(2))
+                .sum::<f64>()
+                / data.target.data.len() as f64;
+            // Shares 2/3 and 1/3.
+            losses.push(3.0 * step.loss - 2.0 * fine);
+        }
+        let last = losses[losses.len() - 1];
+        assert!(
+            last >= 0.0 && last < 0.05 * losses[0],
+            "{padding:?}: {} to {last}",
+            losses[0]
+        );
+    }
+}
+
+/// The estimate of the buffers is the sum of all that was allocated; here it is seen from outside, as a whole.
+#[test]
+fn memory_is_estimated_for_every_variant() {
+    let engine = CpuEngine::new(Some(1)).unwrap();
+    for (name, architecture) in variants() {
+        let spec = NetworkSpec::new(architecture.clone(), 2);
+        let shape = &architecture.input_shape;
+        let one = engine.memory(&spec, shape, 1).unwrap();
+        let two = engine.memory(&spec, shape, 2).unwrap();
+        let with_ema = NetworkSpec {
+            ema: Some(0.9),
+            ..spec.clone()
+        };
+        assert!(
+            one.parameters < one.prediction && one.prediction < one.training,
+            "{name}: {one:?}"
+        );
+        assert!(
+            two.training > one.training && two.parameters == one.parameters,
+            "{name}"
+        );
+        assert!(
+            engine.memory(&with_ema, shape, 1).unwrap().parameters > one.parameters,
+            "{name}"
+        );
+        let weights: usize = engine
+            .build(&spec)
+            .unwrap()
+            .export()
+            .iter()
+            .map(|t| t.data.len())
+            .sum();
+        assert!(one.parameters as usize >= 4 * weights, "{name}");
+    }
+    let spec = NetworkSpec::new(UNetConfig::default(), 2);
+    for (architecture, most) in [(UNetConfig::default(), 0.8), (deep(), 0.65)] {
+        let spec = NetworkSpec::new(architecture.clone(), 2);
+        let less = NetworkSpec {
+            recompute: true,
+            ..spec.clone()
+        };
+        let [all, less] =
+            [spec, less].map(|s| engine.memory(&s, &architecture.input_shape, 1).unwrap().training);
+        assert!((less as f64) < most * all as f64, "{less} of {all}");
+    }
+    // A volume that no machine holds is answered, not allocated.
+    let huge = engine.memory(&spec, &[16_000 + 92; 3], 1).unwrap();
+    assert!(huge.training > 1 << 45);
+    assert!(engine.memory(&spec, &[93, 92, 92], 1).is_err());
 }
 
 #[test]
@@ -189,26 +512,29 @@ fn other_shapes_than_the_training_shape_predict() {
 
 #[test]
 fn a_valid_network_moves_with_its_input() {
-    let architecture = UNetConfig {
-        num_fmaps: 3,
-        ..UNetConfig::default()
-    };
-    let mut network = build(&architecture, 1, 2);
-    let whole = noise(&[1, 1, 44, 44, 48], 1);
-    let mut moved = Tensor::zeros(&[1, 1, 44, 44, 44]);
-    for (to, from) in moved.data.chunks_mut(44).zip(whole.data.chunks(48)) {
-        to.copy_from_slice(&from[4..]);
-    }
-    let (mut a, mut b) = (Tensor::default(), Tensor::default());
-    network.forward(&whole, &mut a).unwrap();
-    network.forward(&moved, &mut b).unwrap();
-    let (wide, narrow) = (a.shape[4], b.shape[4]);
-    assert_eq!(wide, narrow + 4);
-    for (wide, narrow) in a.data.chunks(wide).zip(b.data.chunks(narrow)) {
-        wide[4..]
-            .iter()
-            .zip(narrow)
-            .for_each(|(a, b)| assert!((a - b).abs() < 1e-5, "{a} {b}"));
+    for upsampling in [Upsampling::Nearest, Upsampling::Transposed, Upsampling::Trilinear] {
+        let architecture = UNetConfig {
+            num_fmaps: 3,
+            upsampling: Some(upsampling),
+            ..UNetConfig::default()
+        };
+        let mut network = build(&architecture, 1, 2);
+        let whole = noise(&[1, 1, 52, 52, 56], 1);
+        let mut moved = Tensor::zeros(&[1, 1, 52, 52, 52]);
+        for (to, from) in moved.data.chunks_mut(52).zip(whole.data.chunks(56)) {
+            to.copy_from_slice(&from[4..]);
+        }
+        let (mut a, mut b) = (Tensor::default(), Tensor::default());
+        network.forward(&whole, &mut a).unwrap();
+        network.forward(&moved, &mut b).unwrap();
+        let (wide, narrow) = (a.shape[4], b.shape[4]);
+        assert_eq!(wide, narrow + 4, "{upsampling:?}");
+        for (wide, narrow) in a.data.chunks(wide).zip(b.data.chunks(narrow)) {
+            wide[4..]
+                .iter()
+                .zip(narrow)
+                .for_each(|(a, b)| assert!((a - b).abs() < 1e-5, "{upsampling:?}: {a} {b}"));
+        }
     }
 }
 
@@ -340,6 +666,21 @@ fn configs_that_make_no_sense_name_the_field() {
             "batch_norm",
             UNetConfig {
                 batch_norm: true,
+                ..stem()
+            },
+        ),
+        (
+            "dropout",
+            UNetConfig {
+                dropout: 1.0,
+                ..stem()
+            },
+        ),
+        (
+            "deep_supervision",
+            UNetConfig {
+                deep_supervision: true,
+                downsample_factors: vec![vec![2; 3]],
                 ..stem()
             },
         ),

@@ -232,6 +232,8 @@ pub(crate) fn network_spec(config: &RunConfig, task: &dyn Task) -> NetworkSpec {
         outputs: head.groups.iter().map(output_group).collect(),
         optimizer: config.trainer.optimizer.clone(),
         clip_gradient_norm: config.trainer.clip_gradient_norm,
+        ema: config.trainer.ema,
+        recompute: config.trainer.recompute,
         seed: config.seed,
     }
 }

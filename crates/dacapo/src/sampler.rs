@@ -60,14 +60,15 @@ impl<'a> Sampler<'a> {
         Self { plan }
     }
 
-    /// The batch of a step: the same for the same config, whenever and wherever it is asked for.
+    /// The batch of a number, from 1: the same for the same config, whenever and wherever it is asked for. A step takes
+    /// the next `trainer.accumulate` of them, usually one, so that numbers are those of steps.
     ///
     /// # Errors
     /// [`Error::TooFewLabelled`] if no crop is labelled enough; from reading the data.
-    pub fn batch(&self, iteration: u64) -> Result<TrainingBatch> {
+    pub fn batch(&self, number: u64) -> Result<TrainingBatch> {
         let count = self.plan.config.trainer.batch_size;
         let samples: Vec<Sample> = (0..count as u32)
-            .map(|index| self.sample(iteration, index))
+            .map(|index| self.sample(number, index))
             .collect::<Result<_>>()?;
         let dims = self.plan.shapes.dims();
         let (mut inputs, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
@@ -229,7 +230,7 @@ impl<'a> Sampler<'a> {
     }
 }
 
-/// Batches in order, made by `workers` threads while they are used. Each thread is at most one batch ahead of
+/// The batches `start..end` in order, made by `workers` threads while they are used. Each thread is at most one batch ahead of
 /// the one that it is asked for.
 pub fn with_batches<T>(
     sampler: &Sampler,

@@ -152,16 +152,16 @@ impl Trainer<'_> {
         }
         let sampler = Sampler::new(self.plan);
         let workers = config.trainer.workers;
-        let (done, finished) = with_batches(&sampler, start + 1, total + 1, workers, |batches| {
+        let each = u64::from(config.trainer.accumulate);
+        let (from, to) = (start * each + 1, total * each + 1);
+        let (done, finished) = with_batches(&sampler, from, to, workers, |batches| {
             let mut iteration = start;
             loop {
-                let waiting = Instant::now();
-                let Some(batch) = batches.next() else {
+                if iteration >= total {
                     return Ok((iteration, true));
-                };
-                let batch = batch?;
+                }
                 iteration += 1;
-                self.step(iteration, &batch, waiting)?;
+                self.step(iteration, batches)?;
                 let stop = self.observer.cancelled();
                 if stop
                     || iteration == total
@@ -191,13 +191,28 @@ impl Trainer<'_> {
     }
 
     /// One step, with its record and its snapshot.
-    fn step(&mut self, iteration: u64, batch: &TrainingBatch, since: Instant) -> Result<()> {
+    fn step(
+        &mut self,
+        iteration: u64,
+        batches: &mut dyn Iterator<Item = Result<TrainingBatch>>,
+    ) -> Result<()> {
+        let since = Instant::now();
         let config = &self.plan.config;
         let trainer = &config.trainer;
         let total = config.num_iterations;
         let factor = trainer.schedule.factor(iteration - 1, total);
         let learning_rate = trainer.optimizer.learning_rate * factor;
-        let step = match self.network.train_step(&batch.tensors, learning_rate) {
+        let mut batch = batches.next().unwrap_or(Err(Error::WorkerLost))?;
+        let mut learnt = self.network.accumulate(&batch.tensors);
+        for _ in 1..trainer.accumulate {
+            if learnt.is_ok() {
+                batch = batches.next().unwrap_or(Err(Error::WorkerLost))?;
+                learnt = self.network.accumulate(&batch.tensors);
+            }
+        }
+        // The last batch stands for the step where it is shown.
+        let batch = &batch;
+        let step = match learnt.and_then(|_| self.network.update(learning_rate)) {
             Ok(step) => step,
             Err(source @ dacapo_nn::Error::NotFinite { .. }) => {
                 self.flush()?;

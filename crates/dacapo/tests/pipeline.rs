@@ -166,6 +166,42 @@ fn stopping_anywhere_changes_no_loss() {
     }
 }
 
+/// With several batches a step, averaged weights, dropout and values that are computed again.
+#[test]
+fn stopping_changes_nothing_whatever_the_trainer_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    let whole = LocalStore::new(dir.path().join("plain"));
+    run(&whole, &config, &()).unwrap();
+    let plain = losses(&whole, "small");
+    config.trainer.accumulate = 2;
+    config.trainer.ema = Some(0.9);
+    config.trainer.recompute = true;
+    let dacapo::config::ArchitectureConfig::Unet(unet) = &mut config.architecture;
+    unet.dropout = 0.1;
+    let whole = LocalStore::new(dir.path().join("whole"));
+    run(&whole, &config, &()).unwrap();
+    assert_eq!(losses(&whole, "small").len(), plain.len());
+    assert_ne!(losses(&whole, "small"), plain);
+    let store = LocalStore::new(dir.path().join("stopped"));
+    for stop in [2, 7] {
+        let watch = Watch {
+            stop_after_step: Some(stop),
+            ..Watch::default()
+        };
+        run(&store, &config, &watch).unwrap();
+    }
+    run(&store, &config, &()).unwrap();
+    assert_eq!(losses(&store, "small"), losses(&whole, "small"));
+    let weights = |store: &LocalStore| store.weights.load("small", 12).unwrap();
+    assert!(weights(&store) == weights(&whole));
+    let scores = |store: &LocalStore| {
+        let scores = store.stats.scores("small").unwrap().into_iter();
+        scores.map(|s| (s.iteration, s.scores)).collect::<Vec<_>>()
+    };
+    assert_eq!(scores(&store), scores(&whole));
+}
+
 #[test]
 fn a_validation_that_was_interrupted_is_made_up_for() {
     let dir = tempfile::tempdir().unwrap();

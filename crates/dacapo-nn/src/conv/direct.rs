@@ -57,6 +57,31 @@ impl Direct {
         }
     }
 
+    /// Multiplications of the forward, the adjoint, and the weights' gradient.
+    pub(super) fn multiplications(&self) -> (u64, u64, u64) {
+        let rows = |pass: &Pass, rows: usize| {
+            pass.multiplications(self.batch, pass.out_channels.next_multiple_of(rows))
+        };
+        (
+            rows(&self.forward, self.forward.group),
+            rows(&self.adjoint, self.adjoint.group),
+            rows(&self.forward, ROWS),
+        )
+    }
+
+    /// Values of working memory on so many threads.
+    pub(super) fn scratch_forward(&self, threads: usize) -> usize {
+        self.forward.scratch(self.batch, threads)
+    }
+
+    pub(super) fn scratch_adjoint(&self, threads: usize) -> usize {
+        self.adjoint.scratch(self.batch, threads)
+    }
+
+    pub(super) fn scratch_gradient(&self, threads: usize) -> usize {
+        self.forward.scratch_gradient(self.batch, threads)
+    }
+
     pub(super) fn forward(&self, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
         self.forward.run(
             self.batch,
@@ -213,12 +238,47 @@ impl Pass {
         self.out_channels.next_multiple_of(self.group) * self.output_pitch()
     }
 
+    /// Multiplications of a run with so many output rows.
+    fn multiplications(&self, batch: usize, rows: usize) -> u64 {
+        let [z, y, _] = &self.axes;
+        let taps: usize = self.phases.iter().map(|phase| phase.taps.len()).sum();
+        (batch * z.steps * y.steps * self.pitch) as u64 * (taps * rows) as u64
+    }
+
+    fn packed_weights_len(&self) -> usize {
+        let taps: usize = self.phases.iter().map(|phase| phase.taps.len()).sum();
+        taps * self.out_channels.next_multiple_of(self.group)
+    }
+
+    /// Values of working memory of a run.
+    fn scratch(&self, batch: usize, threads: usize) -> usize {
+        let tasks = threads.min(self.units(batch));
+        self.packed_weights_len() + tasks * (self.packed_len() + self.sums_len())
+    }
+
+    /// Values of working memory of the weights' gradient, with the forward that goes with it.
+    fn scratch_gradient(&self, batch: usize, threads: usize) -> usize {
+        let (parts, len) = self.parts(batch);
+        let gradient = self.out_channels * self.output_pitch();
+        let task = self.packed_len() + self.sums_len() + gradient;
+        parts * len + self.packed_weights_len() + threads.min(parts) * task
+    }
+
+    /// Of the weights' gradient: the number of partial sums, and the elements of each.
+    fn parts(&self, batch: usize) -> (usize, usize) {
+        let taps: usize = self.phases.iter().map(|phase| phase.taps.len()).sum();
+        let len = self.out_channels.next_multiple_of(ROWS) * taps + self.out_channels;
+        (
+            self.units(batch).min(PARTS).min((PART_ELEMENTS / len).max(4)),
+            len,
+        )
+    }
+
     /// Weights of all phases, each in groups of output channels: `[group][tap][channel in the group]`, zero for
     /// channels there are not.
     fn pack_weights(&self, w: &[f32]) -> Scratch {
         let rows = self.out_channels.next_multiple_of(self.group);
-        let len = self.phases.iter().map(|p| p.taps.len()).sum::<usize>() * rows;
-        let mut packed = Scratch::zeroed(len);
+        let mut packed = Scratch::zeroed(self.packed_weights_len());
         let mut rest: &mut [f32] = &mut packed;
         for phase in &self.phases {
             let (own, others) = rest.split_at_mut(phase.taps.len() * rows);
@@ -371,9 +431,8 @@ impl Pass {
         };
         let taps = phase.taps.len();
         let weights = self.out_channels.next_multiple_of(ROWS) * taps;
-        let len = weights + self.out_channels;
         let units = self.units(batch);
-        let parts = units.min(PARTS).min((PART_ELEMENTS / len).max(4));
+        let (parts, len) = self.parts(batch);
         let mut sums = Scratch::zeroed(parts * len);
         let forward = forward.map(|(w, y)| (self.pack_weights(w), Shared::new(y)));
         let forward = forward.as_ref().map(|(w, y)| -> (&[f32], Shared) { (w, *y) });

@@ -160,6 +160,60 @@ impl Convolution {
     }
 }
 
+impl Convolution {
+    /// Multiplications in inner products: forward, or backward (to the input as well?).
+    pub(crate) fn multiplications(&self, backward: Option<bool>) -> u64 {
+        let (forward, adjoint, gradient) = match &self.method {
+            Method::Winograd(plan) => {
+                let [forward, adjoint] = plan.multiplications();
+                (forward, adjoint, forward)
+            }
+            Method::Direct(plan) => plan.multiplications(),
+        };
+        match backward {
+            None => forward,
+            Some(to_input) => gradient + if to_input { adjoint } else { 0 },
+        }
+    }
+
+    /// Values of working memory that it takes on so many threads, forward alone or backward as well.
+    pub(crate) fn scratch(&self, backward: bool, threads: usize) -> usize {
+        match &self.method {
+            Method::Winograd(plan) => plan.scratch(backward, threads),
+            Method::Direct(plan) => {
+                let forward = plan.scratch_forward(threads);
+                if !backward {
+                    return forward;
+                }
+                forward
+                    .max(plan.scratch_adjoint(threads))
+                    .max(plan.scratch_gradient(threads))
+            }
+        }
+    }
+}
+
+impl TransposedConvolution {
+    /// As [`Convolution::multiplications`].
+    pub(crate) fn multiplications(&self, backward: Option<bool>) -> u64 {
+        let (forward, adjoint, gradient) = self.direct.multiplications();
+        match backward {
+            None => adjoint,
+            Some(to_input) => gradient + if to_input { forward } else { 0 },
+        }
+    }
+
+    /// As [`Convolution::scratch`].
+    pub(crate) fn scratch(&self, backward: bool, threads: usize) -> usize {
+        let forward = self.direct.scratch_adjoint(threads);
+        if backward {
+            forward.max(self.direct.scratch_gradient(threads))
+        } else {
+            forward
+        }
+    }
+}
+
 /// A transposed convolution of one shape: the adjoint of the convolution that has its output as input.
 pub struct TransposedConvolution {
     sizes: Sizes,

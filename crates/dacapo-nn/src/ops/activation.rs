@@ -2,18 +2,61 @@
 
 use rayon::prelude::*;
 
-use super::{BackwardStep, Kernel, Mode, Needs, Op, Site};
+use super::{BackwardStep, Kernel, Needs, Op, Pass, Site};
 use crate::Result;
 use crate::cpu::params::Params;
-use crate::math::sigmoid;
+use crate::math::{normal_cdf_and_density, sigmoid};
 
 /// Values that one task works on.
 const CHUNK: usize = 1 << 14;
 
+/// What is left of negative values by a leaky ReLU.
+const LEAK: f32 = 0.01;
+
 /// Which function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
+    /// max(x, 0).
+    Relu,
+    /// x, or a hundredth of it where it is negative (Maas et al. 2013).
+    LeakyRelu,
+    /// x Φ(x), with Φ the normal distribution (Hendrycks & Gimpel 2016): the exact one, by the error function.
+    Gelu,
+    /// 1 / (1 + e^-x).
     Sigmoid,
+}
+
+impl Function {
+    #[inline(always)]
+    fn value(self, x: f32) -> f32 {
+        match self {
+            Self::Relu if x < 0.0 => 0.0,
+            Self::LeakyRelu if x < 0.0 => LEAK * x,
+            Self::Relu | Self::LeakyRelu => x,
+            Self::Gelu => x * normal_cdf_and_density(x).0,
+            Self::Sigmoid => sigmoid(x),
+        }
+    }
+
+    /// Whether the slope is that at an input; otherwise that at the place of an output.
+    fn by_input(self) -> bool {
+        self == Self::Gelu
+    }
+
+    /// The slope at input `at`, or where the output is `at`.
+    #[inline(always)]
+    fn slope(self, at: f32) -> f32 {
+        match self {
+            Self::Relu if at <= 0.0 => 0.0,
+            Self::LeakyRelu if at <= 0.0 => LEAK,
+            Self::Relu | Self::LeakyRelu => 1.0,
+            Self::Gelu => {
+                let (cdf, density) = normal_cdf_and_density(at);
+                cdf + at * density
+            }
+            Self::Sigmoid => at * (1.0 - at),
+        }
+    }
 }
 
 /// Applies a function to every value.
@@ -34,23 +77,42 @@ impl Op for Activate {
     }
 }
 
+/// Runs an expression with `$function` a constant in each branch, so that the loops inside are of one function each.
+macro_rules! with_constant {
+    ($value:expr, $function:ident => $work:expr) => {
+        match $value {
+            Function::Relu => {
+                const $function: Function = Function::Relu;
+                $work
+            }
+            Function::LeakyRelu => {
+                const $function: Function = Function::LeakyRelu;
+                $work
+            }
+            Function::Gelu => {
+                const $function: Function = Function::Gelu;
+                $work
+            }
+            Function::Sigmoid => {
+                const $function: Function = Function::Sigmoid;
+                $work
+            }
+        }
+    };
+}
+
 impl Kernel for Activate {
-    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Mode) {
-        let Function::Sigmoid = self.0;
-        output
-            .par_chunks_mut(CHUNK)
-            .zip(inputs[0].par_chunks(CHUNK))
-            .for_each(|(y, x)| {
-                for (y, &x) in y.iter_mut().zip(x) {
-                    *y = sigmoid(x);
-                }
-            });
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Pass) {
+        let chunks = output.par_chunks_mut(CHUNK).zip(inputs[0].par_chunks(CHUNK));
+        with_constant!(self.0, FUNCTION => chunks.for_each(|(y, x)| {
+            y.iter_mut().zip(x).for_each(|(y, &x)| *y = FUNCTION.value(x));
+        }));
     }
 
     fn needs(&self) -> Needs {
         Needs {
-            inputs: false,
-            output: true,
+            inputs: self.0.by_input(),
+            output: !self.0.by_input(),
         }
     }
 
@@ -58,26 +120,50 @@ impl Kernel for Activate {
         let Some(input_gradient) = step.input_gradients[0].as_deref_mut() else {
             return;
         };
-        let Function::Sigmoid = self.0;
-        let chunks = step.output.par_chunks(CHUNK).zip(step.gradient.par_chunks(CHUNK));
-        input_gradient
-            .par_chunks_mut(CHUNK)
-            .zip(chunks)
-            .for_each(|(gx, (y, gy))| {
-                for ((gx, &y), &gy) in gx.iter_mut().zip(y).zip(gy) {
-                    *gx = gy * y * (1.0 - y);
-                }
-            });
+        let places = if self.0.by_input() {
+            step.inputs[0]
+        } else {
+            step.output
+        };
+        let chunks = places.par_chunks(CHUNK).zip(step.gradient.par_chunks(CHUNK));
+        let chunks = input_gradient.par_chunks_mut(CHUNK).zip(chunks);
+        with_constant!(self.0, FUNCTION => chunks.for_each(|(gx, (at, gy))| {
+            let values = at.iter().zip(gy);
+            gx.iter_mut().zip(values).for_each(|(gx, (&at, &gy))| *gx = gy * FUNCTION.slope(at));
+        }));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::check;
+    use crate::ops::check::{check, compare_with_peer};
+
+    const ALL: [(Function, &str); 4] = [
+        (Function::Relu, "relu"),
+        (Function::LeakyRelu, "leaky_relu"),
+        (Function::Gelu, "gelu"),
+        (Function::Sigmoid, "sigmoid"),
+    ];
 
     #[test]
     fn gradients_agree_with_central_differences() {
-        check(&Activate(Function::Sigmoid), &[(2, [2, 3, 4])], 2);
+        for (function, _) in ALL {
+            check(&Activate(function), &[(2, [2, 3, 4])], 2);
+        }
+    }
+
+    #[test]
+    fn values_and_gradients_are_pytorchs() {
+        for (function, name) in ALL {
+            compare_with_peer(&Activate(function), name);
+        }
+    }
+
+    #[test]
+    fn nan_stays() {
+        for (function, _) in ALL {
+            assert!(function.value(f32::NAN).is_nan(), "{function:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::rows::Centred;
-use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Needs, Op, Pass, Shape, Site};
 use crate::Result;
 use crate::cpu::params::Params;
 
@@ -42,7 +42,7 @@ struct AddKernel {
 }
 
 impl Kernel for AddKernel {
-    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Mode) {
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Pass) {
         let (a, b) = (self.first.volume(), self.second.volume());
         let channels = inputs[0].par_chunks(a).zip(inputs[1].par_chunks(b));
         output

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::group_norm::{EPSILON, scale_and_shift};
 use super::statistics::{affine, gradient_dot_deviation, mask, squared_deviation, sum};
-use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Pass, Shape, Site};
 use crate::Result;
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
 
@@ -53,6 +53,22 @@ impl Op for BatchNorm {
     }
 }
 
+/// Puts the normalisation behind a convolution, as it is when predicting, into the convolution's weights (output
+/// channels first) and bias. `norm` holds weight, bias, running mean, running variance.
+pub(crate) fn fold(weights: &mut [f32], biases: &mut [f32], norm: [&[f32]; 4]) {
+    let [scale, shift, mean, variance] = norm;
+    let taps = weights.len() / biases.len();
+    let channels = weights.chunks_exact_mut(taps).zip(biases);
+    for (channel, (weights, bias)) in channels.enumerate() {
+        let factor = f64::from(scale[channel]) / (f64::from(variance[channel]) + EPSILON).sqrt();
+        weights
+            .iter_mut()
+            .for_each(|w| *w = (f64::from(*w) * factor) as f32);
+        let centred = f64::from(*bias) - f64::from(mean[channel]);
+        *bias = (centred * factor + f64::from(shift[channel])) as f32;
+    }
+}
+
 struct BatchNormKernel {
     shape: Shape,
     batch: usize,
@@ -87,9 +103,9 @@ impl BatchNormKernel {
 }
 
 impl Kernel for BatchNormKernel {
-    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, mode: Mode) {
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, pass: Pass) {
         let [weight, bias, running_mean, running_variance] = self.params;
-        let moments: Vec<(f64, f64)> = match mode {
+        let moments: Vec<(f64, f64)> = match pass.mode {
             Mode::Train => {
                 let moments = self.batch_moments(inputs[0]);
                 let count = (self.batch * self.shape.volume()) as f64;
@@ -97,14 +113,16 @@ impl Kernel for BatchNormKernel {
                 let update = |to: &mut f32, new: f64| {
                     *to = ((1.0 - MOMENTUM) * f64::from(*to) + MOMENTUM * new) as f32;
                 };
-                let running = params.value_mut(running_mean).iter_mut();
-                running
-                    .zip(&moments)
-                    .for_each(|(to, (mean, _))| update(to, *mean));
-                let running = params.value_mut(running_variance).iter_mut();
-                running
-                    .zip(&moments)
-                    .for_each(|(to, (_, variance))| update(to, variance * unbiased));
+                if !pass.again {
+                    let running = params.value_mut(running_mean).iter_mut();
+                    running
+                        .zip(&moments)
+                        .for_each(|(to, (mean, _))| update(to, *mean));
+                    let running = params.value_mut(running_variance).iter_mut();
+                    running
+                        .zip(&moments)
+                        .for_each(|(to, (_, variance))| update(to, variance * unbiased));
+                }
                 moments
             }
             Mode::Predict => {
@@ -209,6 +227,63 @@ impl Kernel for BatchNormKernel {
 mod tests {
     use super::*;
     use crate::ops::check::check;
+
+    /// A convolution and the normalisation behind it, as they predict, and the convolution that does both.
+    #[test]
+    fn a_folded_convolution_does_both() {
+        use crate::conv::{ConvGeometry, Convolution};
+        let values = |len: usize, salt: usize| -> Vec<f32> {
+            let value = |i: usize| ((i * 7919 + salt * 104_729) % 2003) as f32 / 1001.5 - 1.0;
+            (0..len).map(value).collect()
+        };
+        let geometry = ConvGeometry {
+            in_channels: 3,
+            out_channels: 4,
+            input: [5, 6, 7],
+            kernel: [3; 3],
+            stride: [1; 3],
+            padding: [1; 3],
+        };
+        let shape = Shape {
+            channels: 4,
+            voxels: [5, 6, 7],
+        };
+        let norm = BatchNorm {
+            name: "n".into(),
+            channels: 4,
+            relu: true,
+        };
+        let mut params = Params::initialise(&norm.params(), 0);
+        for (salt, param) in params.0.iter_mut().enumerate() {
+            param.value = values(4, salt);
+        }
+        params.0[3].value.iter_mut().for_each(|v| *v = v.abs() + 0.01);
+        let (x, mut w, mut b) = (values(3 * 210, 9), values(4 * 81, 10), values(4, 11));
+        let conv = Convolution::new(geometry, 1).unwrap();
+        let (mut between, mut apart, mut folded) = (vec![0.0; 840], vec![0.0; 840], vec![0.0; 840]);
+        conv.forward(&x, &w, Some(&b), false, &mut between);
+        let site = Site {
+            batch: 1,
+            inputs: &[shape],
+            output: shape,
+            first_param: 0,
+            set: crate::simd::InstructionSet::detect(),
+        };
+        let pass = Pass {
+            mode: Mode::Predict,
+            stream: 0,
+            again: false,
+        };
+        let mut kernel = norm.plan(&site).unwrap();
+        kernel.forward(&[&between], &mut apart, &mut params, pass);
+        fold(&mut w, &mut b, [0, 1, 2, 3].map(|i| &params.0[i].value[..]));
+        conv.forward(&x, &w, Some(&b), true, &mut folded);
+        let largest = apart.iter().fold(0f32, |m, v| m.max(*v));
+        assert!(largest > 1.0);
+        for (a, b) in apart.iter().zip(&folded) {
+            assert!((a - b).abs() < 2e-6 * largest, "{a} {b}");
+        }
+    }
 
     #[test]
     fn gradients_agree_with_central_differences() {

@@ -1,6 +1,8 @@
 //! Test support: an operation's backward pass against central differences of its forward pass.
 
-use super::{BackwardStep, Mode, Op, Shape, Site};
+use std::collections::BTreeMap;
+
+use super::{BackwardStep, Mode, Op, Pass, Shape, Site};
 use crate::cpu::params::Params;
 
 /// Values that are apart from each other and from 0, in an order that looks random, so that small
@@ -15,6 +17,13 @@ fn values(len: usize, salt: usize) -> Vec<f32> {
         .map(|(_, i)| (i as f32 + 0.5) * spread - 1.0)
         .collect()
 }
+
+/// A forward pass of a training.
+pub(crate) const TRAIN: Pass = Pass {
+    mode: Mode::Train,
+    stream: 5,
+    again: false,
+};
 
 fn shapes(op: &dyn Op, inputs: &[(usize, [usize; 3])]) -> (Vec<Shape>, Shape) {
     let inputs: Vec<Shape> = inputs
@@ -86,7 +95,7 @@ impl<'a> Fixture<'a> {
         let mut output = vec![f32::NAN; self.batch * self.output.len()];
         let inputs: Vec<&[f32]> = self.inputs.iter().map(Vec::as_slice).collect();
         let mut kernel = self.kernel();
-        kernel.forward(&inputs, &mut output, &mut self.params, Mode::Train);
+        kernel.forward(&inputs, &mut output, &mut self.params, TRAIN);
         output
     }
 
@@ -107,18 +116,17 @@ pub(crate) fn run(op: &dyn Op, inputs: &[(usize, [usize; 3])], batch: usize) -> 
     Fixture::new(op, inputs, batch).forward()
 }
 
-/// Compares all gradients of an operation with central differences.
-pub(crate) fn check(op: &dyn Op, inputs: &[(usize, [usize; 3])], batch: usize) {
-    let mut fixture = Fixture::new(op, inputs, batch);
+/// All gradients of one forward and backward pass: of the inputs, then of the parameters (in `fixture`).
+fn backward(fixture: &mut Fixture<'_>, gradient: &mut [f32]) -> (Vec<f32>, Vec<Vec<f32>>) {
     let mut kernel = fixture.kernel();
-    let mut output = vec![f32::NAN; batch * fixture.output.len()];
+    let mut output = vec![f32::NAN; fixture.batch * fixture.output.len()];
     let slices: Vec<&[f32]> = fixture.inputs.iter().map(Vec::as_slice).collect();
-    kernel.forward(&slices, &mut output, &mut fixture.params, Mode::Train);
-    let mut gradient = values(output.len(), 5);
+    kernel.forward(&slices, &mut output, &mut fixture.params, TRAIN);
     let mut input_gradients: Vec<Vec<f32>> = fixture.inputs.iter().map(|x| vec![f32::NAN; x.len()]).collect();
     let mut wanted: Vec<Option<&mut [f32]>> = input_gradients
         .iter_mut()
-        .map(|g| Some(g.as_mut_slice()))
+        .enumerate()
+        .map(|(input, g)| fixture.op.reads(input).then_some(g.as_mut_slice()))
         .collect();
     // Nothing is there that is not asked for.
     let needs = kernel.needs();
@@ -126,15 +134,25 @@ pub(crate) fn check(op: &dyn Op, inputs: &[(usize, [usize; 3])], batch: usize) {
     let step = BackwardStep {
         inputs: if needs.inputs { &slices } else { &nothing },
         output: if needs.output { &output } else { &[] },
-        gradient: &mut gradient,
+        gradient,
         input_gradients: &mut wanted,
         add: false,
     };
     kernel.backward(step, &mut fixture.params);
+    (output, input_gradients)
+}
+
+/// Compares all gradients of an operation with central differences.
+pub(crate) fn check(op: &dyn Op, inputs: &[(usize, [usize; 3])], batch: usize) {
+    let mut fixture = Fixture::new(op, inputs, batch);
+    let mut gradient = values(batch * fixture.output.len(), 5);
+    let (_, input_gradients) = backward(&mut fixture, &mut gradient);
     for (input, gradient) in input_gradients.iter().enumerate() {
-        compare(&mut fixture, gradient, &format!("input {input}"), |f| {
-            &mut f.inputs[input]
-        });
+        if op.reads(input) {
+            compare(&mut fixture, gradient, &format!("input {input}"), |f| {
+                &mut f.inputs[input]
+            });
+        }
     }
     for param in 0..fixture.params.0.len() {
         if fixture.params.0[param].spec.trainable {
@@ -144,6 +162,59 @@ pub(crate) fn check(op: &dyn Op, inputs: &[(usize, [usize; 3])], batch: usize) {
             });
         }
     }
+}
+
+/// Compares an operation of one input with what PyTorch made of the same: `tests/data/ops/make.py`. Parameters are in
+/// the order in which the operation has them.
+pub(crate) fn compare_with_peer(op: &dyn Op, name: &str) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ops/ops.json");
+    let cases: BTreeMap<String, Peer> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let peer = &cases[name];
+    let [batch, channels, z, y, x] = peer.x.shape[..] else {
+        panic!("{name}: {:?}", peer.x.shape)
+    };
+    let mut fixture = Fixture::new(op, &[(channels, [z, y, x])], batch);
+    fixture.inputs = vec![peer.x.data.clone()];
+    for (param, value) in fixture.params.0.iter_mut().zip(&peer.parameters) {
+        param.value.clone_from(&value.data);
+    }
+    let [out_z, out_y, out_x] = fixture.output.voxels;
+    let shape = [batch, fixture.output.channels, out_z, out_y, out_x];
+    assert_eq!(peer.y.shape, shape, "{name}");
+    let (output, input_gradients) = backward(&mut fixture, &mut peer.gy.data.clone());
+    let near = |what: &str, found: &[f32], expected: &[f32]| {
+        let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+        for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+            assert!(
+                (a - b).abs() <= 3e-6 * largest,
+                "{name}: {what}[{i}]: {a} instead of {b}"
+            );
+        }
+        assert_eq!(found.len(), expected.len(), "{name}: {what}");
+    };
+    near("output", &output, &peer.y.data);
+    near("input's gradient", &input_gradients[0], &peer.gx.data);
+    let trained = fixture.params.0.iter().filter(|param| param.spec.trainable);
+    for (param, expected) in trained.zip(&peer.gradients) {
+        near(&param.spec.name, &param.gradient, &expected.data);
+    }
+}
+
+/// What PyTorch found.
+#[derive(serde::Deserialize)]
+struct Peer {
+    x: Values,
+    gy: Values,
+    y: Values,
+    gx: Values,
+    parameters: Vec<Values>,
+    gradients: Vec<Values>,
+}
+
+#[derive(serde::Deserialize)]
+struct Values {
+    shape: Vec<usize>,
+    data: Vec<f32>,
 }
 
 fn compare(

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::repeat::Repeated;
 use super::rows::Centred;
-use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Needs, Op, Pass, Shape, Site};
 use crate::Result;
 use crate::cpu::params::Params;
 
@@ -74,7 +74,7 @@ struct ConcatKernel {
 }
 
 impl Kernel for ConcatKernel {
-    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Mode) {
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Pass) {
         let Self {
             skip,
             crop,

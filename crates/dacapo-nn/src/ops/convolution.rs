@@ -1,7 +1,7 @@
 //! Convolution and transposed convolution as operations: parameters and shape rules. The arithmetic is in
 //! `conv`.
 
-use super::{BackwardStep, Kernel, Mode, Needs, Op, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Pass, Site};
 use crate::Result;
 use crate::conv::{ConvGeometry, Convolution, TransposedConvolution};
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
@@ -55,6 +55,10 @@ impl Conv {
 }
 
 impl Op for Conv {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
     fn params(&self) -> Vec<ParamSpec> {
         let taps: usize = self.kernel.iter().product();
         self.specs([self.out_channels, self.in_channels], self.in_channels * taps)
@@ -93,6 +97,10 @@ impl Op for Conv {
 }
 
 impl Op for TransposedConv {
+    fn name(&self) -> String {
+        self.0.name.clone()
+    }
+
     fn params(&self) -> Vec<ParamSpec> {
         let taps: usize = self
             .0
@@ -147,7 +155,7 @@ struct TransposedConvKernel {
 macro_rules! impl_kernel {
     ($kernel:ty) => {
         impl Kernel for $kernel {
-            fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, _: Mode) {
+            fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, _: Pass) {
                 let [weight, bias] = self.params;
                 self.plan.forward(
                     inputs[0],
@@ -156,6 +164,14 @@ macro_rules! impl_kernel {
                     self.relu,
                     output,
                 );
+            }
+
+            fn multiplications(&self, backward: Option<bool>) -> u64 {
+                self.plan.multiplications(backward)
+            }
+
+            fn scratch(&self, mode: Mode, threads: usize) -> usize {
+                self.plan.scratch(mode == Mode::Train, threads)
             }
 
             fn needs(&self) -> Needs {

@@ -1,9 +1,10 @@
-//! Group normalisation (Wu & He 2018).
+//! Group normalisation (Wu & He 2018), of which instance normalisation (Ulyanov et al. 2016) is the case of one channel
+//! a group.
 
 use rayon::prelude::*;
 
 use super::statistics::{affine, gradient_dot_deviation, mask, squared_deviation, sum};
-use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Needs, Op, Pass, Shape, Site};
 use crate::Result;
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
 
@@ -73,7 +74,7 @@ struct GroupNormKernel {
 }
 
 impl Kernel for GroupNormKernel {
-    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, _: Mode) {
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, _: Pass) {
         let volume = self.shape.volume();
         let per_group = self.shape.channels / self.groups;
         let (groups, relu) = (self.groups, self.relu);
@@ -176,7 +177,7 @@ impl Kernel for GroupNormKernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::{check, run};
+    use crate::ops::check::{check, compare_with_peer, run};
 
     fn norm(relu: bool) -> GroupNorm {
         GroupNorm {
@@ -191,6 +192,27 @@ mod tests {
     fn gradients_agree_with_central_differences() {
         check(&norm(false), &[(4, [2, 3, 4])], 2);
         check(&norm(true), &[(4, [2, 3, 4])], 1);
+    }
+
+    #[test]
+    fn values_and_gradients_are_pytorchs() {
+        compare_with_peer(&norm(false), "group_norm");
+        // Every channel a group of its own: instance normalisation.
+        compare_with_peer(
+            &GroupNorm {
+                groups: 4,
+                ..norm(false)
+            },
+            "instance_norm",
+        );
+        check(
+            &GroupNorm {
+                groups: 4,
+                ..norm(true)
+            },
+            &[(4, [2, 3, 4])],
+            2,
+        );
     }
 
     #[test]

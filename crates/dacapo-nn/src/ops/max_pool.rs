@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Mode, Needs, Op, Pass, Shape, Site};
 use crate::cpu::params::Params;
 use crate::{Error, Result};
 
@@ -41,7 +41,8 @@ impl Op for MaxPool {
             factor: self.factor,
             input: site.inputs[0],
             output: site.output,
-            winners: vec![0; site.batch * site.output.len()],
+            batch: site.batch,
+            winners: Vec::new(),
         }))
     }
 }
@@ -53,7 +54,8 @@ struct PoolKernel {
     factor: [usize; 3],
     input: Shape,
     output: Shape,
-    /// For each output, which voxel of its block it is, in z, y, x order.
+    batch: usize,
+    /// Of the last forward pass of a training. For each output, which voxel of its block it is, in z, y, x order.
     winners: Vec<u16>,
 }
 
@@ -135,20 +137,31 @@ impl PoolKernel {
 }
 
 impl Kernel for PoolKernel {
-    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, mode: Mode) {
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, pass: Pass) {
         let (volume, out_volume) = (self.input.volume(), self.output.volume());
-        let mut winners = std::mem::take(&mut self.winners);
+        let (mut winners, output_len) = (std::mem::take(&mut self.winners), output.len());
         let this = &*self;
         let channels = output
             .par_chunks_mut(out_volume)
             .zip(inputs[0].par_chunks(volume));
-        match mode {
+        if pass.mode == Mode::Train {
+            winners.resize(output_len, 0);
+        }
+        match pass.mode {
             Mode::Train => channels
                 .zip(winners.par_chunks_mut(out_volume))
                 .for_each(|((to, from), winners)| this.winners(from, to, winners)),
             Mode::Predict => channels.for_each(|(to, from)| this.largest(from, to)),
         }
         self.winners = winners;
+    }
+
+    fn kept(&self, mode: Mode) -> usize {
+        match mode {
+            // Half the size of a value.
+            Mode::Train => (self.batch * self.output.len()).div_ceil(2),
+            Mode::Predict => 0,
+        }
     }
 
     fn needs(&self) -> Needs {
@@ -235,6 +248,7 @@ mod tests {
                 channels: 1,
                 voxels: [1, 1, 3],
             },
+            batch: 1,
             winners: Vec::new(),
         };
         let nan = f32::NAN;

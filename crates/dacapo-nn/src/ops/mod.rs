@@ -13,11 +13,13 @@ mod add;
 mod batch_norm;
 mod concat;
 mod convolution;
+mod dropout;
 mod group_norm;
 mod max_pool;
 mod multiply;
 mod repeat;
 mod rows;
+mod softmax;
 pub(crate) mod statistics;
 mod trilinear;
 mod upsample;
@@ -27,13 +29,15 @@ pub(crate) mod check;
 
 pub(crate) use activation::{Activate, Function};
 pub(crate) use add::Add;
-pub(crate) use batch_norm::BatchNorm;
+pub(crate) use batch_norm::{BatchNorm, fold as fold_batch_norm};
 pub(crate) use concat::{Concat, Equivariance};
 pub(crate) use convolution::{Conv, TransposedConv};
+pub(crate) use dropout::Dropout;
 pub(crate) use group_norm::GroupNorm;
 pub(crate) use max_pool::MaxPool;
 pub(crate) use multiply::Multiply;
-pub(crate) use trilinear::Trilinear;
+pub(crate) use softmax::Softmax;
+pub(crate) use trilinear::{Align, Trilinear};
 pub(crate) use upsample::Upsample;
 
 /// Shape of a buffer without its batch axis.
@@ -63,11 +67,27 @@ pub(crate) enum Mode {
     Predict,
 }
 
+/// What a forward pass is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pass {
+    pub(crate) mode: Mode,
+    /// Tells the batches of a training apart: what is random is a function of this, of the operation and of the place.
+    pub(crate) stream: u64,
+    /// The batch that was the last, once more, for values that were not kept: running statistics have it already.
+    pub(crate) again: bool,
+}
+
 /// One operation of an architecture, for any shape.
 pub(crate) trait Op: std::fmt::Debug + Send + Sync {
     /// The parameters that it needs; their ids are handed to [`Op::plan`] in this order.
     fn params(&self) -> Vec<ParamSpec> {
         Vec::new()
+    }
+
+    /// What it is called where it is told of.
+    fn name(&self) -> String {
+        let name = format!("{self:?}");
+        name.chars().take_while(|c| c.is_alphanumeric()).collect()
     }
 
     /// Output channels, from the inputs' channels.
@@ -76,6 +96,11 @@ pub(crate) trait Op: std::fmt::Debug + Send + Sync {
     /// The shape rule along one axis (0 to 2: z, y, x), from the inputs' lengths, in voxels. The error says
     /// what does not fit.
     fn length(&self, axis: usize, inputs: &[usize]) -> std::result::Result<usize, String>;
+
+    /// Whether the values of an input matter, or only its shape.
+    fn reads(&self, _input: usize) -> bool {
+        true
+    }
 
     /// Prepares the operation for shapes.
     fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>>;
@@ -96,7 +121,22 @@ pub(crate) struct Site<'a> {
 /// An operation for given shapes, with what it keeps from forward to backward.
 pub(crate) trait Kernel: Send {
     /// Overwrites the whole output.
-    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, mode: Mode);
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, pass: Pass);
+
+    /// Values that it keeps for the backward pass beside its output, in f32.
+    fn kept(&self, _mode: Mode) -> usize {
+        0
+    }
+
+    /// Values of working memory that it takes on so many threads.
+    fn scratch(&self, _mode: Mode, _threads: usize) -> usize {
+        0
+    }
+
+    /// Multiplications in inner products: forward, or backward (to the input as well?).
+    fn multiplications(&self, _backward: Option<bool>) -> u64 {
+        0
+    }
 
     /// What the backward pass reads of the forward's values.
     fn needs(&self) -> Needs {

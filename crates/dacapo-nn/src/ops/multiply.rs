@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Needs, Op, Pass, Shape, Site};
 use crate::Result;
 use crate::cpu::params::Params;
 
@@ -35,7 +35,7 @@ struct MultiplyKernel {
 }
 
 impl Kernel for MultiplyKernel {
-    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Mode) {
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Pass) {
         let Shape { channels, .. } = self.shape;
         let volume = self.shape.volume();
         output.par_chunks_mut(volume).enumerate().for_each(|(i, to)| {

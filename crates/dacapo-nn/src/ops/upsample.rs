@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 
 use super::repeat::Repeated;
-use super::{BackwardStep, Kernel, Mode, Needs, Op, Shape, Site};
+use super::{BackwardStep, Kernel, Needs, Op, Pass, Shape, Site};
 use crate::Result;
 use crate::cpu::params::Params;
 
-/// Every voxel becomes a block of `factor` voxels.
+/// Every voxel becomes a block of `factor` voxels. With a second input, cropped about the centre to its shape.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Upsample {
     pub(crate) factor: [usize; 3],
@@ -19,7 +19,18 @@ impl Op for Upsample {
     }
 
     fn length(&self, axis: usize, inputs: &[usize]) -> std::result::Result<usize, String> {
-        Ok(inputs[0] * self.factor[axis])
+        let length = inputs[0] * self.factor[axis];
+        match inputs.get(1) {
+            None => Ok(length),
+            Some(&wanted) if wanted <= length => Ok(wanted),
+            Some(wanted) => Err(format!(
+                "upsampling gives {length} voxels where {wanted} are needed"
+            )),
+        }
+    }
+
+    fn reads(&self, input: usize) -> bool {
+        input == 0
     }
 
     fn plan(&self, site: &Site<'_>) -> Result<Box<dyn Kernel>> {
@@ -38,7 +49,7 @@ struct UpsampleKernel {
 }
 
 impl Kernel for UpsampleKernel {
-    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Mode) {
+    fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Pass) {
         let repeated = self.repeated;
         let channels = inputs[0].par_chunks(self.input.volume());
         output
@@ -76,5 +87,6 @@ mod tests {
     fn gradients_agree_with_central_differences() {
         check(&Upsample { factor: [2; 3] }, &[(2, [2, 3, 4])], 2);
         check(&Upsample { factor: [1, 3, 2] }, &[(1, [2, 2, 3])], 1);
+        check(&Upsample { factor: [2; 3] }, &[(2, [2, 3, 4]), (1, [4, 2, 5])], 2);
     }
 }

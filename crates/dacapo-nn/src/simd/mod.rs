@@ -9,8 +9,10 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod peak;
 mod plain;
 
+pub(crate) use peak::measure as peak;
 pub(crate) use plain::Plain;
 
 /// A few `f32` side by side.

@@ -1,24 +1,36 @@
 //! From a U-Net's config to its graph. Parameters have the names that the original's modules give them.
 
-use super::config::{Norm, Padding, UNetConfig};
+use super::config::{Nonlinearity, Norm, Padding, UNetConfig, Upsampling};
 use crate::Result;
-use crate::cpu::graph::{Buffer, Graph};
+use crate::cpu::graph::{Auxiliary, Buffer, Fold, Graph};
 use crate::ops::{
-    Activate, Add, BatchNorm, Concat, Conv, Equivariance, Function, GroupNorm, MaxPool, Multiply,
-    TransposedConv, Trilinear, Upsample,
+    Activate, Add, Align, BatchNorm, Concat, Conv, Dropout, Equivariance, Function, GroupNorm, MaxPool,
+    Multiply, Op, TransposedConv, Trilinear, Upsample,
 };
 
 /// Groups of a group normalisation, at most.
 const MOST_GROUPS: usize = 8;
 
+/// What a graph is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Train,
+    /// Without what only training needs. Batch normalisations are not there: they go into the convolutions before
+    /// them ([`Graph::folds`]).
+    Predict,
+}
+
 impl UNetConfig {
     /// The network's operations, with a head of `out_channels`; without one, the output has the
     /// architecture's own channels (and the head's shape).
-    pub(crate) fn graph(&self, out_channels: Option<usize>) -> Result<Graph> {
+    pub(crate) fn graph(&self, out_channels: Option<usize>, purpose: Purpose) -> Result<Graph> {
         self.validate()?;
         let mut builder = Builder {
             config: self,
+            purpose,
             graph: Graph::new(self.fmaps_in),
+            coarse: Vec::new(),
+            fine_segments: false,
         };
         let mut x = 0;
         if let Some(stem) = &self.stem_factors {
@@ -28,7 +40,11 @@ impl UNetConfig {
         for (i, factor) in self.upsample_factors.iter().enumerate() {
             x = builder.upsample_output(x, i, self.zyx(factor));
         }
-        builder.head(x, out_channels);
+        let output = builder.head(x, out_channels);
+        builder.graph.output = output;
+        if let (true, Purpose::Train, Some(channels)) = (self.deep_supervision, purpose, out_channels) {
+            builder.coarse_heads(output, channels);
+        }
         Ok(builder.graph)
     }
 
@@ -41,19 +57,34 @@ impl UNetConfig {
         let narrow = level > 0 || self.narrow_upsampling;
         self.width(if narrow { level } else { level + 1 })
     }
+
+    fn function(&self) -> Function {
+        match self.activation {
+            Nonlinearity::Relu => Function::Relu,
+            Nonlinearity::LeakyRelu => Function::LeakyRelu,
+            Nonlinearity::Gelu => Function::Gelu,
+        }
+    }
 }
 
 /// What a convolution pass does with the outputs of its convolutions.
 #[derive(Clone, Copy, PartialEq)]
 enum After {
-    Relu,
+    /// The config's activation.
+    Activation,
     Nothing,
     Sigmoid,
 }
 
 struct Builder<'a> {
     config: &'a UNetConfig,
+    purpose: Purpose,
     graph: Graph,
+    /// What the coarser levels on the way up end in, and their level.
+    coarse: Vec<(Buffer, usize)>,
+    /// Each convolution, with what follows it, is a segment of its own; otherwise each level is. The backward pass
+    /// begins while all that was kept is still there: then a level at once would be too much.
+    fine_segments: bool,
 }
 
 impl Builder<'_> {
@@ -77,6 +108,7 @@ impl Builder<'_> {
     fn level(&mut self, input: Buffer, level: usize) -> Buffer {
         let config = self.config;
         let kernels = config.kernels(&config.kernel_size_down, level);
+        self.graph.begin_segment();
         let left = self.block(input, &format!("l_conv.{level}"), config.width(level), &kernels);
         if level + 1 == config.levels() {
             return left;
@@ -84,6 +116,7 @@ impl Builder<'_> {
         let factor = config.zyx(&config.downsample_factors[level]);
         let pooled = self.graph.push(MaxPool { factor }, &[left]);
         let below = self.level(pooled, level + 1);
+        self.graph.begin_segment();
         let skip = if config.use_attention {
             self.attention(below, left, level, factor)
         } else {
@@ -97,7 +130,10 @@ impl Builder<'_> {
             crop: std::array::from_fn(|axis| kernels.iter().map(|kernel| kernel[axis] - 1).sum()),
         });
         // Repetition is the concatenation's affair: its result is only read there.
-        let factor = if config.constant_upsample { factor } else { [1; 3] };
+        let factor = match config.effective_upsampling() {
+            Upsampling::Nearest => factor,
+            Upsampling::Transposed | Upsampling::Trilinear => [1; 3],
+        };
         let joined = self
             .graph
             .push(Concat { factor, equivariant }, &[skip, upsampled]);
@@ -106,7 +142,12 @@ impl Builder<'_> {
         } else {
             config.width(level)
         };
-        self.block(joined, &format!("r_conv.0.{level}"), width, &kernels)
+        self.fine_segments = level == 0;
+        let right = self.block(joined, &format!("r_conv.0.{level}"), width, &kernels);
+        if level > 0 {
+            self.coarse.push((right, level));
+        }
+        right
     }
 
     /// Product of the downsampling factors of a level and all below it.
@@ -119,19 +160,42 @@ impl Builder<'_> {
         })
     }
 
-    /// A pass of convolutions, with the residual connection round it where the config asks for one.
-    fn block(&mut self, input: Buffer, name: &str, width: usize, kernels: &[[usize; 3]]) -> Buffer {
-        if !self.config.residual {
-            return self.conv_pass(input, name, width, kernels, After::Relu, true);
+    /// An operation with the config's activation behind it: its own where that is a ReLU.
+    fn activated<O: Op + 'static>(&mut self, op: impl FnOnce(bool) -> O, inputs: &[Buffer]) -> Buffer {
+        let function = self.config.function();
+        let x = self.graph.push(op(function == Function::Relu), inputs);
+        match function {
+            Function::Relu => x,
+            function => self.graph.push(Activate(function), &[x]),
         }
-        let main = self.conv_pass(input, name, width, kernels, After::Relu, false);
+    }
+
+    /// What a level does with its features: a pass of convolutions, the residual connection round it where the
+    /// config asks for one, dropout.
+    fn block(&mut self, input: Buffer, name: &str, width: usize, kernels: &[[usize; 3]]) -> Buffer {
+        let x = if self.config.residual {
+            self.residual(input, name, width, kernels)
+        } else {
+            self.conv_pass(input, name, width, kernels, After::Activation, true)
+        };
+        let rate = self.config.dropout;
+        if rate == 0.0 || self.purpose == Purpose::Predict {
+            return x;
+        }
+        let layer = self.graph.nodes.len() as u64;
+        self.graph.push(Dropout { rate, layer }, &[x])
+    }
+
+    fn residual(&mut self, input: Buffer, name: &str, width: usize, kernels: &[[usize; 3]]) -> Buffer {
+        // Before the convolutions, which then are the last to read the input.
         let around = if self.graph.channels(input) == width {
             input
         } else {
             let conv = self.conv(&format!("{name}.residual"), input, width, [1; 3]);
             self.graph.push(conv, &[input])
         };
-        self.graph.push(Add { relu: true }, &[main, around])
+        let main = self.conv_pass(input, name, width, kernels, After::Activation, false);
+        self.activated(|relu| Add { relu }, &[main, around])
     }
 
     /// Convolutions, each with its normalisation and what comes `after`; after the last one only if
@@ -152,68 +216,93 @@ impl Builder<'_> {
             } else {
                 After::Nothing
             };
-            let relu = after == After::Relu;
-            let norm = self.config.effective_norm();
-            let mut conv = self.conv(&format!("{name}.conv_pass.{layer}"), x, width, kernel);
-            conv.relu = relu && norm == Norm::None;
-            x = self.graph.push(conv, &[x]);
-            layer += 1;
-            let norm_name = format!("{name}.conv_pass.{layer}");
-            match norm {
-                Norm::None => {}
-                Norm::Batch => {
-                    x = self.graph.push(
-                        BatchNorm {
-                            name: norm_name,
-                            channels: width,
-                            relu,
-                        },
-                        &[x],
-                    );
-                    layer += 1;
-                }
-                Norm::Group => {
-                    let groups = (1..=MOST_GROUPS.min(width))
-                        .rev()
-                        .find(|g| width.is_multiple_of(*g));
-                    let groups = groups.unwrap_or(1);
-                    x = self.graph.push(
-                        GroupNorm {
-                            name: norm_name,
-                            channels: width,
-                            groups,
-                            relu,
-                        },
-                        &[x],
-                    );
-                    layer += 1;
-                }
+            if self.fine_segments && i > 0 {
+                self.graph.begin_segment();
             }
-            if after == After::Sigmoid {
-                x = self.graph.push(Activate(Function::Sigmoid), &[x]);
+            let function = self.config.function();
+            let relu = after == After::Activation && function == Function::Relu;
+            let norm = self.config.effective_norm();
+            let folded = norm == Norm::Batch && self.purpose == Purpose::Predict;
+            let conv_name = format!("{name}.conv_pass.{layer}");
+            let norm_name = format!("{name}.conv_pass.{}", layer + 1);
+            let mut conv = self.conv(&conv_name, x, width, kernel);
+            conv.relu = relu && (norm == Norm::None || folded);
+            x = self.graph.push(conv, &[x]);
+            layer += 1 + usize::from(norm != Norm::None);
+            let groups = match norm {
+                Norm::None => 0,
+                Norm::Batch if folded => {
+                    self.graph.folds.push(Fold {
+                        conv: conv_name,
+                        norm: norm_name.clone(),
+                    });
+                    0
+                }
+                Norm::Batch => {
+                    let norm = BatchNorm {
+                        name: norm_name.clone(),
+                        channels: width,
+                        relu,
+                    };
+                    x = self.graph.push(norm, &[x]);
+                    0
+                }
+                Norm::Group => (1..=MOST_GROUPS.min(width))
+                    .rev()
+                    .find(|g| width.is_multiple_of(*g))
+                    .unwrap_or(1),
+                Norm::Instance => width,
+            };
+            if groups > 0 {
+                let norm = GroupNorm {
+                    name: norm_name,
+                    channels: width,
+                    groups,
+                    relu,
+                };
+                x = self.graph.push(norm, &[x]);
+            }
+            match after {
+                After::Sigmoid => x = self.graph.push(Activate(Function::Sigmoid), &[x]),
+                After::Activation if !relu => x = self.graph.push(Activate(function), &[x]),
+                After::Activation | After::Nothing => {}
             }
             layer += usize::from(after != After::Nothing);
         }
         x
     }
 
-    /// Upsampling to `width` channels with a ReLU, all but the repetition of voxels where that is the kind: a
-    /// convolution of kernel 1 and the repetition commute, so the convolution comes first, where there are fewer
-    /// voxels.
+    /// Upsampling to `width` channels with the activation, all but the repetition of voxels where that is the kind: a
+    /// convolution of kernel 1 commutes with repetition and with interpolation (not with the activation), so it comes
+    /// first, where there are fewer voxels.
     fn upsample(&mut self, input: Buffer, name: &str, width: usize, factor: [usize; 3]) -> Buffer {
-        if self.config.constant_upsample {
-            let mut conv = self.conv(&format!("{name}.1"), input, width, [1; 3]);
-            conv.relu = true;
-            self.graph.push(conv, &[input])
-        } else {
-            let conv = self.conv(&format!("{name}.0"), input, width, factor);
-            let conv = Conv {
-                stride: factor,
-                padding: [0; 3],
-                relu: true,
-                ..conv
-            };
-            self.graph.push(TransposedConv(conv), &[input])
+        let one = |builder: &Self| builder.conv(&format!("{name}.1"), input, width, [1; 3]);
+        match self.config.effective_upsampling() {
+            Upsampling::Nearest => {
+                let conv = one(self);
+                self.activated(|relu| Conv { relu, ..conv }, &[input])
+            }
+            Upsampling::Trilinear => {
+                let x = self.graph.push(one(self), &[input]);
+                let align = match self.config.padding {
+                    Padding::Valid => Align::InnerParts,
+                    Padding::Same => Align::Parts,
+                };
+                let x = self.graph.push(Trilinear { factor, align }, &[x]);
+                self.graph.push(Activate(self.config.function()), &[x])
+            }
+            Upsampling::Transposed => {
+                let conv = self.conv(&format!("{name}.0"), input, width, factor);
+                let transposed = |relu| {
+                    TransposedConv(Conv {
+                        stride: factor,
+                        padding: [0; 3],
+                        relu,
+                        ..conv
+                    })
+                };
+                self.activated(transposed, &[input])
+            }
         }
     }
 
@@ -246,19 +335,27 @@ impl Builder<'_> {
         let features = self.graph.push(MaxPool { factor }, &[features]);
         let sum = self.graph.push(Add { relu: true }, &[features, gate]);
         let map = self.conv_pass(sum, &format!("{name}.psi"), 1, &kernels, After::Sigmoid, true);
-        let map = self.graph.push(Trilinear { factor }, &[map]);
+        let align = Align::Corners;
+        let map = self.graph.push(Trilinear { factor, align }, &[map]);
         self.graph.push(Multiply, &[left, map])
     }
 
     fn upsample_output(&mut self, input: Buffer, i: usize, factor: [usize; 3]) -> Buffer {
         let config = self.config;
         let width = config.out_width();
-        let mut conv = self.conv(&format!("upsample.{i}.up.1"), input, width, [1; 3]);
-        conv.relu = true;
-        let x = self.graph.push(conv, &[input]);
+        self.graph.begin_segment();
+        let conv = self.conv(&format!("upsample.{i}.up.1"), input, width, [1; 3]);
+        let x = self.activated(|relu| Conv { relu, ..conv }, &[input]);
         let x = self.graph.push(Upsample { factor }, &[x]);
         let kernels = vec![config.zyx(&vec![3; config.dims()]); 2];
-        self.conv_pass(x, &format!("upsample.{i}"), width, &kernels, After::Relu, true)
+        self.conv_pass(
+            x,
+            &format!("upsample.{i}"),
+            width,
+            &kernels,
+            After::Activation,
+            true,
+        )
     }
 
     fn stem(&mut self, input: Buffer, factor: [usize; 3]) -> Buffer {
@@ -271,7 +368,8 @@ impl Builder<'_> {
         self.graph.push(conv, &[input])
     }
 
-    fn head(&mut self, input: Buffer, out_channels: Option<usize>) {
+    /// The last layer; returns what it writes.
+    fn head(&mut self, input: Buffer, out_channels: Option<usize>) -> Buffer {
         match (&self.config.stem_factors, out_channels) {
             (Some(stem), out_channels) => {
                 let factor = self.config.zyx(stem);
@@ -282,15 +380,49 @@ impl Builder<'_> {
                     padding: factor.map(|f| f / 2),
                     ..conv
                 };
-                self.graph.push(TransposedConv(conv), &[input]);
+                self.graph.push(TransposedConv(conv), &[input])
             }
             (None, Some(channels)) => {
                 let conv = self.conv("prediction_head", input, channels, [1; 3]);
-                self.graph.push(conv, &[input]);
+                self.graph.push(conv, &[input])
             }
-            (None, None) => {}
+            (None, None) => input,
         }
     }
+
+    /// Heads at the coarser levels, their voxels repeated to the shape of `output`: a coarse voxel is compared with
+    /// the target of every voxel that it covers.
+    fn coarse_heads(&mut self, output: Buffer, channels: usize) {
+        self.graph.begin_segment();
+        let config = self.config;
+        let total: f64 = 1.0
+            + self
+                .coarse
+                .iter()
+                .map(|&(_, level)| half_to_the(level))
+                .sum::<f64>();
+        self.graph.share = 1.0 / total;
+        for (features, level) in std::mem::take(&mut self.coarse) {
+            let name = format!("deep_supervision.{level}");
+            let x = self
+                .graph
+                .push(self.conv(&name, features, channels, [1; 3]), &[features]);
+            let pooled = config.downsample_factors[..level]
+                .iter()
+                .chain(&config.upsample_factors);
+            let factors = pooled.chain(&config.stem_factors).map(|f| config.zyx(f));
+            let factor = factors.fold([1; 3], |product, factor| {
+                std::array::from_fn(|axis| product[axis] * factor[axis])
+            });
+            let buffer = self.graph.push(Upsample { factor }, &[x, output]);
+            let share = half_to_the(level) / total;
+            self.graph.auxiliary.push(Auxiliary { buffer, share });
+        }
+    }
+}
+
+fn half_to_the(level: usize) -> f64 {
+    0.5f64.powi(level as i32)
 }
 
 /// Two strides wide, so that neighbouring outputs overlap by half.

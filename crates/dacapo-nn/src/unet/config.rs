@@ -1,4 +1,4 @@
-//! The U-Net's options, their checks, and its shapes.
+//! The U-Net's options and their checks.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,34 @@ pub enum Norm {
     Batch,
     /// Group normalisation with at most 8 groups; the same in training and prediction.
     Group,
+    /// Instance normalisation: each channel of each sample by itself; the same in training and prediction.
+    Instance,
+}
+
+/// What makes a network more than a linear function: applied behind every convolution.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Nonlinearity {
+    /// Negative values become 0.
+    #[default]
+    Relu,
+    /// Negative values become a hundredth of themselves.
+    LeakyRelu,
+    /// x Φ(x), with Φ the normal distribution.
+    Gelu,
+}
+
+/// How features are brought to the resolution of the level above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Upsampling {
+    /// Voxels are repeated; a convolution of kernel 1.
+    Nearest,
+    /// A transposed convolution.
+    Transposed,
+    /// Linear interpolation along each axis; a convolution of kernel 1. With `padding: valid`, voxels without a
+    /// neighbour to interpolate with are left out, so that tiles still join without a seam.
+    Trilinear,
 }
 
 /// A U-Net in 2D or 3D: the CNNectome U-Net of the original, and what has been found to learn faster.
@@ -60,6 +88,8 @@ pub struct UNetConfig {
     pub upsample_factors: Vec<Vec<usize>>,
     /// Upsample by repeating voxels and a convolution of kernel 1; otherwise by a transposed convolution.
     pub constant_upsample: bool,
+    /// How to upsample; by default as `constant_upsample` says.
+    pub upsampling: Option<Upsampling>,
     /// Narrow the upsampled features to their level's width at the first level too; the original narrows
     /// them at the lower levels only.
     pub narrow_upsampling: bool,
@@ -67,6 +97,10 @@ pub struct UNetConfig {
     pub batch_norm: bool,
     /// What normalises the output of each convolution.
     pub norm: Norm,
+    /// What stands behind each convolution and its normalisation.
+    pub activation: Nonlinearity,
+    /// Share of the values behind each level's convolutions that are set to 0 in training.
+    pub dropout: f64,
     /// Add each level's input to its output (through a convolution of kernel 1 where widths differ).
     pub residual: bool,
     /// Work at a resolution that is lower by these factors (1 or even): a strided convolution in front, a
@@ -74,6 +108,9 @@ pub struct UNetConfig {
     pub stem_factors: Option<Vec<usize>>,
     /// Gate the skip connections by attention (Oktay et al. 2018).
     pub use_attention: bool,
+    /// Heads at the coarser levels of the way up as well, while training. Each predicts the target at its own
+    /// resolution, and counts half of the one above it (Lee et al. 2015).
+    pub deep_supervision: bool,
 }
 
 impl Default for UNetConfig {
@@ -91,18 +128,20 @@ impl Default for UNetConfig {
             padding: Padding::Valid,
             upsample_factors: Vec::new(),
             constant_upsample: true,
+            upsampling: None,
             narrow_upsampling: false,
             batch_norm: false,
             norm: Norm::None,
+            activation: Nonlinearity::Relu,
+            dropout: 0.0,
             residual: false,
             stem_factors: None,
             use_attention: false,
+            deep_supervision: false,
         }
     }
 }
 
-/// How far from a shape a fitting one is looked for, in voxels.
-const SEARCH: usize = 1024;
 /// Channels that no layer should pass: a typo in `fmap_inc_factor` must not ask for terabytes.
 const MOST_CHANNELS: usize = 1 << 16;
 
@@ -133,57 +172,6 @@ impl UNetConfig {
             .collect()
     }
 
-    /// Spatial output shape for a spatial input shape, in voxels.
-    ///
-    /// ```
-    /// let unet = dacapo_nn::UNetConfig::default();
-    /// assert_eq!(unet.output_shape(&[92, 92, 92]).unwrap(), [52, 52, 52]);
-    /// let error = unet.output_shape(&[93, 92, 92]).unwrap_err();
-    /// assert!(error.to_string().contains("nearest that it can take is [92, 92, 92]"));
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::InputShape`] with the nearest shape that fits; [`Error::Config`] where the architecture
-    /// itself makes no sense.
-    pub fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
-        let graph = self.graph(None)?;
-        if input.len() != self.dims() {
-            return Err(Error::InputShape {
-                shape: input.to_vec(),
-                reason: format!("it has {} axes, not {}", input.len(), self.dims()),
-                nearest: None,
-            });
-        }
-        let first_axis = 3 - self.dims();
-        let length = |axis: usize, length| {
-            graph
-                .lengths(first_axis + axis, length)
-                .map(|lengths| lengths[lengths.len() - 1])
-        };
-        let lengths: std::result::Result<Vec<usize>, String> = (0..input.len())
-            .map(|axis| {
-                length(axis, input[axis]).map_err(|reason| format!("in {}, {reason}", self.axis(axis)))
-            })
-            .collect();
-        lengths.map_err(|reason| {
-            let fits = |axis: usize| {
-                let wanted = input[axis];
-                let near = (0..SEARCH).flat_map(|d| [wanted.saturating_sub(d), wanted + d]);
-                near.into_iter().find(|&n| n > 0 && length(axis, n).is_ok())
-            };
-            let nearest = (0..input.len()).map(fits).collect();
-            Error::InputShape {
-                shape: input.to_vec(),
-                reason,
-                nearest,
-            }
-        })
-    }
-
-    fn axis(&self, axis: usize) -> &'static str {
-        ["z", "y", "x"][3 - self.dims() + axis]
-    }
-
     /// Levels, the full resolution among them.
     pub(super) fn levels(&self) -> usize {
         self.downsample_factors.len() + 1
@@ -193,8 +181,16 @@ impl UNetConfig {
         self.num_fmaps * self.fmap_inc_factor.pow(level as u32)
     }
 
-    pub(super) fn effective_norm(&self) -> Norm {
+    pub(crate) fn effective_norm(&self) -> Norm {
         if self.batch_norm { Norm::Batch } else { self.norm }
+    }
+
+    pub(super) fn effective_upsampling(&self) -> Upsampling {
+        self.upsampling.unwrap_or(if self.constant_upsample {
+            Upsampling::Nearest
+        } else {
+            Upsampling::Transposed
+        })
     }
 
     /// Kernels of a level, as z, y, x; `given` is the option that may hold them.
@@ -206,7 +202,7 @@ impl UNetConfig {
     }
 
     /// Factors or kernels as z, y, x: 1 along z in 2D.
-    pub(super) fn zyx(&self, values: &[usize]) -> [usize; 3] {
+    pub(crate) fn zyx(&self, values: &[usize]) -> [usize; 3] {
         let mut zyx = [1; 3];
         zyx[3 - values.len()..].copy_from_slice(values);
         zyx
@@ -258,8 +254,23 @@ impl UNetConfig {
         }
         self.validate_kernels("kernel_size_down", &self.kernel_size_down, self.levels())?;
         self.validate_kernels("kernel_size_up", &self.kernel_size_up, self.levels() - 1)?;
-        if self.batch_norm && self.norm == Norm::Group {
-            return fail("batch_norm", "it cannot be true with `norm: group`".into());
+        if self.batch_norm && !matches!(self.norm, Norm::None | Norm::Batch) {
+            let norm = if self.norm == Norm::Group {
+                "group"
+            } else {
+                "instance"
+            };
+            return fail("batch_norm", format!("it cannot be true with `norm: {norm}`"));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return fail(
+                "dropout",
+                format!("{} is not at least 0 and below 1", self.dropout),
+            );
+        }
+        if self.deep_supervision && self.levels() < 3 {
+            let reason = "there is no coarser level on the way up: it needs two `downsample_factors` or more";
+            return fail("deep_supervision", reason.into());
         }
         if let Some(stem) = &self.stem_factors {
             if stem.len() != dims || stem.iter().any(|&f| f != 1 && (f == 0 || !f.is_multiple_of(2))) {

@@ -2,5 +2,7 @@
 
 mod build;
 mod config;
+mod shapes;
 
-pub use config::{Norm, Padding, UNetConfig};
+pub(crate) use build::Purpose;
+pub use config::{Nonlinearity, Norm, Padding, UNetConfig, Upsampling};

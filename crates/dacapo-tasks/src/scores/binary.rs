@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use dacapo_kernels::{DistanceOptions, distance_transform};
 
+use super::criterion;
 use crate::task::{Criterion, expect_shape};
 use crate::{Error, Result};
 

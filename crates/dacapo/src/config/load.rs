@@ -85,6 +85,12 @@ impl RunConfig {
         };
         let trainer = &self.trainer;
         need(trainer.batch_size > 0, "trainer.batch_size", "at least 1");
+        need(trainer.accumulate > 0, "trainer.accumulate", "at least 1");
+        need(
+            trainer.ema.is_none_or(|decay| (0.0..1.0).contains(&decay)),
+            "trainer.ema",
+            "at least 0 and below 1, or null",
+        );
         need(
             (0.0..=1.0).contains(&trainer.min_labelled),
             "trainer.min_labelled",

@@ -11,12 +11,20 @@ use dacapo_nn::{OptimizerConfig, Schedule};
 pub struct TrainerConfig {
     /// Crops in one batch.
     pub batch_size: usize,
+    /// Batches of one step: their gradients are averaged. Learns as from one batch of as many crops, in the memory of
+    /// one of these.
+    pub accumulate: u32,
     /// How a step changes the weights.
     pub optimizer: OptimizerConfig,
     /// How the learning rate goes over the run.
     pub schedule: Schedule,
     /// Gradients are scaled down to this Euclidean norm where theirs is larger; null: never.
     pub clip_gradient_norm: Option<f64>,
+    /// Decay of an average of the weights, which validation and prediction then use (0.999 remembers about a thousand
+    /// steps); null: they use the weights as they are.
+    pub ema: Option<f64>,
+    /// Take less memory, and about one forward pass longer for a step.
+    pub recompute: bool,
     /// Crops with a smaller labelled fraction are not used.
     pub min_labelled: f64,
     /// How crops are varied.
@@ -33,9 +41,12 @@ impl Default for TrainerConfig {
     fn default() -> Self {
         Self {
             batch_size: 1,
+            accumulate: 1,
             optimizer: OptimizerConfig::default(),
             schedule: Schedule::default(),
             clip_gradient_norm: Some(1.0),
+            ema: None,
+            recompute: false,
             min_labelled: 0.01,
             augment: AugmentConfig::default(),
             snapshot_interval: 1000,

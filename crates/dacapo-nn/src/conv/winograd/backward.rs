@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use std::marker::PhantomData;
 
 /// Most slabs that a sample is split into.
-const SLABS: usize = 8;
+pub(super) const SLABS: usize = 8;
 /// Sums that one task clears or adds up.
 const CHUNK: usize = 4096;
 
@@ -28,11 +28,7 @@ impl Winograd {
         let g = &l.geometry;
         let u = dx.is_some().then(|| self.transform_weights::<Z, Y>(w, true));
         let zeros = self.zeros();
-        let slabs = if self.by_slab {
-            l.tiles[0].min(SLABS.div_ceil(self.batch).max(2))
-        } else {
-            1
-        };
+        let slabs = self.slabs();
         let units = self.batch * slabs;
         // Sums of a part: the weights' gradient at all positions, then the bias'.
         let du = l.positions * l.weights;

@@ -149,6 +149,46 @@ impl Winograd {
         with_tiles!(self, backward_tiled(x, w, gy, dx, dw, db));
     }
 
+    /// Multiplications of the forward (and of the weights' gradient), and of the input's gradient.
+    pub(super) fn multiplications(&self) -> [u64; 2] {
+        let l = &self.layout;
+        let columns = self.batch * l.tiles[0] * l.tiles[1] * l.pitch * l.positions;
+        [l.weights, l.weights_adjoint].map(|weights| columns as u64 * weights as u64)
+    }
+
+    /// Values of working memory on so many threads, forward alone or backward as well.
+    pub(super) fn scratch(&self, backward: bool, threads: usize) -> usize {
+        let l = &self.layout;
+        let g = &l.geometry;
+        // By slabs every task has blocks of its own; otherwise one block is worked on by all.
+        let tasks = |units: usize| if self.by_slab { threads.min(units) } else { 1 };
+        let blocks = self.batch * l.blocks(0, 0, l.tiles[0]).count();
+        let forward = l.positions * (l.weights + tasks(blocks) * (l.input.position + l.sums.position));
+        let backward = if backward {
+            let units = self.batch * self.slabs();
+            let parts = if self.by_slab { units } else { 1 };
+            let planes = match self.tiling {
+                Tiling::ZY | Tiling::Z if self.slabs() > 1 => F4::OVERLAP,
+                _ => 0,
+            };
+            let overlap = planes * g.in_channels * g.input[1] * g.input[2];
+            let block = l.input.position + l.gradient.position + l.adjoint.position;
+            units * overlap + l.positions * (l.weights_adjoint + parts * l.weights + tasks(units) * block)
+        } else {
+            0
+        };
+        forward.max(backward) + threads * l.half
+    }
+
+    /// Slabs of a sample in the backward pass.
+    fn slabs(&self) -> usize {
+        if self.by_slab {
+            self.layout.tiles[0].min(backward::SLABS.div_ceil(self.batch).max(2))
+        } else {
+            1
+        }
+    }
+
     /// The weights as seen from the output (forward) or from the input (backward).
     fn matrix(&self, back: bool) -> weights::Matrix {
         let g = &self.layout.geometry;
