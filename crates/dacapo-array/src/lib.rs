@@ -6,11 +6,11 @@
 
 mod address;
 mod coordinate;
-mod crop;
 mod decimal;
 mod dtype;
 mod error;
 mod formats;
+pub mod lazy;
 mod memory;
 mod pyramid;
 mod roi;
@@ -21,13 +21,12 @@ mod zarr;
 
 pub use address::ArrayAddress;
 pub use coordinate::Coordinate;
-pub use crop::Crop;
 pub use decimal::Decimal;
 pub use dtype::{DType, Element, NdData};
 pub use error::{Error, Result};
 pub use formats::{ExportOptions, Exported, OnPart, Placement, copy_array, export, open_source};
 pub use memory::MemoryArray;
-pub use pyramid::{Level, PyramidOptions, Reduce, make_pyramid};
+pub use pyramid::{Level, PyramidOptions, Reduce, make_pyramid, open_level};
 pub use roi::{Roi, SnapMode};
 pub use spec::ArraySpec;
 pub use traits::{ArrayRead, ArrayReadExt, ArrayWrite};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dacapo::array::storage::Location;
 
-use crate::commands::{arrays, config, demo, predict, runs, show, train, validate};
+use crate::commands::{arrays, config, datasplit, demo, predict, runs, show, train, validate};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::report;
@@ -77,6 +77,9 @@ enum Command {
     /// Check a config, or describe what one can say.
     #[command(subcommand)]
     Config(config::Config),
+    /// What is trained and validated on: make it from a table, look at it.
+    #[command(subcommand)]
+    Datasplit(datasplit::Datasplit),
 }
 
 /// Parses the command line, does what it says, and reports what went wrong.
@@ -93,6 +96,7 @@ pub fn run() -> ExitCode {
         Command::Show(command) => command.run(&context),
         Command::Arrays(command) => command.run(&context),
         Command::Config(command) => command.run(&context),
+        Command::Datasplit(command) => command.run(&context),
     });
     done.unwrap_or_else(|error| report::failure(&error))
 }

@@ -40,6 +40,7 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
             Error::Config { .. }
             | Error::Options { .. }
             | Error::Several { .. }
+            | Error::Datasplit { .. }
             | Error::Dataset { .. }
             | Error::NoRun { .. }
             | Error::ConfigChanged { .. },

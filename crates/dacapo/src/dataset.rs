@@ -1,20 +1,18 @@
 //! Opening the datasets of a config, and refusing those that cannot be learned from. Reading windows of them
 //! lives in [`crate::window`].
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use ndarray::{Array3, Array4, Axis};
 
-use dacapo_array::{ArrayAddress, ArrayRead, Coordinate, DType, Roi};
+use dacapo_array::{ArrayRead, ArrayReadExt, Coordinate, DType, Roi};
 
-use crate::config::{DatasetConfig, IntensityRange};
+use crate::config::{ArraySource, DatasetConfig, IntensityRange};
+use crate::places::{Places, blocks_of};
 use crate::plan::Shapes;
+use crate::sources::{Files, Role, open};
 use crate::window::{Lookup, spatial_shape};
 use crate::{Error, Result};
-
-/// How arrays are opened.
-pub(crate) type Open<'a> = &'a dyn Fn(&ArrayAddress) -> dacapo_array::Result<Arc<dyn ArrayRead>>;
 
 /// Raw data and labels, open and known to fit each other and the network.
 pub struct Dataset {
@@ -22,11 +20,11 @@ pub struct Dataset {
     pub name: String,
     /// The image.
     pub raw: Arc<dyn ArrayRead>,
-    /// Its address in the config.
+    /// What the config calls it.
     pub raw_address: String,
     /// The objects.
     pub labels: Arc<dyn ArrayRead>,
-    /// Their address in the config.
+    /// What the config calls them.
     pub labels_address: String,
     /// Where it is not 0, the labels are annotated.
     pub mask: Option<Arc<dyn ArrayRead>>,
@@ -36,6 +34,101 @@ pub struct Dataset {
     pub weight: f64,
     /// Raw values that become -0.5 and 0.5.
     pub intensity: IntensityRange,
+    /// Where its crops are.
+    pub(crate) places: Places,
+}
+
+/// The arrays of a dataset, open, and known to fit each other, whatever network there is.
+pub(crate) struct Arrays {
+    pub raw: Arc<dyn ArrayRead>,
+    pub labels: Arc<dyn ArrayRead>,
+    pub mask: Option<Arc<dyn ArrayRead>>,
+    /// Where raw and labels overlap, within the config's roi.
+    pub roi: Roi,
+}
+
+impl Arrays {
+    /// Opens the arrays that `config` names.
+    ///
+    /// # Errors
+    /// [`Error::Several`] where more than one of them cannot be opened; each thing that can be wrong with them has a
+    /// variant of [`Error`].
+    pub fn open(config: &DatasetConfig, files: &dyn Files) -> Result<Self> {
+        let dataset = || config.name.clone();
+        let mut errors = Vec::new();
+        let mut array = |role: Role, source: &ArraySource| {
+            let opened = open(source, role, files).map_err(|failure| Error::Dataset {
+                dataset: dataset(),
+                role: role.name(),
+                part: failure.part,
+                source: Box::new(failure.error),
+            });
+            opened.map_err(|error| errors.push(error)).ok()
+        };
+        let raw = array(Role::Raw, &config.raw);
+        let labels = array(Role::Labels, &config.labels);
+        let mask = config.mask.as_ref().and_then(|mask| array(Role::Mask, mask));
+        let (Some(raw), Some(labels), true) = (raw, labels, errors.is_empty()) else {
+            return Err(Error::all(errors));
+        };
+        let expected = raw.spec().spatial_dims();
+        let annotations = [("labels", Some(&labels)), ("mask", mask.as_ref())];
+        for (what, array) in annotations
+            .into_iter()
+            .filter_map(|(what, array)| Some((what, array?)))
+        {
+            let spec = array.spec();
+            if spec.spatial_dims() != expected {
+                return Err(Error::Dimensions {
+                    dataset: dataset(),
+                    what,
+                    found: spec.spatial_dims(),
+                    expected,
+                });
+            }
+            let found = spec.channels.iter().product();
+            if found != 1 {
+                return Err(Error::LabelChannels {
+                    dataset: dataset(),
+                    what,
+                    found,
+                });
+            }
+        }
+        let dtype = labels.spec().dtype;
+        if dtype.is_float() {
+            return Err(Error::LabelType {
+                dataset: dataset(),
+                dtype,
+            });
+        }
+        let overlap = raw.spec().roi.intersect(&labels.spec().roi);
+        let within = |roi: &Roi| (roi.dims() == expected).then(|| overlap.intersect(roi));
+        let roi = config.roi.as_ref().map_or(Some(overlap.clone()), within);
+        let Some(roi) = roi else {
+            return Err(Error::Dimensions {
+                dataset: dataset(),
+                what: "roi",
+                found: config.roi.as_ref().map_or(0, Roi::dims),
+                expected,
+            });
+        };
+        if roi.is_empty() {
+            let roi_of = |array: &Arc<dyn ArrayRead>| Box::new(array.spec().roi.clone());
+            return Err(Error::NoOverlap {
+                dataset: dataset(),
+                raw: roi_of(&raw),
+                labels: roi_of(&labels),
+                roi: config.roi.clone().map(Box::new),
+            });
+        }
+        Ok(Self {
+            raw,
+            labels,
+            mask,
+            roi,
+        })
+    }
 }
 
 /// Labels on the prediction's grid, and where they are known.
@@ -50,48 +143,28 @@ impl Dataset {
     /// Opens the arrays that `config` names.
     ///
     /// # Errors
-    /// Each thing that can be wrong with a dataset has a variant of [`Error`].
+    /// As [`Arrays::open`], and what does not fit the network.
     pub(crate) fn open(
         config: &DatasetConfig,
         intensity: Option<IntensityRange>,
         shapes: &Shapes,
-        open: Open,
+        files: &dyn Files,
     ) -> Result<Self> {
         let dataset = config.name.clone();
-        let array = |role, text: &str| {
-            let opened = ArrayAddress::from_str(text).and_then(|address| open(&address));
-            opened.map_err(|source| Error::Dataset {
-                dataset: dataset.clone(),
-                role,
-                source: Box::new(source),
-            })
-        };
-        let raw = array("raw", &config.raw)?;
-        let labels = array("labels", &config.labels)?;
-        let mask = config
-            .mask
-            .as_deref()
-            .map(|mask| array("mask", mask))
-            .transpose()?;
-        let expected = shapes.dims();
-        let arrays = [
-            ("raw", Some(&raw)),
-            ("labels", Some(&labels)),
-            ("mask", mask.as_ref()),
-        ];
-        for (what, array) in arrays
-            .into_iter()
-            .filter_map(|(what, array)| Some((what, array?)))
-        {
-            let found = array.spec().spatial_dims();
-            if found != expected {
-                return Err(Error::Dimensions {
-                    dataset,
-                    what,
-                    found,
-                    expected,
-                });
-            }
+        let Arrays {
+            raw,
+            labels,
+            mask,
+            roi,
+        } = Arrays::open(config, files)?;
+        let (found, expected) = (raw.spec().spatial_dims(), shapes.dims());
+        if found != expected {
+            return Err(Error::Dimensions {
+                dataset,
+                what: "raw",
+                found,
+                expected,
+            });
         }
         let expected = shapes.input_channels;
         let found = raw.spec().channels.iter().product();
@@ -101,10 +174,6 @@ impl Dataset {
                 found,
                 expected,
             });
-        }
-        let dtype = labels.spec().dtype;
-        if dtype.is_float() {
-            return Err(Error::LabelType { dataset, dtype });
         }
         let prediction = shapes.output_voxel_size(&raw.spec().voxel_size);
         let voxels = &labels.spec().voxel_size;
@@ -124,22 +193,6 @@ impl Dataset {
                 prediction,
             });
         }
-        let overlap = raw.spec().roi.intersect(&labels.spec().roi);
-        let roi = config
-            .roi
-            .as_ref()
-            .map_or_else(|| overlap.clone(), |roi| overlap.intersect(roi));
-        if roi.is_empty() {
-            let roi_of = |array: &Arc<dyn ArrayRead>| Box::new(array.spec().roi.clone());
-            let (raw, labels) = (roi_of(&raw), roi_of(&labels));
-            let roi = config.roi.clone().map(Box::new);
-            return Err(Error::NoOverlap {
-                dataset,
-                raw,
-                labels,
-                roi,
-            });
-        }
         let intensity = match intensity.or_else(|| default_range(raw.spec().dtype)) {
             Some(range) => range,
             None => {
@@ -149,73 +202,71 @@ impl Dataset {
                 });
             }
         };
+        let places = Places::of(config, mask.as_deref(), &roi)?;
         Ok(Self {
             name: dataset,
             raw,
-            raw_address: config.raw.clone(),
+            raw_address: config.raw.to_string(),
             labels,
-            labels_address: config.labels.clone(),
+            labels_address: config.labels.to_string(),
             mask,
             roi,
             weight: config.weight,
             intensity,
+            places,
         })
     }
 
     /// Finds a labelled voxel, looking block by block.
     ///
     /// # Errors
-    /// [`Error::NothingLabelled`] if there is none.
+    /// [`Error::NothingLabelled`] if there is none; [`Error::EmptyMask`] if nothing is annotated.
     pub(crate) fn check_labelled(&self) -> Result<()> {
-        let voxel_size = self.labels.spec().voxel_size.clone();
-        let inside = self.roi.snap_to_grid(&voxel_size, dacapo_array::SnapMode::Shrink);
-        let blocks = |axis: usize| {
-            let length = inside.shape.iter().nth(axis).copied().unwrap_or_default();
-            let step = voxel_size.iter().nth(axis).copied().unwrap_or_default();
-            Coordinate::new([length]).ceil_div(&Coordinate::new([step]))[0].max(1)
-        };
-        let lengths: Vec<i64> = (0..inside.dims()).map(blocks).collect();
-        for begin in starts(&lengths) {
-            let shape: Vec<usize> = begin
-                .iter()
-                .zip(&lengths)
-                .map(|(b, l)| (l - b).min(BLOCK) as usize)
-                .collect();
-            let begin = &inside.begin().clone() + &Coordinate::from_voxels(&begin, &voxel_size);
-            let found = self.labelled(&begin, &shape, &voxel_size)?;
-            if found
-                .labels
-                .iter()
-                .zip(&found.known)
-                .any(|(&label, &known)| known && label != 0)
-            {
+        let voxel_size = &self.labels.spec().voxel_size;
+        let mut is_annotated = self.mask.is_none();
+        for block in blocks_of(&*self.labels, &self.roi, BLOCK) {
+            let shape = block.voxels(voxel_size).unwrap_or_default();
+            let found = self.labelled(block.begin(), &shape, voxel_size)?;
+            let mut voxels = found.labels.iter().zip(&found.known);
+            is_annotated |= voxels.clone().any(|(_, &known)| known);
+            if voxels.any(|(&label, &known)| known && label != 0) {
                 return Ok(());
             }
         }
-        Err(Error::NothingLabelled {
-            dataset: self.name.clone(),
-            roi: self.roi.clone(),
+        let (dataset, roi) = (self.name.clone(), self.roi.clone());
+        Err(match is_annotated {
+            // Labels that are coarser than all of the Roi have no whole voxel in it.
+            false if self.mask_is_empty()? => Error::EmptyMask { dataset, roi },
+            _ => Error::NothingLabelled { dataset, roi },
         })
     }
 
-    /// Labels of `shape` voxels of `voxel_size` from the world position `begin`: of the nearest voxel where the
-    /// labels have another voxel size, unknown outside of the Roi and the mask.
+    /// Whether no voxel of the mask is set.
+    fn mask_is_empty(&self) -> Result<bool> {
+        let Some(mask) = &self.mask else { return Ok(false) };
+        for block in blocks_of(&**mask, &self.roi, BLOCK) {
+            if mask.read_as::<u64>(&block)?.iter().any(|&value| value != 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// As [`labelled`], of its arrays and Roi.
     pub(crate) fn labelled(
         &self,
         begin: &Coordinate,
         shape: &[usize],
         voxel_size: &Coordinate,
     ) -> Result<Labelled> {
-        let lookup =
-            |array: &dyn ArrayRead| Lookup::nearest(array.spec(), &self.roi, begin, shape, voxel_size);
-        let at = lookup(&*self.labels);
-        let labels = at.read::<u64>(&*self.labels)?.index_axis_move(Axis(0), 0);
-        let mut known = at.known();
-        if let Some(mask) = &self.mask {
-            let values = lookup(&**mask).read::<u64>(&**mask)?.index_axis_move(Axis(0), 0);
-            known.zip_mut_with(&values, |known, &value| *known &= value != 0);
-        }
-        Ok(Labelled { labels, known })
+        labelled(
+            &*self.labels,
+            self.mask.as_deref(),
+            &self.roi,
+            begin,
+            shape,
+            voxel_size,
+        )
     }
 
     /// Raw as the network takes it (channels, z, y, x), from `begin` voxels of the raw array; mirrored past its
@@ -223,6 +274,30 @@ impl Dataset {
     pub(crate) fn input(&self, begin: &[i64], shape: &[usize]) -> Result<Array4<f32>> {
         read_input(&*self.raw, self.intensity, begin, shape)
     }
+}
+
+/// Labels of `shape` voxels of `voxel_size` from the world position `begin`: of the nearest voxel where the labels
+/// have another voxel size, unknown outside of the Roi and the mask.
+pub(crate) fn labelled(
+    labels: &dyn ArrayRead,
+    mask: Option<&dyn ArrayRead>,
+    roi: &Roi,
+    begin: &Coordinate,
+    shape: &[usize],
+    voxel_size: &Coordinate,
+) -> Result<Labelled> {
+    let lookup = |array: &dyn ArrayRead| Lookup::nearest(array.spec(), roi, begin, shape, voxel_size);
+    let at = lookup(labels);
+    let values = at.read::<u64>(labels)?.index_axis_move(Axis(0), 0);
+    let mut known = at.known();
+    if let Some(mask) = mask {
+        let set = lookup(mask).read::<u64>(mask)?.index_axis_move(Axis(0), 0);
+        known.zip_mut_with(&set, |known, &value| *known &= value != 0);
+    }
+    Ok(Labelled {
+        labels: values,
+        known,
+    })
 }
 
 /// Raw as the network takes it: mirrored past its border, the intensity range mapped to -0.5…0.5.
@@ -251,19 +326,7 @@ pub(crate) fn default_range(dtype: DType) -> Option<IntensityRange> {
 }
 
 /// Labels are looked through in blocks of this many voxels along each axis.
-const BLOCK: i64 = 128;
-
-/// Where the blocks begin that fill a box of these lengths.
-fn starts(lengths: &[i64]) -> Vec<Vec<i64>> {
-    lengths.iter().fold(vec![Vec::new()], |starts, &length| {
-        let along = |start: Vec<i64>| {
-            (0..length)
-                .step_by(BLOCK as usize)
-                .map(move |at| start.iter().copied().chain([at]).collect())
-        };
-        starts.into_iter().flat_map(along).collect()
-    })
-}
+const BLOCK: usize = 128;
 
 /// Where a window of raw may begin, in voxels of the raw array along each axis: first and last place.
 pub(crate) fn crop_range(dataset: &Dataset, shapes: &Shapes) -> Vec<(i64, i64)> {

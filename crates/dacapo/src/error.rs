@@ -67,13 +67,23 @@ pub enum Error {
         /// The container.
         container: Location,
     },
+    /// A datasplit that cannot be made, or found in folders.
+    #[error("{}: {}", path.display(), list(problems))]
+    Datasplit {
+        /// The table, or the folder.
+        path: PathBuf,
+        /// Everything that is wrong with it.
+        problems: Vec<Problem>,
+    },
     /// An array of a dataset cannot be opened.
-    #[error("dataset {dataset}: cannot open its {role}: {source}")]
+    #[error("dataset {dataset}: cannot open its {role}{}: {source}", inside(part))]
     Dataset {
         /// The dataset's name.
         dataset: String,
         /// raw, labels or mask.
         role: &'static str,
+        /// The keys that lead to what cannot be opened or made, where it is a part of the array.
+        part: String,
         /// Why; names what is there instead.
         source: Box<dacapo_array::Error>,
     },
@@ -98,6 +108,34 @@ pub enum Error {
         found: usize,
         /// `fmaps_in` of the network.
         expected: usize,
+    },
+    /// Labels, or a mask, with several channels.
+    #[error("dataset {dataset}: {what} has {found} channels, expected one")]
+    LabelChannels {
+        /// The dataset's name.
+        dataset: String,
+        /// Which array.
+        what: &'static str,
+        /// Its channels.
+        found: usize,
+    },
+    /// A mask that says that nothing is annotated.
+    #[error("dataset {dataset}: no voxel of its mask is set in {roi}")]
+    EmptyMask {
+        /// The dataset's name.
+        dataset: String,
+        /// Where set voxels were looked for, in world units.
+        roi: Roi,
+    },
+    /// A point to take crops around that is not in the dataset.
+    #[error("dataset {dataset}: the sample point {point} is not in its {roi}")]
+    PointOutside {
+        /// The dataset's name.
+        dataset: String,
+        /// The point, in world units.
+        point: Coordinate,
+        /// Where it may lie.
+        roi: Roi,
     },
     /// A dataset whose parts lie apart.
     #[error(
@@ -275,6 +313,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// One error of all of these; there is at least one.
+    pub(crate) fn all(errors: Vec<Self>) -> Self {
+        let mut flat = Vec::new();
+        for error in errors {
+            match error {
+                Self::Several { errors } => flat.extend(errors),
+                one => flat.push(one),
+            }
+        }
+        match flat.len() {
+            1 => flat.swap_remove(0),
+            _ => Self::Several { errors: flat },
+        }
+    }
+
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Io {
             action,
@@ -293,12 +346,22 @@ impl Error {
         let text = match self {
             Self::Config { .. } => "`dacapo config schema` lists every key with its meaning",
             Self::SyntheticDiffers { .. } => "remove it, or name another container in data.synthetic",
+            Self::Datasplit { .. } => "`dacapo datasplit make --help` says what stands in a table",
             Self::Dataset { .. } => {
                 "paths are looked for beside the config file, then in the working directory; \
                  an array is named as container.zarr/dataset"
             }
+            Self::Channels { .. } => {
+                "set the network's fmaps_in, or choose channels of raw: {source: …, channels: […]}"
+            }
+            Self::LabelChannels { .. } => {
+                "choose one with channels: […], or make classes of them with layers: […]"
+            }
+            Self::EmptyMask { .. } => "leave the mask out where everything is annotated",
             Self::NoOverlap { .. } | Self::RoiApart { .. } => "offsets and Rois are in world units, z first",
-            Self::VoxelSizes { .. } => "resample the labels, or set the network's upsample_factors",
+            Self::VoxelSizes { .. } => {
+                "resample the labels: {source: …, resample: {voxel_size: …}}, or set the network's upsample_factors"
+            }
             Self::LabelType { .. } => {
                 "convert them to an unsigned integer type, where each object has its number"
             }
@@ -353,6 +416,14 @@ fn list<T: std::fmt::Display>(items: &[T]) -> String {
             let lines: Vec<String> = many.iter().map(|item| format!("\n  - {item}")).collect();
             format!("{} things{}", many.len(), lines.concat())
         }
+    }
+}
+
+fn inside(part: &str) -> String {
+    if part.is_empty() {
+        String::new()
+    } else {
+        format!(" ({part})")
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod augment;
 pub mod config;
+pub mod datasplit;
 pub mod original;
 pub mod random;
 pub mod synthetic;
@@ -16,6 +17,7 @@ mod error;
 mod inputs;
 mod observer;
 mod options;
+mod places;
 mod plan;
 mod predict;
 mod prune;
@@ -23,6 +25,7 @@ mod runs;
 mod sampler;
 mod scores;
 mod snapshot;
+mod sources;
 mod tiles;
 mod train;
 mod validate;

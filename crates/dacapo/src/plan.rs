@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use dacapo_array::storage::{Access, Location};
-use dacapo_array::{ArrayRead, Coordinate, MemoryArray, NdData, open_array};
+use dacapo_array::{ArrayAddress, ArrayRead, Coordinate, MemoryArray, NdData, Placement};
 use dacapo_nn::{Activation, Loss, NetworkSpec, OutputGroup};
 use dacapo_tasks::{HeadGroup, LossKind, Task};
 
-use crate::config::{DatasetConfig, RunConfig, suggestion};
-use crate::dataset::{Dataset, Open};
-use crate::{Error, Result, synthetic};
+use crate::config::{DataConfig, DatasetConfig, RunConfig, suggestion};
+use crate::dataset::Dataset;
+use crate::sources::Files;
+use crate::{Error, Result, datasplit, synthetic};
 
 /// The network's shapes, in voxels along the spatial axes.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,15 +107,21 @@ pub struct Plan {
 /// # Errors
 /// What is wrong; all of it in [`Error::Several`] if there is more than one thing.
 pub fn check(config: &RunConfig, access: &Access) -> Result<Plan> {
-    let Some(made) = &config.data.synthetic else {
-        return Plan::open(config, access);
-    };
-    if synthetic::is_there(made, access)? {
-        return Plan::open(config, access);
-    }
-    let container: Location = made.container.parse()?;
-    // Cheap checks first.
+    let config = &datasplit::expanded(config, access)?;
+    // Cheap checks before a volume is made.
     Plan::prepare(config)?;
+    Plan::open_with(config, true, &*files(&config.data, access)?)
+}
+
+/// Where the arrays of a config come from: a synthetic volume that is not there yet is made in memory.
+///
+/// # Errors
+/// From looking whether it is there.
+pub(crate) fn files<'a>(data: &DataConfig, access: &'a Access) -> Result<Box<dyn Files + 'a>> {
+    let made = match &data.synthetic {
+        Some(made) if !synthetic::is_there(made, access)? => made,
+        _ => return Ok(Box::new(access.clone())),
+    };
     let volume = synthetic::generate(made);
     let array = |data: NdData| -> Result<Arc<dyn ArrayRead>> {
         Ok(Arc::new(MemoryArray::new(
@@ -122,15 +129,39 @@ pub fn check(config: &RunConfig, access: &Access) -> Result<Plan> {
             data,
         )?))
     };
-    let raw = array(NdData::U8(volume.raw.into_dyn()))?;
-    let labels = array(NdData::U64(volume.labels.into_dyn()))?;
-    let classes = array(NdData::U8(volume.classes.into_dyn()))?;
-    Plan::open_with(config, true, &|address| match address.dataset.as_str() {
-        "raw" if address.container == container => Ok(raw.clone()),
-        "labels" if address.container == container => Ok(labels.clone()),
-        "classes" if address.container == container => Ok(classes.clone()),
-        _ => open_array(address, access),
-    })
+    Ok(Box::new(Synthetic {
+        container: made.container.parse()?,
+        raw: array(NdData::U8(volume.raw.into_dyn()))?,
+        labels: array(NdData::U64(volume.labels.into_dyn()))?,
+        classes: array(NdData::U8(volume.classes.into_dyn()))?,
+        others: access,
+    }))
+}
+
+/// A synthetic volume in memory, in the place where it would be.
+struct Synthetic<'a> {
+    container: Location,
+    raw: Arc<dyn ArrayRead>,
+    labels: Arc<dyn ArrayRead>,
+    classes: Arc<dyn ArrayRead>,
+    others: &'a Access,
+}
+
+impl Files for Synthetic<'_> {
+    fn open(
+        &self,
+        path: &str,
+        placement: &Placement,
+        wanted: Option<&Coordinate>,
+    ) -> dacapo_array::Result<Arc<dyn ArrayRead>> {
+        let address = path.parse::<ArrayAddress>().ok();
+        match address.filter(|address| address.container == self.container) {
+            Some(address) if address.dataset == "raw" => Ok(self.raw.clone()),
+            Some(address) if address.dataset == "labels" => Ok(self.labels.clone()),
+            Some(address) if address.dataset == "classes" => Ok(self.classes.clone()),
+            _ => self.others.open(path, placement, wanted),
+        }
+    }
 }
 
 impl Plan {
@@ -139,7 +170,7 @@ impl Plan {
     /// # Errors
     /// As [`check`].
     pub fn open(config: &RunConfig, access: &Access) -> Result<Self> {
-        Self::open_with(config, true, &|address| open_array(address, access))
+        Self::open_with(config, true, access)
     }
 
     /// The plan of a config of which only the validation data is needed.
@@ -147,27 +178,27 @@ impl Plan {
     /// # Errors
     /// As [`check`].
     pub fn for_validation(config: &RunConfig, access: &Access) -> Result<Self> {
-        Self::open_with(config, false, &|address| open_array(address, access))
+        Self::open_with(config, false, access)
     }
 
-    fn open_with(config: &RunConfig, to_train: bool, open: Open) -> Result<Self> {
+    fn open_with(config: &RunConfig, to_train: bool, files: &dyn Files) -> Result<Self> {
         let (shapes, task) = Self::prepare(config)?;
         let mut errors = Vec::new();
-        let mut opened = |datasets: &[DatasetConfig], check: fn(&Dataset) -> Result<()>| -> Vec<Dataset> {
+        let mut opened = |datasets: &[DatasetConfig]| -> Vec<Dataset> {
             let opened = datasets.iter().map(|dataset| {
-                let dataset = Dataset::open(dataset, config.data.intensity, &shapes, open)?;
-                check(&dataset).map(|()| dataset)
+                let dataset = Dataset::open(dataset, config.data.intensity, &shapes, files)?;
+                dataset.check_labelled().map(|()| dataset)
             });
             opened
                 .filter_map(|dataset: Result<Dataset>| dataset.map_err(|error| errors.push(error)).ok())
                 .collect()
         };
         let train = if to_train {
-            opened(&config.data.train, Dataset::check_labelled)
+            opened(&config.data.train)
         } else {
             Vec::new()
         };
-        let validate = opened(&config.data.validate, |_| Ok(()));
+        let validate = opened(&config.data.validate);
         if let Some(first) = train.first() {
             let expected = first.raw.spec().voxel_size.clone();
             for dataset in train.iter().chain(&validate) {
@@ -183,17 +214,16 @@ impl Plan {
                 }
             }
         }
-        match errors.len() {
-            0 => Ok(Self {
-                config: config.clone(),
-                shapes,
-                task,
-                train,
-                validate,
-            }),
-            1 => Err(errors.swap_remove(0)),
-            _ => Err(Error::Several { errors }),
+        if !errors.is_empty() {
+            return Err(Error::all(errors));
         }
+        Ok(Self {
+            config: config.clone(),
+            shapes,
+            task,
+            train,
+            validate,
+        })
     }
 
     /// Network and task, without data.

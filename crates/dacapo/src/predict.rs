@@ -2,15 +2,19 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use dacapo_array::{ArrayAddress, CreateOptions, DraftArray, Roi, ZarrFormat, open_array};
+use dacapo_array::storage::Access;
+use dacapo_array::{ArrayAddress, ArrayRead, CreateOptions, DraftArray, Roi, ZarrFormat};
 use dacapo_nn::Engine;
 use dacapo_store::{LocalStore, Provenance, StatsStore, WeightsStore};
 
 use crate::best::{best_iteration, latest_scores};
+use crate::config::{ArraySource, RunConfig};
 use crate::dataset::default_range;
 use crate::observer::Observer;
 use crate::plan::{Shapes, network_spec};
+use crate::sources::{Role, open};
 use crate::tiles::{Job, Tiling, describe_prediction, predictable, prediction_spec};
 use crate::window::spatial_shape;
 use crate::{Error, Result, checkpoint, load_run};
@@ -55,7 +59,7 @@ impl fmt::Display for IterationChoice {
 /// What to predict, and where to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PredictRequest {
-    /// Raw.
+    /// Raw, as it is: what the run's config does to the values of its raw, is done to it.
     pub input: ArrayAddress,
     /// The array to make.
     pub output: ArrayAddress,
@@ -99,9 +103,9 @@ pub fn predict(
     let task = config.task.build(dims)?;
     let iteration = choose(store, run, request.iteration)?;
 
-    let raw = open_array(&request.input, store.access())?;
-    let spec = raw.spec();
     let input = request.input.to_string();
+    let raw = as_trained(&config, &input, store.access())?;
+    let spec = raw.spec();
     let found = spec.spatial_dims();
     if found != dims {
         return Err(Error::Dimensions {
@@ -169,6 +173,25 @@ pub fn predict(
         iteration,
         roi,
         shape: output_spec.shape(),
+    })
+}
+
+/// The input as the network has learned to see it: with what the config does to the values of the raw that it was
+/// trained on.
+fn as_trained(config: &RunConfig, input: &str, access: &Access) -> Result<Arc<dyn ArrayRead>> {
+    let source = ArraySource::from(input);
+    let source = match config.data.train.first() {
+        Some(dataset) => dataset.raw.values_of(&source),
+        None => source,
+    };
+    open(&source, Role::Raw, access).map_err(|failure| match failure.part.as_str() {
+        "" | "source" => failure.error.into(),
+        _ => Error::Dataset {
+            dataset: input.to_owned(),
+            role: Role::Raw.name(),
+            part: failure.part,
+            source: Box::new(failure.error),
+        },
     })
 }
 

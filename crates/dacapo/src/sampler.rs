@@ -12,6 +12,7 @@ use dacapo_tasks::{Annotation, Targets};
 
 use crate::augment::{IntensityChange, Symmetry};
 use crate::dataset::{Dataset, Labelled, crop_range};
+use crate::places::Places;
 use crate::plan::{Plan, task_voxel_size};
 use crate::random::{Purpose, Random};
 use crate::{Error, Result};
@@ -170,13 +171,16 @@ impl<'a> Sampler<'a> {
             .map(|(a, n)| before[flat + a] + n + after[flat + a])
             .collect();
         let back: Vec<i64> = before[flat..].iter().map(|&n| -(n as i64)).collect();
-        let fraction = self.plan.config.trainer.min_labelled;
+        // Where places are drawn by something else, what is labelled there decides nothing.
+        let fraction = match dataset.places {
+            Places::Labelled => self.plan.config.trainer.min_labelled,
+            Places::Uniform | Places::Mask(_) | Places::Points(_) => 0.0,
+        };
         let ranges = crop_range(dataset, shapes);
         for _ in 0..TRIES {
-            let begin: Vec<i64> = ranges
-                .iter()
-                .map(|&(low, high)| low + random.below((high - low + 1) as u64) as i64)
-                .collect();
+            let Some(begin) = dataset.places.draw(dataset, shapes, &ranges, random)? else {
+                continue;
+            };
             let from = self.crop(dataset, &begin).roi.begin() + &Coordinate::from_voxels(&back, &voxel_size);
             let labelled = dataset.labelled(&from, &grown, &voxel_size)?;
             let (labels, known) = (

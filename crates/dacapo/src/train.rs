@@ -11,7 +11,7 @@ use crate::plan::{Plan, check};
 use crate::runs::{originals, stored_config};
 use crate::sampler::{Sampler, TrainingBatch, with_batches};
 use crate::validate::Validator;
-use crate::{Error, Result, checkpoint, prune, snapshot, synthetic};
+use crate::{Error, Result, checkpoint, datasplit, prune, snapshot, synthetic};
 
 /// How to train, beside what the config says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,7 +52,8 @@ pub fn train(
     observer: &dyn Observer,
     options: &TrainOptions,
 ) -> Result<TrainOutcome> {
-    let mut config = config.clone();
+    // What is trained on is what is there now: the run's own config names it.
+    let mut config = datasplit::expanded(config, store.access())?;
     if let Some(name) = &options.as_new {
         config.name.clone_from(name);
     }

@@ -65,8 +65,8 @@ fn dataset(config: &mut RunConfig) -> &mut DatasetConfig {
 fn a_missing_container_or_dataset_is_named_with_what_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = ready(dir.path());
-    let labels = dataset(&mut config).labels.clone();
-    dataset(&mut config).labels = labels.replace("/labels", "/label");
+    let labels = dataset(&mut config).labels.to_string();
+    dataset(&mut config).labels = labels.replace("/labels", "/label").into();
     let error = refused(dir.path(), &config);
     let text = error.to_string();
     assert!(matches!(error, Error::Dataset { role: "labels", .. }), "{text}");
@@ -74,7 +74,7 @@ fn a_missing_container_or_dataset_is_named_with_what_is_there() {
         text.contains("front") && text.contains("labels") && text.contains("raw"),
         "{text}"
     );
-    dataset(&mut config).labels = labels.replace("made.zarr", "mad.zarr");
+    dataset(&mut config).labels = labels.replace("made.zarr", "mad.zarr").into();
     assert!(refused(dir.path(), &config).to_string().contains("mad.zarr"));
     assert!(refused(dir.path(), &config).hint().is_some());
 }
@@ -84,7 +84,7 @@ fn raw_and_labels_apart_are_told_with_both_rois() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = ready(dir.path());
     let data = NdData::U64(ArrayD::ones(vec![8, 8, 8]));
-    dataset(&mut config).labels = array(dir.path(), "apart", 8000, "8", data);
+    dataset(&mut config).labels = array(dir.path(), "apart", 8000, "8", data).into();
     let error = refused(dir.path(), &config);
     assert!(matches!(error, Error::NoOverlap { .. }), "{error}");
     assert!(error.to_string().contains("[0:192, 0:320, 0:320]"), "{error}");
@@ -99,11 +99,11 @@ fn voxel_sizes_have_to_divide_and_labels_to_be_integers() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = ready(dir.path());
     let data = NdData::U64(ArrayD::ones(vec![30, 30, 30]));
-    dataset(&mut config).labels = array(dir.path(), "odd", 0, "5", data);
+    dataset(&mut config).labels = array(dir.path(), "odd", 0, "5", data).into();
     let error = refused(dir.path(), &config);
     assert!(matches!(error, Error::VoxelSizes { .. }), "{error}");
     let data = NdData::F32(ArrayD::ones(vec![24, 24, 24]));
-    dataset(&mut config).labels = array(dir.path(), "floats", 0, "8", data);
+    dataset(&mut config).labels = array(dir.path(), "floats", 0, "8", data).into();
     let error = refused(dir.path(), &config);
     assert!(
         matches!(
@@ -117,7 +117,7 @@ fn voxel_sizes_have_to_divide_and_labels_to_be_integers() {
     );
     // Twice as fine is fine.
     let data = NdData::U64(ArrayD::ones(vec![48, 64, 64]));
-    dataset(&mut config).labels = array(dir.path(), "fine", 0, "4", data);
+    dataset(&mut config).labels = array(dir.path(), "fine", 0, "4", data).into();
     dacapo::check(&config, &Access::default()).unwrap();
 }
 
@@ -140,14 +140,14 @@ fn nothing_labelled_or_too_little_is_told_with_the_place() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = ready(dir.path());
     let data = NdData::U64(ArrayD::zeros(vec![24, 40, 40]));
-    dataset(&mut config).labels = array(dir.path(), "nothing", 0, "8", data);
+    dataset(&mut config).labels = array(dir.path(), "nothing", 0, "8", data).into();
     let error = refused(dir.path(), &config);
     assert!(matches!(error, Error::NothingLabelled { .. }), "{error}");
     assert!(error.to_string().contains("[0:192, 0:320, 0:200]"), "{error}");
 
     let mut one = ArrayD::zeros(vec![24, 40, 40]);
     one[[12, 20, 12]] = 1;
-    dataset(&mut config).labels = array(dir.path(), "one", 0, "8", NdData::U64(one));
+    dataset(&mut config).labels = array(dir.path(), "one", 0, "8", NdData::U64(one)).into();
     config.trainer.min_labelled = 0.5;
     let error = run(&LocalStore::new(dir.path().join("runs")), &config, &()).unwrap_err();
     assert!(
@@ -160,8 +160,8 @@ fn nothing_labelled_or_too_little_is_told_with_the_place() {
 fn several_things_are_told_together() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = ready(dir.path());
-    dataset(&mut config).raw.push('x');
-    config.data.validate[0].labels.push('x');
+    dataset(&mut config).raw.paths_mut()[0].push('x');
+    config.data.validate[0].labels.paths_mut()[0].push('x');
     let Error::Several { errors } = refused(dir.path(), &config) else {
         panic!("one error")
     };
@@ -240,7 +240,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = ready(dir.path());
     let data = NdData::F32(ArrayD::from_elem(vec![24, 40, 40], f32::NAN));
-    dataset(&mut config).raw = array(dir.path(), "nan", 0, "8", data);
+    dataset(&mut config).raw = array(dir.path(), "nan", 0, "8", data).into();
     config.data.validate.clear();
     let store = LocalStore::new(dir.path().join("runs"));
     let error = run(&store, &config, &()).unwrap_err();
@@ -271,7 +271,7 @@ fn a_run_or_checkpoint_that_is_not_there_is_told_with_what_is() {
     let error = load_run(&store, "smal").unwrap_err();
     assert!(error.to_string().contains("did you mean `small`?"), "{error}");
     let request = PredictRequest {
-        input: config.data.train[0].raw.parse().unwrap(),
+        input: config.data.train[0].raw.to_string().parse().unwrap(),
         output: format!("{}/out.zarr/out", dir.path().display()).parse().unwrap(),
         iteration: IterationChoice::Number(7),
         roi: None,
@@ -281,4 +281,79 @@ fn a_run_or_checkpoint_that_is_not_there_is_told_with_what_is() {
     let error = predict(&store, "small", &request, &engine(), &()).unwrap_err();
     assert!(error.to_string().contains("it has those of [1]"), "{error}");
     assert!(!dir.path().join("out.zarr").exists());
+}
+
+#[test]
+fn masks_without_a_voxel_and_points_outside_are_told_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    let empty = array(
+        dir.path(),
+        "empty",
+        0,
+        "8",
+        NdData::U8(ArrayD::zeros(vec![24, 40, 40])),
+    );
+    // Annotated beside the dataset's roi, of which nothing counts.
+    let mut beside = ArrayD::zeros(vec![24, 40, 40]);
+    beside[[3, 3, 30]] = 1_u8;
+    let beside = array(dir.path(), "beside", 0, "8", NdData::U8(beside));
+    for mask in [empty.clone(), beside] {
+        for sampling in ["labelled", "mask"] {
+            dataset(&mut config).mask = Some(mask.clone().into());
+            dataset(&mut config).sampling = Some(serde_json::from_value(sampling.into()).unwrap());
+            let error = refused(dir.path(), &config);
+            assert!(matches!(error, Error::EmptyMask { .. }), "{error}");
+            assert!(error.to_string().contains("[0:192, 0:320, 0:200]"), "{error}");
+        }
+    }
+    // Validation needs labels too; both are told.
+    dataset(&mut config).sampling = None;
+    config.data.validate[0].mask = Some(empty.into());
+    assert!(matches!(refused(dir.path(), &config), Error::Several { errors } if errors.len() == 2));
+
+    config.data.validate[0].mask = None;
+    dataset(&mut config).mask = None;
+    let point = |z: i64| Coordinate::new([z, 8, 8]);
+    dataset(&mut config).sample_points = Some(vec![point(8), point(192)]);
+    let error = refused(dir.path(), &config);
+    assert!(matches!(error, Error::PointOutside { .. }), "{error}");
+    assert!(error.to_string().contains("(192, 8, 8)"), "{error}");
+}
+
+#[test]
+fn labels_and_masks_have_one_channel() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    let two = NdData::U64(ArrayD::ones(vec![2, 24, 40, 40]));
+    let two = common::write_array(dir.path(), "two.zarr/labels", "[8, 8, 8]", &[0; 3], two);
+    dataset(&mut config).labels = two.clone().into();
+    let error = refused(dir.path(), &config);
+    assert!(
+        matches!(
+            error,
+            Error::LabelChannels {
+                what: "labels",
+                found: 2,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    // As raw they are one channel too many, which is told as well.
+    config = ready(dir.path());
+    dataset(&mut config).raw = two.into();
+    let error = refused(dir.path(), &config);
+    assert!(
+        matches!(
+            error,
+            Error::Channels {
+                found: 2,
+                expected: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
 }

@@ -166,6 +166,7 @@ fn it_becomes_a_run_of_ours_and_stays_as_it_is() {
     assert!(
         config.data.validate[0]
             .raw
+            .to_string()
             .ends_with("original/data/instance.zarr/test/crop2/raw")
     );
     // The original's network sees 0 to 1, ours -0.5 to 0.5.

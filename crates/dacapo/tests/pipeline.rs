@@ -75,7 +75,11 @@ fn a_run_keeps_everything_that_it_made() {
 
     let (raw, gt) = arrays.validation_input_arrays("small", Some("back")).unwrap();
     let source = open_array(
-        &config.data.validate[0].labels.parse::<ArrayAddress>().unwrap(),
+        &config.data.validate[0]
+            .labels
+            .to_string()
+            .parse::<ArrayAddress>()
+            .unwrap(),
         &Access::default(),
     )
     .unwrap();
@@ -378,7 +382,7 @@ fn prediction_of_a_part_equals_that_of_the_whole_away_from_its_border() {
     config.num_iterations = 2;
     let store = LocalStore::new(dir.path().join("runs"));
     run(&store, &config, &()).unwrap();
-    let input: ArrayAddress = config.data.train[0].raw.parse().unwrap();
+    let input: ArrayAddress = config.data.train[0].raw.to_string().parse().unwrap();
     let request = |name: &str, roi: Option<Roi>| PredictRequest {
         input: input.clone(),
         output: format!("{}/{name}.zarr/affinities", dir.path().display())
@@ -462,7 +466,7 @@ fn images_are_trained_on_like_volumes() {
         NdData::U64(made.labels.index_axis_move(Axis(0), 0).into_dyn()),
     );
     for dataset in config.data.train.iter_mut().chain(&mut config.data.validate) {
-        (dataset.raw, dataset.labels, dataset.roi) = (raw.clone(), labels.clone(), None);
+        (dataset.raw, dataset.labels, dataset.roi) = (raw.clone().into(), labels.clone().into(), None);
     }
     config.task = serde_json::from_value(serde_json::json!({
         "kind": "affinities", "neighborhood": [[-1, 0], [0, -1], [-3, 0], [0, -3]]

@@ -77,8 +77,8 @@ fn numbered(dir: &Path, finer: bool) -> RunConfig {
         number(i.slice(), factor)
     });
     let dataset = &mut config.data.train[0];
-    dataset.raw = write("raw", 8, NdData::U16(raw));
-    dataset.labels = write("labels", 8 / factor as i64, NdData::U64(labels));
+    dataset.raw = write("raw", 8, NdData::U16(raw)).into();
+    dataset.labels = write("labels", 8 / factor as i64, NdData::U64(labels)).into();
     dataset.roi = None;
     let augment = &mut config.trainer.augment;
     (augment.intensity_scale, augment.intensity_shift, augment.noise) = ([1.0; 2], [0.0; 2], 0.0);
@@ -177,4 +177,77 @@ fn where_raw_is_smaller_than_the_input_it_is_mirrored() {
         batch.tensors.input.data.iter().all(|&v| v > -0.5),
         "every voxel is one of raw, none is made up"
     );
+}
+
+#[test]
+fn every_kind_of_sampling_is_a_function_of_the_number() {
+    use dacapo::config::Sampling;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = numbered(dir.path(), false);
+    let sparse = ArrayD::from_shape_fn(vec![24, 26, 28], |i| {
+        u8::from(i[0] == 20 && i[1] == 3 && i[2] > 20)
+    });
+    let mask = common::write_array(
+        dir.path(),
+        "mask.zarr/m",
+        "[8, 8, 8]",
+        &[0; 3],
+        NdData::U8(sparse),
+    );
+    config.data.train[0].mask = Some(mask.into());
+    // Less than this is annotated in any crop: labelled alone finds none.
+    config.trainer.min_labelled = 0.5;
+    for sampling in [
+        Sampling::Labelled,
+        Sampling::Uniform,
+        Sampling::Mask,
+        Sampling::Points,
+    ] {
+        let dataset = &mut config.data.train[0];
+        dataset.sampling = Some(sampling);
+        let points = [[100.0, 96.0, 110.0], [4.6, 3.0, 220.0]];
+        let points = points.map(|point| serde_json::from_value(serde_json::json!(point)).unwrap());
+        dataset.sample_points = (sampling == Sampling::Points).then(|| points.to_vec());
+        let here = plan(&config);
+        if sampling == Sampling::Labelled {
+            assert!(matches!(
+                Sampler::new(&here).batch(0),
+                Err(dacapo::Error::TooFewLabelled { .. })
+            ));
+            continue;
+        }
+        let batches = in_order(&here, 0, 12, 1);
+        assert_eq!(batches, in_order(&here, 0, 12, 3));
+        for batch in &batches {
+            let roi = &batch.crops[0].roi;
+            let has = |point: &Coordinate| roi.contains_point(point);
+            match sampling {
+                Sampling::Mask => {
+                    let line = Roi::from_voxels(&[20, 3, 21], &[1, 1, 7], &Coordinate::splat(3, 8));
+                    assert!(!roi.intersect(&line).is_empty(), "{roi}");
+                }
+                Sampling::Points => assert!(points.iter().any(has), "{roi}"),
+                _ => {}
+            }
+        }
+        let places: std::collections::HashSet<_> =
+            batches.iter().map(|batch| batch.crops[0].roi.clone()).collect();
+        assert_eq!(places.len() > 2, sampling != Sampling::Points, "{places:?}");
+    }
+}
+
+#[test]
+fn datasets_are_chosen_by_their_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = numbered(dir.path(), false);
+    let mut other = config.data.train[0].clone();
+    other.name = "other".to_owned();
+    other.weight = 3.0;
+    config.data.train.push(other);
+    let plan = plan(&config);
+    let sampler = Sampler::new(&plan);
+    let others = (0..200)
+        .filter(|&i| sampler.batch(i).unwrap().crops[0].dataset == "other")
+        .count();
+    assert!((130..=170).contains(&others), "{others} of 200, expected 150");
 }

@@ -10,6 +10,7 @@
 //! voxel and the same in all levels. The translations of multiscales are of the first voxel's middle, as far as
 //! levels are compared: each is half the difference of the voxel sizes behind that of the array itself.
 
+mod choose;
 mod multiscales;
 mod reduce;
 
@@ -22,6 +23,7 @@ use crate::{
     Error, Result, Roi, ZarrArray,
 };
 
+pub use choose::open_level;
 pub use reduce::Reduce;
 
 /// Levels end where no side is longer, unless their number is given.

@@ -19,7 +19,7 @@ impl Reduce {
     ///
     /// # Errors
     /// [`Error::Shape`] if there are not as many factors as axes.
-    pub(super) fn apply(self, data: &NdData, factors: &[usize]) -> Result<NdData> {
+    pub(crate) fn apply(self, data: &NdData, factors: &[usize]) -> Result<NdData> {
         if factors.len() != data.shape().len() || factors.contains(&0) {
             return Err(Error::Shape {
                 reason: format!("factors {factors:?} for {:?} values", data.shape()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::ZarrArray;
 use super::format::{self, Node};
@@ -18,38 +18,67 @@ const MOST_LEVELS: usize = 32;
 /// # Errors
 /// As [`ZarrArray::open`].
 pub fn open_array(address: &ArrayAddress, access: &Access) -> Result<Arc<dyn ArrayRead>> {
-    let place = Place::of(address, access)?;
-    let level = match format::node(&*place.storage, &place.key())? {
-        Ok(Node::Group) => first_level(&place),
-        _ => None,
-    };
-    let address = match level {
-        Some(level) => ArrayAddress {
-            dataset: format!("{}/{level}", address.dataset),
-            ..address.clone()
-        },
-        None => address.clone(),
-    };
-    Ok(Arc::new(ZarrArray::open(&address, access)?))
+    let levels = levels(address, access)?;
+    Ok(Arc::new(ZarrArray::open(
+        levels.first().unwrap_or(address),
+        access,
+    )?))
 }
 
-/// The first level of a group's multiscales, if it has just one image.
-fn first_level(group: &Place) -> Option<String> {
-    let attributes = format::group_attributes(&*group.storage, &group.key());
+/// The arrays that a name stands for, as OME-NGFF multiscales say it, finest first: the levels of a group with one
+/// image, or an array with the smaller ones that its group knows of it. Where nothing is said, the name itself.
+///
+/// # Errors
+/// As looking into the storage.
+pub(crate) fn levels(address: &ArrayAddress, access: &Access) -> Result<Vec<ArrayAddress>> {
+    let place = Place::of(address, access)?;
+    let storage = &*place.storage;
+    let (group, paths) = match format::node(storage, &place.key())? {
+        Ok(Node::Group) => {
+            let images = images(&format::group_attributes(storage, &place.key()));
+            let paths = match <[_; 1]>::try_from(images) {
+                Ok([only]) => only,
+                Err(_) => Vec::new(),
+            };
+            (address.dataset.as_str(), paths)
+        }
+        Ok(Node::Array) => {
+            let images = images(&format::group_attributes(storage, &place.group()));
+            let is_this = |paths: &Vec<String>| paths.first().is_some_and(|path| path == place.name());
+            let paths = images.into_iter().find(is_this).unwrap_or_default();
+            (
+                address.dataset.rsplit_once('/').map_or("", |(group, _)| group),
+                paths,
+            )
+        }
+        _ => ("", Vec::new()),
+    };
+    if paths.is_empty() {
+        return Ok(vec![address.clone()]);
+    }
+    let level = |path: &String| ArrayAddress {
+        dataset: join(group, path),
+        ..address.clone()
+    };
+    Ok(paths.iter().map(level).collect())
+}
+
+/// The paths of the levels of each image in a group's multiscales.
+fn images(attributes: &Map<String, Value>) -> Vec<Vec<String>> {
     let scales = attributes
         .get("multiscales")
-        .or_else(|| attributes.get("ome")?.get("multiscales"))?;
-    match scales.as_array()?.as_slice() {
-        [image] => Some(
-            image
-                .get("datasets")?
-                .get(0)?
-                .get("path")
-                .and_then(Value::as_str)?
-                .to_owned(),
-        ),
-        _ => None,
-    }
+        .or_else(|| attributes.get("ome")?.get("multiscales"));
+    let paths = |image: &Value| -> Vec<String> {
+        let levels = image
+            .get("datasets")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let paths = levels.filter_map(|level| level.get("path")?.as_str());
+        paths.map(str::to_owned).collect()
+    };
+    let images = scales.and_then(Value::as_array).into_iter().flatten();
+    images.map(paths).collect()
 }
 
 /// The arrays of a container, by their paths in it, sorted.

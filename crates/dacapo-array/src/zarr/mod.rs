@@ -30,6 +30,7 @@ use place::{Place, read_json};
 use windows::Window;
 
 pub use draft::DraftArray;
+pub(crate) use find::levels;
 pub use find::{list_arrays, open_array};
 pub use format::{Codec, ZarrFormat};
 pub use stored::{DamagedChunk, Missing, Stored};

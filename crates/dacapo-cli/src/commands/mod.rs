@@ -2,6 +2,7 @@
 
 pub mod arrays;
 pub mod config;
+pub mod datasplit;
 pub mod demo;
 pub mod predict;
 pub mod runs;

@@ -199,7 +199,7 @@ pub fn figures(context: &Context, run: &str, out: &Path) -> anyhow::Result<Vec<P
 }
 
 /// A dataset's name as that of a file.
-fn file_name(dataset: &str) -> String {
+pub fn file_name(dataset: &str) -> String {
     dataset
         .chars()
         .map(|c| {

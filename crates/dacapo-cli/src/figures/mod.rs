@@ -3,6 +3,8 @@
 mod canvas;
 mod curve;
 mod montage;
+mod overlay;
 
 pub use curve::{Panel, Series, draw, sparkline};
 pub use montage::{Row, montage};
+pub use overlay::overlay;

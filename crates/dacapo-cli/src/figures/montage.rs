@@ -16,11 +16,11 @@ pub struct Row<'a> {
     pub segmentation: ArrayView2<'a, u64>,
 }
 
-const BACKGROUND: Colour = [250, 250, 250];
-const INK: Colour = [30, 30, 30];
-const GAP: usize = 12;
+pub(super) const BACKGROUND: Colour = [250, 250, 250];
+pub(super) const INK: Colour = [30, 30, 30];
+pub(super) const GAP: usize = 12;
 /// Tiles are scaled up to at least so many pixels.
-const TILE: usize = 256;
+pub(super) const TILE: usize = 256;
 
 /// Draws the rows and saves them as PNG. Values of raw from `black` to `white` become grey.
 pub fn montage(
@@ -78,7 +78,7 @@ pub fn montage(
 }
 
 /// The colour of a label: always the same one, black for 0, dark where another label begins.
-fn label_colour(labels: ArrayView2<'_, u64>, x: usize, y: usize) -> Colour {
+pub(super) fn label_colour(labels: ArrayView2<'_, u64>, x: usize, y: usize) -> Colour {
     let label = labels[[y, x]];
     if label == 0 {
         return [0; 3];

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use schemars::schema_for;
-use serde_json::Value;
+use schemars::{JsonSchema, schema_for};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::schema::{self, Problem};
-use super::{DatasetConfig, RunConfig};
+use super::{DataConfig, RunConfig};
 use crate::{Error, Result};
 
 /// The languages that a config can be written in.
@@ -18,18 +19,86 @@ pub enum Format {
     Toml,
 }
 
-/// The config in a file: TOML if it is named `.toml`, YAML otherwise. Relative paths in it are looked for
-/// beside the file, then in `working_directory`, and become absolute.
+/// The config in a file: TOML if it is named `.toml`, YAML otherwise. Its `data` can be another file's. Relative
+/// paths in it are looked for beside the file that they stand in, then in `working_directory`, and become absolute.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be read, [`Error::Config`] with every problem found.
+/// [`Error::Io`] if a file cannot be read, [`Error::Config`] with every problem found.
 pub fn load_config(path: &Path, working_directory: &Path) -> Result<RunConfig> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::io("read the config", path, source))?;
-    let is_toml = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
-    let mut config = parse_config(&text, if is_toml { Format::Toml } else { Format::Yaml }, path)?;
+    let mut document = read(path)?;
     let folder = working_directory.join(path.parent().unwrap_or(Path::new("")));
-    config.resolve_paths(&[folder, working_directory.to_owned()]);
+    let mut folders = vec![folder, working_directory.to_owned()];
+    let there = document
+        .get("data")
+        .and_then(Value::as_str)
+        .map(|there| resolve(there, &folders));
+    if let Some(there) = there {
+        let there = PathBuf::from(there);
+        let mut file = read(&there)?;
+        let Some(data) = file
+            .get_mut("data")
+            .filter(|data| data.is_object())
+            .map(Value::take)
+        else {
+            return refuse(
+                &there,
+                vec![Problem::new(
+                    "data",
+                    "missing; it is what a config names this file for",
+                )],
+            );
+        };
+        document["data"] = data;
+        folders.insert(0, there.parent().unwrap_or(Path::new("")).to_owned());
+    }
+    let mut config = checked(document, path)?;
+    config.data.resolve_paths(&folders);
     Ok(config)
+}
+
+/// The `data` of a config, or of a file that has nothing else, as [`load_config`] reads it. What else is in the file
+/// is not looked at.
+///
+/// # Errors
+/// As [`load_config`].
+pub fn load_data(path: &Path, working_directory: &Path) -> Result<DataConfig> {
+    /// What a file has to have.
+    #[derive(Deserialize, JsonSchema)]
+    struct File {
+        data: DataConfig,
+    }
+    let document = read(path)?;
+    let folder = working_directory.join(path.parent().unwrap_or(Path::new("")));
+    let folders = [folder, working_directory.to_owned()];
+    if let Some(there) = document.get("data").and_then(Value::as_str) {
+        let there = resolve(there, &folders);
+        // A file that names itself is no data.
+        let inner = read(Path::new(&there))?;
+        return match inner.get("data") {
+            Some(Value::Object(_)) => load_data(Path::new(&there), working_directory),
+            _ => refuse(
+                Path::new(&there),
+                vec![Problem::new(
+                    "data",
+                    "missing; it is what a config names this file for",
+                )],
+            ),
+        };
+    }
+    let problems = schema::check(&schema_for!(File).to_value(), &document);
+    if !problems.is_empty() {
+        return refuse(path, problems);
+    }
+    let mut data = match serde_json::from_value::<File>(document) {
+        Ok(file) => file.data,
+        Err(error) => return refuse(path, vec![Problem::new("", error.to_string())]),
+    };
+    let problems = data.problems();
+    if !problems.is_empty() {
+        return refuse(path, problems);
+    }
+    data.resolve_paths(&folders);
+    Ok(data)
 }
 
 /// The config in a text. `name` stands in errors.
@@ -38,40 +107,60 @@ pub fn load_config(path: &Path, working_directory: &Path) -> Result<RunConfig> {
 /// [`Error::Config`] with every problem found: unknown keys with the nearest known one, missing keys, values
 /// of a wrong type, values that make no sense.
 pub fn parse_config(text: &str, format: Format, name: &Path) -> Result<RunConfig> {
-    let refuse = |problems| {
-        Err(Error::Config {
-            path: name.to_owned(),
-            problems,
-        })
-    };
-    let whole = |message: String| vec![Problem::new("", message)];
-    let document: Result<Value, String> = match format {
+    checked(document(text, format, name)?, name)
+}
+
+/// The JSON Schema of a run config, for editors.
+pub fn config_schema() -> Value {
+    let mut schema = schema_for!(RunConfig).to_value();
+    if let Some(data) = schema
+        .pointer_mut("/properties/data")
+        .and_then(Value::as_object_mut)
+    {
+        let there = data.remove("$ref");
+        let file = json!({"type": "string", "description": "A file that has it, as `dacapo datasplit make` writes it."});
+        data.insert("anyOf".to_owned(), json!([{ "$ref": there }, file]));
+    }
+    schema
+}
+
+fn refuse<T>(path: &Path, problems: Vec<Problem>) -> Result<T> {
+    Err(Error::Config {
+        path: path.to_owned(),
+        problems,
+    })
+}
+
+/// What is in a file.
+fn read(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::io("read the config", path, source))?;
+    let is_toml = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
+    document(&text, if is_toml { Format::Toml } else { Format::Yaml }, path)
+}
+
+fn document(text: &str, format: Format, name: &Path) -> Result<Value> {
+    let document = match format {
         Format::Yaml => serde_saphyr::from_str(text).map_err(|error| error.to_string()),
         Format::Toml => toml::from_str(text).map_err(|error| error.to_string()),
     };
-    let document = match document {
-        Ok(document) => document,
-        Err(message) => return refuse(whole(message)),
-    };
+    document.or_else(|message| refuse(name, vec![Problem::new("", message)]))
+}
+
+fn checked(document: Value, name: &Path) -> Result<RunConfig> {
     let problems = schema::check(&config_schema(), &document);
     if !problems.is_empty() {
-        return refuse(problems);
+        return refuse(name, problems);
     }
     let config: RunConfig = match serde_json::from_value(document) {
         Ok(config) => config,
-        Err(error) => return refuse(whole(error.to_string())),
+        Err(error) => return refuse(name, vec![Problem::new("", error.to_string())]),
     };
     let problems = config.problems();
     if problems.is_empty() {
         Ok(config)
     } else {
-        refuse(problems)
+        refuse(name, problems)
     }
-}
-
-/// The JSON Schema of a run config, for editors.
-pub fn config_schema() -> Value {
-    schema_for!(RunConfig).to_value()
 }
 
 impl RunConfig {
@@ -120,50 +209,29 @@ impl RunConfig {
             "the smaller number first",
         );
         need(augment.noise >= 0.0, "trainer.augment.noise", "not negative");
-        need(!self.data.train.is_empty(), "data.train", "at least one dataset");
-        let fine = self.data.intensity.is_none_or(|range| range.min < range.max);
-        need(fine, "data.intensity", "min below max");
-        for (list, datasets) in [("train", &self.data.train), ("validate", &self.data.validate)] {
-            for (index, dataset) in datasets.iter().enumerate() {
-                let key = |name: &str| format!("data.{list}[{index}].{name}");
-                need(!dataset.name.is_empty(), &key("name"), "a name");
-                let unique = !datasets[..index].iter().any(|other| other.name == dataset.name);
-                need(unique, &key("name"), "another dataset has this name");
-                let weight = dataset.weight;
-                need(weight > 0.0 && weight.is_finite(), &key("weight"), "above 0");
-                let roi = dataset.roi.as_ref();
-                need(
-                    roi.is_none_or(|roi| !roi.is_empty()),
-                    &key("roi"),
-                    "nothing is in it: each length above 0",
-                );
-            }
-        }
+        found.extend(self.data.problems());
         found
     }
+}
 
+impl DataConfig {
     /// Makes relative array paths absolute: in the first of `folders` that has the container, else in the first.
     fn resolve_paths(&mut self, folders: &[PathBuf]) {
-        for DatasetConfig {
-            raw, labels, mask, ..
-        } in self.data.train.iter_mut().chain(&mut self.data.validate)
-        {
-            for text in [Some(raw), Some(labels), mask.as_mut()].into_iter().flatten() {
-                *text = resolve(text, folders);
-            }
-        }
-        if let Some(synthetic) = &mut self.data.synthetic {
-            synthetic.container = resolve(&synthetic.container, folders);
+        for path in self.paths_mut() {
+            *path = resolve(path, folders);
         }
     }
 }
 
-fn resolve(text: &str, folders: &[PathBuf]) -> String {
+/// A relative path made absolute: in the first of `folders` that has its container, else in the first.
+pub(crate) fn resolve(text: &str, folders: &[PathBuf]) -> String {
     if text.contains("://") || Path::new(text).is_absolute() {
         return text.to_owned();
     }
-    let container = match text.find(".zarr/").or_else(|| text.find(".n5/")) {
-        Some(at) => &text[..at + text[at..].find('/').unwrap_or(0)],
+    // What is in a container is looked for when it is opened.
+    let ends = [".zarr/", ".n5/", ".h5/", ".hdf5/", ".hdf/"];
+    let container = match ends.iter().find_map(|end| Some(text.find(end)? + end.len() - 1)) {
+        Some(end) => &text[..end],
         None => text,
     };
     let there = folders
@@ -288,7 +356,7 @@ architecture: {kind: unet}
         std::fs::write(beside.join("a.yaml"), MINIMAL).unwrap();
         let config = load_config(&beside.join("a.yaml"), &working).unwrap();
         assert_eq!(
-            config.data.train[0].raw,
+            config.data.train[0].raw.to_string(),
             beside.join("a.zarr/raw").to_string_lossy()
         );
         // Else in the working directory; what is not there yet will be made beside the config.
@@ -296,10 +364,143 @@ architecture: {kind: unet}
         let labels = || {
             load_config(&beside.join("a.yaml"), &working).unwrap().data.train[0]
                 .labels
-                .clone()
+                .to_string()
         };
         assert_eq!(labels(), beside.join("a.zarr/labels").to_string_lossy());
         std::fs::create_dir(working.join("a.zarr")).unwrap();
         assert_eq!(labels(), working.join("a.zarr/labels").to_string_lossy());
+        // Every path of what is made of several.
+        let made = MINIMAL.replace(
+            "labels: a.zarr/labels",
+            "labels: {merge: [{source: a.zarr/x, binarize: [[1]]}, b.h5/y]}, mask: {ones: s3://b/c.zarr/d}",
+        );
+        std::fs::write(beside.join("a.yaml"), made).unwrap();
+        std::fs::write(beside.join("b.h5"), "").unwrap();
+        let mut config = load_config(&beside.join("a.yaml"), &working).unwrap();
+        let paths: Vec<String> = config
+            .data
+            .paths_mut()
+            .into_iter()
+            .map(|path| path.clone())
+            .collect();
+        let (there, here) = (working.join("a.zarr"), beside.join("b.h5/y"));
+        let expected = [
+            there.join("raw").to_string_lossy().into_owned(),
+            there.join("x").to_string_lossy().into_owned(),
+            here.to_string_lossy().into_owned(),
+            "s3://b/c.zarr/d".to_owned(),
+        ];
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn data_can_be_in_a_file_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let (beside, inner) = (dir.path().join("a.yaml"), dir.path().join("splits"));
+        std::fs::create_dir_all(inner.join("a.zarr")).unwrap();
+        let data = "data: {train: [{name: t, raw: a.zarr/raw, labels: a.zarr/labels}]}\n";
+        std::fs::write(inner.join("split.yaml"), data).unwrap();
+        std::fs::write(
+            &beside,
+            MINIMAL.replace(data.trim_end(), "data: splits/split.yaml"),
+        )
+        .unwrap();
+        let config = load_config(&beside, dir.path()).unwrap();
+        // Its paths are looked for beside it.
+        assert_eq!(
+            config.data.train[0].raw.to_string(),
+            inner.join("a.zarr/raw").to_string_lossy()
+        );
+        for file in [beside.clone(), inner.join("split.yaml")] {
+            assert_eq!(load_data(&file, dir.path()).unwrap(), config.data);
+        }
+        let wrong = data.replace("train", "trian");
+        std::fs::write(inner.join("split.yaml"), wrong).unwrap();
+        let error = load_config(&beside, dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("data.trian: unknown key; did you mean `train`?"),
+            "{error}"
+        );
+        std::fs::write(inner.join("split.yaml"), "data: split.yaml").unwrap();
+        assert!(load_config(&beside, dir.path()).is_err());
+        assert!(load_data(&beside, dir.path()).is_err());
+    }
+
+    #[test]
+    fn arrays_are_named_by_path_or_by_what_is_made_of_them() {
+        let made = |text: &str| MINIMAL.replace("labels: a.zarr/labels", &format!("labels: {text}"));
+        let fine = "{layers: [{source: a.zarr/x, binarize: [[1, 2], []], channels: [0]}, {constant: 1}], resample: \
+                    {voxel_size: [4.6, 8, 8], order: 0}, cast: uint16, crop: {offset: [0, 0, 0], shape: [10, 10, 10]}}";
+        let config = parse(&made(fine)).unwrap();
+        assert_eq!(parse(&config.to_yaml().unwrap()).unwrap(), config);
+        for (text, expected) in [
+            ("3", "labels: expected text, found 3"),
+            (
+                "{sourc: a.zarr/x}",
+                "labels.sourc: unknown key; did you mean `source`?",
+            ),
+            (
+                "{source: a.zarr/x, resample: {voxel_sizes: [1]}}",
+                "labels.resample.voxel_sizes: unknown key; did you mean `voxel_size`?",
+            ),
+            (
+                "{merge: [a.zarr/x, {sorce: y}]}",
+                "labels.merge[1].sorce: unknown key; did you mean `source`?",
+            ),
+            (
+                "{source: a.zarr/x, cast: unit8}",
+                "labels.cast: unknown choice \"unit8\"; did you mean `uint8`?",
+            ),
+            (
+                "{binarize: [[1]]}",
+                "labels: what it is made of is missing: one of source",
+            ),
+            (
+                "{source: a.zarr/x, sum: [a.zarr/y]}",
+                "labels: source and sum at once",
+            ),
+            (
+                "{source: a.zarr/x, resample: {voxel_size: [8, 8, 8], order: 2}}",
+                "labels.resample.order: 0 or 1",
+            ),
+            (
+                "{source: a.zarr/x, percentiles: {low: 9, high: 3}}",
+                "labels.percentiles: from 0 to 100",
+            ),
+            (
+                "{any: [{constant: 1}]}",
+                "labels.any: at least one array that is no constant",
+            ),
+            (
+                "{any: [a.zarr/x], voxel_size: [1]}",
+                "labels.voxel_size: it is said of a source that is a path",
+            ),
+            (
+                "{source: a.zarr/x, binarize: [], classes: [[1]]}",
+                "labels: one of intensities",
+            ),
+        ] {
+            let problems = parse(&made(text)).unwrap_err();
+            let found = problems
+                .iter()
+                .any(|problem| problem.starts_with(&format!("data.train[0].{expected}")));
+            assert!(found, "{text}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn sampling_needs_what_it_is_about() {
+        let with = |text: &str| {
+            parse(&MINIMAL.replace("labels: a.zarr/labels", &format!("labels: a.zarr/labels, {text}")))
+        };
+        assert!(
+            with("sampling: mask").unwrap_err()[0].contains("data.train[0].sampling: `mask` needs a mask")
+        );
+        assert!(with("sampling: points").unwrap_err()[0].contains("needs sample_points"));
+        assert!(with("sample_points: []").unwrap_err()[0].contains("at least one point"));
+        assert!(with("sampling: uniform, sample_points: [[1, 2, 3]]").is_err());
+        assert!(with("sampling: unifrom").unwrap_err()[0].contains("did you mean `uniform`?"));
+        let points = with("sample_points: [[4.6, 2, 3]]").unwrap();
+        assert_eq!(points.data.train[0].sampling(), crate::config::Sampling::Points);
     }
 }

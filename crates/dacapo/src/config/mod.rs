@@ -5,6 +5,7 @@ mod data;
 mod diff;
 mod load;
 mod schema;
+mod source;
 mod trainer;
 mod validation;
 
@@ -14,11 +15,15 @@ use serde::{Deserialize, Serialize};
 use dacapo_nn::UNetConfig;
 use dacapo_tasks::TaskConfig;
 
-pub use data::{DataConfig, DatasetConfig, IntensityRange};
+pub use data::{DataConfig, DatasetConfig, IntensityRange, Sampling, SimpleConfig};
 pub use diff::{Difference, differences};
-pub use load::{Format, config_schema, load_config, parse_config};
+pub(crate) use load::resolve;
+pub use load::{Format, config_schema, load_config, load_data, parse_config};
 pub use schema::Problem;
 pub(crate) use schema::suggestion;
+pub use source::{
+    AnnotatedConfig, ArraySource, IntensitiesConfig, MadeArray, PercentilesConfig, ResampleConfig, ValueType,
+};
 pub use trainer::{AugmentConfig, TrainerConfig};
 pub use validation::{KeepOutputs, KeepPolicy, ValidationConfig};
 

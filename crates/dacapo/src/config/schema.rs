@@ -183,12 +183,15 @@ impl<'a> Checker<'a> {
                 _ => unknown_choice(key, value, &named),
             });
         }
-        // Otherwise a value or null: say what is wrong with the value.
-        if let Some((_, found)) = tries
-            .into_iter()
-            .find(|(variant, _)| variant.get("type") != Some(&"null".into()))
-        {
-            problems.extend(found);
+        // Otherwise say what is wrong with it as the variant that has its type, else as the first that is not null.
+        let is_null = |variant: &Value| variant.get("type") == Some(&"null".into());
+        let of_its_type = |variant: &'a Value| {
+            !is_null(variant) && self.has_type(self.target(variant).unwrap_or(variant), value)
+        };
+        let meant = tries.iter().position(|(variant, _)| of_its_type(variant));
+        let meant = meant.or_else(|| tries.iter().position(|(variant, _)| !is_null(variant)));
+        if let Some((_, found)) = meant.and_then(|index| tries.get(index)) {
+            problems.extend(found.iter().cloned());
         }
     }
 

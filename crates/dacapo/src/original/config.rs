@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use dacapo_array::storage::Access;
+use dacapo_array::storage::{Access, Location};
 use dacapo_array::{ArrayAddress, DType, open_array};
 
 use crate::config::RunConfig;
+use crate::datasplit::{Found, Names, find};
 
 /// Biases that its watershed tries; they are in no config.
 const BIASES: [f64; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
@@ -429,21 +430,20 @@ fn simple(
         missing(fields.at("path"), &path, remarks);
         return (Vec::new(), Vec::new());
     };
+    let base = Location::from(container.as_path());
+    let names = Names {
+        raw: &raw,
+        labels: &labels,
+        mask: &mask,
+    };
     let [train, validate] = groups.map(|group| {
-        let has_raw = |dir: &PathBuf| dir.join(&raw).is_dir();
-        let mut found: Vec<PathBuf> = [container.clone(), container.join(&group)]
-            .into_iter()
-            .find(has_raw)
-            .into_iter()
-            .collect();
-        if found.is_empty() {
-            let inner = super::names(&container.join(&group)).unwrap_or_default();
-            found = inner
-                .iter()
-                .map(|name| container.join(&group).join(name))
-                .filter(has_raw)
-                .collect();
-        }
+        // Arrays right in the container are for both.
+        let place = if container.join(&raw).is_dir() {
+            ""
+        } else {
+            group.as_str()
+        };
+        let found = find(&base, place, names, &Access::default()).unwrap_or_default();
         if found.is_empty() {
             remarks.problem(format!(
                 "{}: no {raw} in {group} of {}",
@@ -451,22 +451,21 @@ fn simple(
                 container.display()
             ));
         }
-        let dataset = |dir: PathBuf| {
-            let name = dir
-                .file_stem()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            let raw = address(&dir.join(&raw));
+        let dataset = |found: Found| {
+            let Found {
+                name,
+                raw,
+                labels,
+                mask,
+            } = found;
             match unit_of(&raw) {
                 Ok(unit) => units.push(unit),
                 Err(reason) => remarks.problem(format!("dataset {name}: {reason}")),
             }
-            let mask = dir.join(&mask);
-            json!({
-                "name": name,
-                "raw": raw,
-                "labels": address(&dir.join(&labels)),
-                "mask": mask.is_dir().then(|| address(&mask)),
-            })
+            if labels.is_none() {
+                remarks.problem(format!("dataset {name}: there are no labels beside {raw}"));
+            }
+            json!({ "name": name, "raw": raw, "labels": labels, "mask": mask })
         };
         found.into_iter().map(dataset).collect()
     });

@@ -92,3 +92,24 @@ pub fn losses(store: &LocalStore, run: &str) -> Vec<(u64, u64)> {
         .map(|stat| (stat.iteration, stat.loss.to_bits()))
         .collect()
 }
+
+/// Writes an array whose first voxel is `begin` voxels from the world's origin; returns its path.
+pub fn write_array(dir: &Path, path: &str, size: &str, begin: &[i64], data: dacapo_array::NdData) -> String {
+    use dacapo_array::{ArrayAddress, ArraySpec, ArrayWrite, Coordinate, CreateOptions, Roi, ZarrArray};
+    let size: Coordinate = serde_json::from_str(size).unwrap();
+    let leading = data.shape().len() - size.dims();
+    let (channels, voxels) = data.shape().split_at(leading);
+    let roi = Roi::from_voxels(begin, voxels, &size);
+    let address: ArrayAddress = format!("{}/{path}", dir.display()).parse().unwrap();
+    let spec = ArraySpec::new(roi.clone(), size, data.dtype()).with_channels(channels.to_vec());
+    ZarrArray::create(
+        &address,
+        &dacapo_array::storage::Access::default(),
+        &spec,
+        &CreateOptions::default(),
+    )
+    .unwrap()
+    .write(&roi, &data)
+    .unwrap();
+    address.to_string()
+}

@@ -45,7 +45,7 @@ impl Export {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let mut array = open_array(&self.array, context.store.access())?;
         if let Some(roi) = &self.roi {
-            array = Arc::new(dacapo::array::Crop::new(array, roi)?);
+            array = Arc::new(dacapo::array::lazy::Crop::new(array, roi)?);
         }
         let options = ExportOptions {
             overwrite: self.overwrite,

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::window::padded;
 use crate::{ArrayRead, ArraySpec, Error, NdData, Result, Roi};
 
-/// A lazy crop: nothing is read before it is asked for. What lies outside of the crop has the fill value, even
-/// where the array goes on.
+/// A lazy crop: nothing is read before it is asked for. Outside of the crop it is 0, even where the array goes on.
 pub struct Crop {
     array: Arc<dyn ArrayRead>,
     spec: ArraySpec,
@@ -40,19 +40,7 @@ impl ArrayRead for Crop {
     }
 
     fn read(&self, roi: &Roi) -> Result<NdData> {
-        self.spec.window(roi)?;
-        let shared = self.spec.roi.intersect(roi);
-        if shared == *roi {
-            return self.array.read(roi);
-        }
-        let around = crate::MemoryArray::zeros(ArraySpec {
-            roi: shared.clone(),
-            ..self.spec.clone()
-        })?;
-        if !shared.is_empty() {
-            crate::ArrayWrite::write(&around, &shared, &self.array.read(&shared)?)?;
-        }
-        around.read(roi)
+        padded(&self.spec, roi, |shared| self.array.read(shared))
     }
 }
 
