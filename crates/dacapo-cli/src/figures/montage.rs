@@ -78,7 +78,7 @@ pub fn montage(
 }
 
 /// The colour of a label: always the same one, black for 0, dark where another label begins.
-fn label_colour(labels: ArrayView2<'_, u64>, x: usize, y: usize) -> Colour {
+pub(super) fn label_colour(labels: ArrayView2<'_, u64>, x: usize, y: usize) -> Colour {
     let label = labels[[y, x]];
     if label == 0 {
         return [0; 3];
