@@ -28,7 +28,8 @@ impl Grid {
     }
 }
 
-/// Where the voxels of a grid are taken from, and how large a window of it has all of that.
+/// Where the voxels of a grid are taken from, and how large a window of it has all of that. Grids of any fineness
+/// over one crop share the places at which sources are computed, so that they are deformed alike.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lattice {
     /// Where the window begins, in voxels of the grid from its first one.
@@ -36,13 +37,22 @@ pub struct Lattice {
     /// Voxels of the window along each axis.
     pub window: [usize; 3],
     shape: [usize; 3],
-    /// Voxels of the grid whose sources are known, along each axis: every `spacing`th, and the last.
-    knots: [Vec<i64>; 3],
-    spacing: i64,
-    /// Their sources (z, y, x), in voxels of the window.
+    axes: [Knots; 3],
+    /// Sources of the knots (z, y, x), in voxels of the window.
     sources: Vec<[f32; 3]>,
     /// How far each plane has moved along (y, x), in voxels of the grid.
     slips: Vec<[i64; 2]>,
+}
+
+/// The knots along an axis: places whose sources are known. All are the middles of every so many voxels of raw, the
+/// same for every grid, but the first and the last, which are the outermost voxels.
+#[derive(Debug, Clone, PartialEq)]
+struct Knots {
+    count: usize,
+    /// The first voxel that is asked for: less than 0 where sections slip.
+    first: i64,
+    /// For each voxel from that: the knot before it, and its way from there to the next.
+    cells: Vec<(usize, f32)>,
 }
 
 /// Differences of this many voxels are taken for rounding.
@@ -56,20 +66,37 @@ impl Lattice {
             [y * grid.finer[1] as i64, x * grid.finer[2] as i64]
         });
         let farthest = deformation.slips.farthest();
-        let margin: [i64; 3] = std::array::from_fn(|a| match a {
-            0 => 0,
-            _ => farthest[a - 1] * grid.finer[a] as i64,
+        let spacing = deformation.subsample.max(1) as f64;
+        // Voxels that are asked for, and the places, evenly spaced, that have them between each other.
+        let voxels: [Vec<i64>; 3] = std::array::from_fn(|a| {
+            let margin = if a == 0 {
+                0
+            } else {
+                farthest[a - 1] * grid.finer[a] as i64
+            };
+            (-margin..grid.shape[a] as i64 + margin).collect()
         });
-        let spacing = deformation.subsample.max(1) as i64;
-        let knots: [Vec<i64>; 3] = std::array::from_fn(|a| {
-            let last = grid.shape[a] as i64 - 1 + margin[a];
-            (-margin[a]..last)
-                .step_by(spacing as usize)
-                .chain([last])
+        let places: [Vec<f64>; 3] = std::array::from_fn(|a| {
+            let number = |voxel: i64| (place(a, voxel) - 0.5) / spacing;
+            let first = number(voxels[a][0]).floor() as i64;
+            let last = number(voxels[a][voxels[a].len() - 1]).ceil() as i64;
+            (first..=last.max(first + 1))
+                .map(|k| k as f64 * spacing + 0.5)
                 .collect()
         });
-        let places = std::array::from_fn(|a| knots[a].iter().map(|&voxel| place(a, voxel)).collect());
         let mut sources = deformation.sources(&places);
+        let mut shape = places.each_ref().map(Vec::len);
+        let axes = std::array::from_fn(|a| {
+            let wanted: Vec<f64> = voxels[a].iter().map(|&voxel| place(a, voxel)).collect();
+            let knots = between_ends(&places[a], wanted[0], wanted[wanted.len() - 1]);
+            sources = at_places(&sources, shape, a, &places[a], &knots);
+            shape[a] = knots.len();
+            Knots {
+                count: knots.len(),
+                first: voxels[a][0],
+                cells: wanted.iter().map(|&place| cell(&knots, place)).collect(),
+            }
+        });
         let (mut low, mut high) = ([f64::INFINITY; 3], [f64::NEG_INFINITY; 3]);
         for source in &mut sources {
             for a in 0..3 {
@@ -84,8 +111,7 @@ impl Lattice {
                 ((high[a] - ROUNDING).ceil() as i64 - begin[a] + 1).max(1) as usize
             }),
             shape: grid.shape,
-            knots,
-            spacing,
+            axes,
             sources: sources
                 .into_iter()
                 .map(|source| std::array::from_fn(|a| (source[a] - begin[a] as f64) as f32))
@@ -133,15 +159,66 @@ impl Lattice {
         #[allow(clippy::expect_used, reason = "as many voxels as the shape has")]
         Array3::from_shape_vec(self.shape, out).expect("the grid's shape")
     }
+}
 
-    /// The knots around a voxel, and how far it is from the first to the second of them.
-    fn cell(&self, axis: usize, voxel: i64) -> (usize, usize, f32) {
-        let knots = &self.knots[axis];
-        let cell = ((voxel - knots[0]) / self.spacing).clamp(0, knots.len() as i64 - 1) as usize;
-        let next = (cell + 1).min(knots.len() - 1);
-        let length = (knots[next] - knots[cell]).max(1);
-        (cell, next, (voxel - knots[cell]) as f32 / length as f32)
+impl Knots {
+    /// The knots around a voxel, and its way from the first to the second of them.
+    fn around(&self, voxel: i64) -> (usize, usize, f32) {
+        let (cell, way) = self.cells[(voxel - self.first) as usize];
+        (cell, (cell + 1).min(self.count - 1), way)
     }
+}
+
+/// The knots for what lies from `low` to `high`: both, and the places between them.
+fn between_ends(places: &[f64], low: f64, high: f64) -> Vec<f64> {
+    let mut knots = vec![low];
+    knots.extend(
+        places
+            .iter()
+            .filter(|&&place| low + ROUNDING < place && place < high - ROUNDING),
+    );
+    if high > low {
+        knots.push(high);
+    }
+    knots
+}
+
+/// The last knot that is not behind a place and has another one behind it, and how far the place is on the way there.
+fn cell(knots: &[f64], place: f64) -> (usize, f32) {
+    let before = knots.partition_point(|&knot| knot <= place + ROUNDING);
+    let cell = before.saturating_sub(1).min(knots.len().saturating_sub(2));
+    let way = match knots.get(cell + 1) {
+        Some(next) => (place - knots[cell]) / (next - knots[cell]),
+        None => 0.0,
+    };
+    (cell, way as f32)
+}
+
+/// Sources at other places along one axis, linear between the places where they are known.
+fn at_places(
+    sources: &[[f64; 3]],
+    shape: [usize; 3],
+    axis: usize,
+    known: &[f64],
+    wanted: &[f64],
+) -> Vec<[f64; 3]> {
+    let inner: usize = shape[axis + 1..].iter().product();
+    let outer: usize = shape[..axis].iter().product();
+    let mut found = Vec::with_capacity(outer * wanted.len() * inner);
+    for o in 0..outer {
+        let row = |k: usize| &sources[(o * known.len() + k) * inner..][..inner];
+        for &place in wanted {
+            let (cell, _) = cell(known, place);
+            let way = (place - known[cell]) / (known[cell + 1] - known[cell]);
+            found.extend(
+                row(cell)
+                    .iter()
+                    .zip(row(cell + 1))
+                    .map(|(p, q)| -> [f64; 3] { std::array::from_fn(|a| p[a] + (q[a] - p[a]) * way) }),
+            );
+        }
+    }
+    found
 }
 
 /// Room to work on one row of voxels.
@@ -158,7 +235,7 @@ impl Row {
     fn new(lattice: &Lattice) -> Self {
         let length = lattice.shape[2];
         Self {
-            knots: vec![[0.0; 3]; lattice.knots[2].len()],
+            knots: vec![[0.0; 3]; lattice.axes[2].count],
             sources: std::array::from_fn(|_| vec![0.0; length]),
             offsets: vec![0; length],
         }
@@ -167,9 +244,9 @@ impl Row {
     /// Finds the sources of the row (z, y).
     fn find(&mut self, lattice: &Lattice, z: usize, y: usize) {
         let [slip_y, slip_x] = lattice.slips[z];
-        let (z0, z1, tz) = lattice.cell(0, z as i64);
-        let (y0, y1, ty) = lattice.cell(1, y as i64 + slip_y);
-        let (height, width) = (lattice.knots[1].len(), lattice.knots[2].len());
+        let (z0, z1, tz) = lattice.axes[0].around(z as i64);
+        let (y0, y1, ty) = lattice.axes[1].around(y as i64 + slip_y);
+        let (height, width) = (lattice.axes[1].count, lattice.axes[2].count);
         let row = |z: usize, y: usize| &lattice.sources[(z * height + y) * width..][..width];
         let corners = [row(z0, y0), row(z0, y1), row(z1, y0), row(z1, y1)];
         for (i, knot) in self.knots.iter_mut().enumerate() {
@@ -180,24 +257,23 @@ impl Row {
                 knot[a] = between(front, back, tz);
             }
         }
-        let knots = &lattice.knots[2];
-        let length = self.offsets.len() as i64;
-        if let [only] = self.knots[..] {
-            (0..3).for_each(|a| self.sources[a].fill(only[a]));
-        }
-        for cell in 0..self.knots.len() - 1 {
-            let (begin, end) = (knots[cell] - slip_x, knots[cell + 1] - slip_x);
-            // The last knot is a voxel of the last cell.
-            let stop = if cell + 2 == knots.len() { end + 1 } else { end };
-            let (from, to) = (begin.clamp(0, length), stop.clamp(0, length));
+        let along = &lattice.axes[2];
+        let begin = (slip_x - along.first) as usize;
+        let mut cells = &along.cells[begin..begin + self.offsets.len()];
+        let mut done = 0;
+        while let Some(&(cell, _)) = cells.first() {
+            // The voxels between two knots lie on a line.
+            let length = cells.iter().take_while(|(other, _)| *other == cell).count();
+            let (here, behind) = cells.split_at(length);
+            let (first, next) = (self.knots[cell], self.knots[(cell + 1).min(width - 1)]);
             for a in 0..3 {
-                let first = self.knots[cell][a];
-                let step = (self.knots[cell + 1][a] - first) / (end - begin) as f32;
-                let sources = &mut self.sources[a][from as usize..to as usize];
-                for (i, source) in sources.iter_mut().enumerate() {
-                    *source = first + step * (from - begin + i as i64) as f32;
+                let step = next[a] - first[a];
+                let sources = &mut self.sources[a][done..done + length];
+                for (source, (_, way)) in sources.iter_mut().zip(here) {
+                    *source = first[a] + step * way;
                 }
             }
+            (cells, done) = (behind, done + length);
         }
     }
 
