@@ -386,3 +386,36 @@ fn usage_is_taught() {
     assert_eq!(missing.status.code(), Some(2));
     assert!(stderr(&missing).contains("nobody"));
 }
+
+#[test]
+fn a_preview_draws_batches_and_makes_no_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = "\
+trainer:
+  batch_size: 2
+  augment: {elastic: {control_point_spacing: [4, 6, 6], jitter_sigma: [0, 1, 1], rotation: [0, 40], outside: mirror}}";
+    config(dir.path(), "seen", 40, more);
+    let printed = succeed(
+        dir.path(),
+        &["train", "seen.yaml", "--preview", "2", "--out", "pictures"],
+    );
+    assert_eq!(printed, "pictures/0001.png\npictures/0002.png\n");
+    let read = |name: &str| fs::read(dir.path().join("pictures").join(name)).unwrap();
+    assert!(read("0001.png").starts_with(b"\x89PNG") && read("0001.png") != read("0002.png"));
+    assert!(!dir.path().join("runs").exists() && !dir.path().join("cells.zarr").exists());
+    // The same pictures again: a batch is a function of its number.
+    let before = read("0002.png");
+    succeed(
+        dir.path(),
+        &[
+            "train",
+            "seen.yaml",
+            "--preview",
+            "2",
+            "--out",
+            "pictures",
+            "--json",
+        ],
+    );
+    assert_eq!(read("0002.png"), before);
+}

@@ -269,10 +269,10 @@ impl Dataset {
         )
     }
 
-    /// Raw as the network takes it (channels, z, y, x), from `begin` voxels of the raw array; mirrored past its
+    /// A window of raw as it is stored (channels, z, y, x), from `begin` voxels of the raw array; mirrored past its
     /// border.
-    pub(crate) fn input(&self, begin: &[i64], shape: &[usize]) -> Result<Array4<f32>> {
-        read_input(&*self.raw, self.intensity, begin, shape)
+    pub(crate) fn raw(&self, begin: &[i64], shape: &[usize]) -> Result<Array4<f32>> {
+        Lookup::mirrored(self.raw.spec(), begin, shape).read::<f32>(&*self.raw)
     }
 }
 
@@ -308,10 +308,21 @@ pub(crate) fn read_input(
     shape: &[usize],
 ) -> Result<Array4<f32>> {
     let mut values = Lookup::mirrored(raw.spec(), begin, shape).read::<f32>(raw)?;
-    let factor = (1.0 / (intensity.max - intensity.min)) as f32;
-    let low = intensity.min as f32;
-    values.mapv_inplace(|value| (value - low) * factor - 0.5);
+    if let Some(values) = values.as_slice_mut() {
+        intensity.map(values);
+    }
     Ok(values)
+}
+
+impl IntensityRange {
+    /// Maps raw values to those that the network takes: the range to -0.5…0.5.
+    pub(crate) fn map(&self, values: &mut [f32]) {
+        let factor = (1.0 / (self.max - self.min)) as f32;
+        let low = self.min as f32;
+        for value in values {
+            *value = (*value - low) * factor - 0.5;
+        }
+    }
 }
 
 /// The range of a type's values, where it has a sensible one.
@@ -328,8 +339,9 @@ pub(crate) fn default_range(dtype: DType) -> Option<IntensityRange> {
 /// Labels are looked through in blocks of this many voxels along each axis.
 const BLOCK: usize = 128;
 
-/// Where a window of raw may begin, in voxels of the raw array along each axis: first and last place.
-pub(crate) fn crop_range(dataset: &Dataset, shapes: &Shapes) -> Vec<(i64, i64)> {
+/// Where a window of raw may begin, in voxels of the raw array along each axis: first and last place. What lies
+/// up to `room` voxels before and behind the window is in the array as well, where it is large enough.
+pub(crate) fn crop_range(dataset: &Dataset, shapes: &Shapes, room: &[(i64, i64)]) -> Vec<(i64, i64)> {
     let spec = dataset.raw.spec();
     let voxel_size = &spec.voxel_size;
     let context = Coordinate::from_voxels(&shapes.context(), voxel_size);
@@ -343,11 +355,15 @@ pub(crate) fn crop_range(dataset: &Dataset, shapes: &Shapes) -> Vec<(i64, i64)> 
         .map(|axis| {
             // Where the output is longer than the Roi, it may lie anywhere around it.
             let (low, high) = (first[axis].min(last[axis]), first[axis].max(last[axis]));
-            let inside = (
-                low.max(0),
-                high.min(lengths[axis] as i64 - shapes.input[axis] as i64),
-            );
-            if inside.0 <= inside.1 { inside } else { (low, high) }
+            let end = lengths[axis] as i64 - shapes.input[axis] as i64;
+            let (before, behind) = room[axis];
+            let within = |(from, to): (i64, i64)| {
+                let range = (low.max(from), high.min(to));
+                (range.0 <= range.1).then_some(range)
+            };
+            within((before, end - behind))
+                .or_else(|| within((0, end)))
+                .unwrap_or((low, high))
         })
         .collect()
 }

@@ -223,6 +223,20 @@ pub enum Error {
         /// Crops that were looked at.
         tries: u32,
     },
+    /// An augmentation needs raw that is not there.
+    #[error(
+        "dataset {dataset}: raw has {found:?} voxels, but the crops of {augmentation} are taken from up to {needed:?}"
+    )]
+    AugmentContext {
+        /// The dataset's name.
+        dataset: String,
+        /// The augmentation's key.
+        augmentation: &'static str,
+        /// Voxels of its raw array along the spatial axes.
+        found: Vec<usize>,
+        /// Voxels that a crop can be taken from.
+        needed: Vec<usize>,
+    },
     /// Shapes that do not fit each other.
     #[error("{what}: {reason}")]
     Shape {
@@ -368,6 +382,9 @@ impl Error {
             Self::IntensityRange { .. } => "say it in the config: data.intensity: {min: …, max: …}",
             Self::NothingLabelled { .. } => "look at the labels there, or choose another roi for the dataset",
             Self::TooFewLabelled { .. } => "lower trainer.min_labelled, or narrow the dataset's roi",
+            Self::AugmentContext { .. } => {
+                "narrow its rotation, scale or jitter_sigma, or let raw go on mirrored with `outside: mirror`"
+            }
             Self::ConfigChanged { .. } => {
                 "go on with the config of the run, or train the new one under a name of its own with --as-new NAME"
             }

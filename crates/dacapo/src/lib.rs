@@ -13,6 +13,7 @@ pub mod synthetic;
 mod best;
 mod checkpoint;
 mod dataset;
+mod elementary;
 mod error;
 mod inputs;
 mod observer;

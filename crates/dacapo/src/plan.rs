@@ -8,10 +8,12 @@ use dacapo_array::{ArrayAddress, ArrayRead, Coordinate, MemoryArray, NdData, Pla
 use dacapo_nn::{Activation, Loss, NetworkSpec, OutputGroup};
 use dacapo_tasks::{HeadGroup, LossKind, Task};
 
-use crate::config::{DataConfig, DatasetConfig, RunConfig, suggestion};
+use crate::config::{DataConfig, DatasetConfig, Outside, RunConfig, suggestion};
 use crate::dataset::Dataset;
+use crate::sampler::frame;
 use crate::sources::Files;
-use crate::{Error, Result, datasplit, synthetic};
+use crate::window::spatial_shape;
+use crate::{Error, Result, augment, datasplit, synthetic};
 
 /// The network's shapes, in voxels along the spatial axes.
 #[derive(Debug, Clone, PartialEq)]
@@ -214,6 +216,10 @@ impl Plan {
                 }
             }
         }
+        let too_small = train
+            .iter()
+            .filter_map(|dataset| too_small(config, &shapes, dataset));
+        errors.extend(too_small);
         if !errors.is_empty() {
             return Err(Error::all(errors));
         }
@@ -252,6 +258,22 @@ impl Plan {
     pub fn network(&self) -> NetworkSpec {
         network_spec(&self.config, &*self.task)
     }
+}
+
+/// Says so if crops are deformed so far that the raw of a dataset has no room for them, and may not be made up.
+fn too_small(config: &RunConfig, shapes: &Shapes, dataset: &Dataset) -> Option<Error> {
+    let elastic = config.trainer.augment.elastic.as_ref()?;
+    let needed = augment::needed(elastic, &frame(shapes, &dataset.raw.spec().voxel_size));
+    let needed = needed[3 - shapes.dims()..].to_vec();
+    let found = spatial_shape(dataset.raw.spec());
+    let is_refused = elastic.outside == Outside::Refuse && elastic.probability > 0.0;
+    let lacks = found.iter().zip(&needed).any(|(found, needed)| found < needed);
+    (is_refused && lacks).then(|| Error::AugmentContext {
+        dataset: dataset.name.clone(),
+        augmentation: "trainer.augment.elastic",
+        found,
+        needed,
+    })
 }
 
 /// The network that a config describes, with the head that its task asks for.

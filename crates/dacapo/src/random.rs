@@ -1,6 +1,8 @@
 //! The counter-based random generator: numbers that are a function of where they are asked for. No state is
 //! kept, nothing of the system is drawn.
 
+use crate::elementary;
+
 /// Numbers determined by (seed, iteration, sample, purpose) alone, so that any batch can be made again, in
 /// any order, on any thread.
 ///
@@ -12,7 +14,7 @@
 /// assert_eq!(draw(3), draw(3));
 /// assert_ne!(draw(3), draw(4));
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Random {
     key: [u32; 2],
     counter: [u32; 4],
@@ -32,6 +34,12 @@ pub enum Purpose {
     Noise = 2,
     /// Made-up volumes.
     Synthetic = 3,
+    /// How a crop is deformed.
+    Elastic = 4,
+    /// The particles counted in each voxel.
+    Poisson = 5,
+    /// What happens to single sections.
+    Sections = 6,
 }
 
 impl Random {
@@ -91,6 +99,16 @@ impl Random {
         ((u128::from(bits) * u128::from(n)) >> 64) as u64
     }
 
+    /// Uniform in [low, high) by logarithm; both above 0.
+    pub fn between_evenly(&mut self, [low, high]: [f64; 2]) -> f64 {
+        low * (high / low).powf(self.unit())
+    }
+
+    /// True so often.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        self.unit() < probability
+    }
+
     /// Two independent normal numbers of mean 0 and deviation 1 (Box and Muller, 1958).
     pub fn normal_pair(&mut self) -> [f32; 2] {
         // In (0, 1], so that the logarithm is finite.
@@ -99,6 +117,57 @@ impl Random {
         let radius = (-2.0 * u.ln()).sqrt();
         [(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]
     }
+
+    /// Fills `out` with independent normal numbers of mean 0 and deviation 1, beginning with a fresh group of four:
+    /// as [`Random::normal_pair`] makes them, several times as fast, to 6 digits.
+    pub fn normals(&mut self, out: &mut [f32]) {
+        const LANES: usize = 16;
+        self.used = 4;
+        for out in out.chunks_mut(4 * LANES) {
+            let first = self.counter[0];
+            let mut counters = [[0; LANES]; 4];
+            for (word, counters) in counters.iter_mut().enumerate() {
+                counters.fill(self.counter[word]);
+            }
+            for (lane, word) in counters[0].iter_mut().enumerate() {
+                *word = first.wrapping_add(lane as u32);
+            }
+            let words = philox_lanes(counters, self.key);
+            let mut normal = [[0.0; LANES]; 4];
+            for pair in 0..2 {
+                for lane in 0..LANES {
+                    // The top 24 bits, which a float holds; in (0, 1], so that the logarithm is finite.
+                    const UNIT: f32 = 1.0 / (1 << 24) as f32;
+                    let u = ((words[2 * pair][lane] >> 8) as i32 + 1) as f32 * UNIT;
+                    let turn = (words[2 * pair + 1][lane] >> 8) as i32 as f32 * UNIT;
+                    let radius = (-2.0 * elementary::ln(u)).sqrt();
+                    let (sine, cosine) = elementary::sine_cosine(turn);
+                    normal[2 * pair][lane] = radius * cosine;
+                    normal[2 * pair + 1][lane] = radius * sine;
+                }
+            }
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = normal[i % 4][i / 4];
+            }
+            self.counter[0] = first.wrapping_add(out.len().div_ceil(4) as u32);
+        }
+    }
+}
+
+/// [`philox`] of several counters at once, in a form that compilers turn into vector instructions.
+fn philox_lanes<const N: usize>(mut counter: [[u32; N]; 4], mut key: [u32; 2]) -> [[u32; N]; 4] {
+    for _ in 0..10 {
+        for lane in 0..N {
+            let product0 = 0xD251_1F53 * u64::from(counter[0][lane]);
+            let product1 = 0xCD9E_8D57 * u64::from(counter[2][lane]);
+            counter[0][lane] = (product1 >> 32) as u32 ^ counter[1][lane] ^ key[0];
+            counter[2][lane] = (product0 >> 32) as u32 ^ counter[3][lane] ^ key[1];
+            counter[1][lane] = product1 as u32;
+            counter[3][lane] = product0 as u32;
+        }
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+    }
+    counter
 }
 
 fn halves(x: u64) -> [u32; 2] {
@@ -158,6 +227,43 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), 6);
+    }
+
+    #[test]
+    fn many_normal_numbers_are_those_that_come_in_pairs() {
+        for length in [1, 5, 64, 333] {
+            let mut random = Random::new(3, 9, 2, Purpose::Noise).jump(7);
+            let mut pairs = random.clone();
+            let mut many = vec![0.0; length];
+            random.normals(&mut many);
+            for (i, &found) in many.iter().enumerate() {
+                let expected = if i % 2 == 0 {
+                    pairs.normal_pair()
+                } else {
+                    [f32::NAN; 2]
+                };
+                let bound = |n: f32| 2e-5 * n.abs().max(1.0);
+                if i % 2 == 0 {
+                    assert!(
+                        (found - expected[0]).abs() < bound(expected[0]),
+                        "{i}: {found} {expected:?}"
+                    );
+                    if let Some(&second) = many.get(i + 1) {
+                        assert!(
+                            (second - expected[1]).abs() < bound(expected[1]),
+                            "{i}: {second} {expected:?}"
+                        );
+                    }
+                }
+            }
+        }
+        let mut random = Random::new(5, 0, 0, Purpose::Noise);
+        let mut many = vec![0.0; 200_000];
+        random.normals(&mut many);
+        let n = many.len() as f64;
+        let moment = |power: i32| many.iter().map(|&x| f64::from(x).powi(power)).sum::<f64>() / n;
+        assert!(moment(1).abs() < 0.01 && (moment(2) - 1.0).abs() < 0.01);
+        assert!(moment(3).abs() < 0.03 && (moment(4) - 3.0).abs() < 0.1);
     }
 
     #[test]

@@ -10,10 +10,10 @@ use dacapo_array::{Coordinate, Roi};
 use dacapo_nn::{Batch, Tensor};
 use dacapo_tasks::{Annotation, Targets};
 
-use crate::augment::{IntensityChange, Symmetry};
+use crate::augment::{Augmentation, Draw, Frame, Grid, Lattice};
 use crate::dataset::{Dataset, Labelled, crop_range};
 use crate::places::Places;
-use crate::plan::{Plan, task_voxel_size};
+use crate::plan::{Plan, Shapes, task_voxel_size};
 use crate::random::{Purpose, Random};
 use crate::{Error, Result};
 
@@ -96,29 +96,37 @@ impl<'a> Sampler<'a> {
         let Plan {
             config, shapes, task, ..
         } = self.plan;
-        let draw = |purpose| Random::new(config.seed, iteration, index, purpose);
-        let mut place = draw(Purpose::Crop);
+        let draw = Draw {
+            seed: config.seed,
+            iteration,
+            sample: index,
+        };
+        let mut place = Random::new(config.seed, iteration, index, Purpose::Crop);
         let dataset = self.dataset(&mut place);
-        let voxel_size = &dataset.raw.spec().voxel_size;
-        let augment = &config.trainer.augment;
-        let mut change = draw(Purpose::Augment);
-        let symmetry = Symmetry::draw(augment, self.axis_kinds(voxel_size), &mut change);
-        let intensity = IntensityChange::draw(augment, &mut change);
+        let frame = frame(shapes, &dataset.raw.spec().voxel_size);
+        let augmentation = Augmentation::draw(&config.trainer.augment, &frame, draw);
+        let symmetry = augmentation.symmetry;
+        let lattice = augmentation
+            .deformation
+            .as_ref()
+            .map(|deformation| deformation.lattice(&Grid::of_raw(&frame)));
 
         let task_size = task_voxel_size(&shapes.output_voxel_size(voxel_size));
         let (before, after) = task.label_context(task_size);
         let room = symmetry.source_context(before, after);
-        let (begin, labelled) = self.labelled_crop(dataset, room, &mut place)?;
+        let (begin, labelled) =
+            self.labelled_crop(dataset, room, &augmentation, lattice.as_ref(), &mut place)?;
 
-        let raw = dataset.input(&begin, &shapes.input)?;
-        let turned: Vec<Array3<f32>> = raw
-            .outer_iter()
-            .map(|channel| {
-                let mut channel = symmetry.apply(channel);
-                intensity.apply(channel.view_mut(), config.seed, iteration, index);
-                channel
-            })
-            .collect();
+        let flat = 3 - shapes.dims();
+        let mut raw = match &lattice {
+            None => dataset.raw(&begin, &shapes.input)?,
+            Some(lattice) => {
+                let begin: Vec<i64> = moved(&begin, &lattice.begin[flat..]);
+                lattice.linear(&dataset.raw(&begin, &lattice.window[flat..])?)
+            }
+        };
+        augmentation.expose(&mut raw, dataset.intensity);
+        let turned: Vec<Array3<f32>> = raw.outer_iter().map(|channel| symmetry.apply(channel)).collect();
         let views: Vec<_> = turned.iter().map(|channel| channel.view()).collect();
         #[allow(clippy::expect_used, reason = "every channel of one array has the same shape")]
         let input = ndarray::stack(Axis(0), &views).expect("equal shapes");
@@ -151,12 +159,14 @@ impl<'a> Sampler<'a> {
         chosen.unwrap_or(&datasets[datasets.len() - 1])
     }
 
-    /// A crop that is labelled enough: where its raw begins in voxels of the raw array, and its labels with
-    /// `room` voxels around what is predicted.
+    /// A crop that is labelled enough: where its raw begins in voxels of the raw array, and its labels, deformed,
+    /// with `room` voxels around what is predicted. `raw` says where the voxels of raw are taken from.
     fn labelled_crop(
         &self,
         dataset: &Dataset,
         room: ([usize; 3], [usize; 3]),
+        augmentation: &Augmentation,
+        raw: Option<&Lattice>,
         random: &mut Random,
     ) -> Result<(Vec<i64>, Labelled)> {
         let shapes = &self.plan.shapes;
@@ -164,25 +174,43 @@ impl<'a> Sampler<'a> {
         let flat = 3 - shapes.dims();
         let spec = dataset.raw.spec();
         let voxel_size = shapes.output_voxel_size(&spec.voxel_size);
-        let grown: Vec<usize> = shapes
-            .output
-            .iter()
-            .enumerate()
-            .map(|(a, n)| before[flat + a] + n + after[flat + a])
-            .collect();
+        let grid = label_grid(shapes, before, after);
+        let lattice = augmentation
+            .deformation
+            .as_ref()
+            .map(|deformation| deformation.lattice(&grid));
         let back: Vec<i64> = before[flat..].iter().map(|&n| -(n as i64)).collect();
+        // Where what is read begins, seen from the output's first voxel, and its shape.
+        let (back, shape) = match &lattice {
+            None => (back, &grid.shape[flat..]),
+            Some(lattice) => (moved(&back, &lattice.begin[flat..]), &lattice.window[flat..]),
+        };
+        let around = |a: usize| {
+            raw.map_or((0, 0), |raw| {
+                let end = raw.begin[flat + a] + raw.window[flat + a] as i64;
+                (
+                    (-raw.begin[flat + a]).max(0),
+                    (end - shapes.input[a] as i64).max(0),
+                )
+            })
+        };
+        let around: Vec<(i64, i64)> = (0..shapes.dims()).map(around).collect();
         // Where places are drawn by something else, what is labelled there decides nothing.
         let fraction = match dataset.places {
             Places::Labelled => self.plan.config.trainer.min_labelled,
             Places::Uniform | Places::Mask(_) | Places::Points(_) => 0.0,
         };
-        let ranges = crop_range(dataset, shapes);
+        let ranges = crop_range(dataset, shapes, &around);
         for _ in 0..TRIES {
             let Some(begin) = dataset.places.draw(dataset, shapes, &ranges, random)? else {
                 continue;
             };
             let from = self.crop(dataset, &begin).roi.begin() + &Coordinate::from_voxels(&back, &voxel_size);
-            let labelled = dataset.labelled(&from, &grown, &voxel_size)?;
+            let mut labelled = dataset.labelled(&from, shape, &voxel_size)?;
+            if let Some(lattice) = &lattice {
+                labelled.labels = lattice.nearest(labelled.labels.view());
+                labelled.known = lattice.nearest(labelled.known.view());
+            }
             let (labels, known) = (
                 inner(&labelled.labels, before, after),
                 inner(&labelled.known, before, after),
@@ -214,24 +242,48 @@ impl<'a> Sampler<'a> {
             input_roi: Roi::new(begin, voxels(&crate::plan::signed(&shapes.input))),
         }
     }
+}
 
-    /// Axes that may be exchanged have the same number: same lengths of input and output, same voxel size.
-    fn axis_kinds(&self, voxel_size: &Coordinate) -> [usize; 3] {
-        let shapes = &self.plan.shapes;
-        let dims = shapes.dims();
-        let axis = |a: usize| {
-            (
-                shapes.input[a],
-                shapes.output[a],
-                voxel_size.iter().nth(a),
-                shapes.upsampling[a],
-            )
-        };
-        std::array::from_fn(|a| match (a + dims).checked_sub(3) {
+/// The crop of raw that is varied. Axes that may be exchanged have the same kind: same lengths of input and output,
+/// same voxel size.
+pub(crate) fn frame(shapes: &Shapes, voxel_size: &Coordinate) -> Frame {
+    let dims = shapes.dims();
+    let flat = 3 - dims;
+    let sizes: Vec<_> = voxel_size.iter().copied().collect();
+    let axis = |a: usize| (shapes.input[a], shapes.output[a], sizes[a], shapes.upsampling[a]);
+    Frame {
+        dims,
+        shape: std::array::from_fn(|a| a.checked_sub(flat).map_or(1, |a| shapes.input[a])),
+        voxel_size: std::array::from_fn(|a| a.checked_sub(flat).map_or(1.0, |a| sizes[a].to_f64())),
+        kinds: std::array::from_fn(|a| match a.checked_sub(flat) {
             Some(a) => (0..dims).position(|other| axis(other) == axis(a)).unwrap_or(a),
             None => usize::MAX,
-        })
+        }),
     }
+}
+
+/// The voxels of labels that targets need: those of the output, and some before and behind.
+fn label_grid(shapes: &Shapes, before: [usize; 3], after: [usize; 3]) -> Grid {
+    let flat = 3 - shapes.dims();
+    let context = shapes.context();
+    let along = |a: usize| {
+        a.checked_sub(flat).map_or((0, 1, 1), |a| {
+            (context[a], shapes.output[a], shapes.upsampling[a])
+        })
+    };
+    Grid {
+        first: std::array::from_fn(|a| {
+            let (context, _, finer) = along(a);
+            context as f64 + (0.5 - before[a] as f64) / finer as f64
+        }),
+        shape: std::array::from_fn(|a| before[a] + along(a).1 + after[a]),
+        finer: std::array::from_fn(|a| along(a).2),
+    }
+}
+
+/// A place moved by so many voxels.
+fn moved(place: &[i64], by: &[i64]) -> Vec<i64> {
+    place.iter().zip(by).map(|(place, by)| place + by).collect()
 }
 
 /// The batches `start..end` in order, made by `workers` threads while they are used. Each thread is at most one batch ahead of

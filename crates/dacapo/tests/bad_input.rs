@@ -357,3 +357,36 @@ fn labels_and_masks_have_one_channel() {
     );
     assert!(error.hint().is_some());
 }
+
+#[test]
+fn a_deformation_that_needs_more_raw_than_there_is_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    let mut with = |elastic: serde_json::Value| {
+        config.trainer.augment.elastic = Some(serde_json::from_value(elastic).unwrap());
+        config.clone()
+    };
+    // Raw has 24 planes, a crop 16: turned by half a right angle about any axis it does not fit.
+    let elastic = serde_json::json!({
+        "control_point_spacing": [8, 8, 8], "jitter_sigma": [1, 1, 1], "rotation": [0, 45], "rotate": "any_axis",
+    });
+    let config = with(elastic);
+    let error = refused(dir.path(), &config);
+    let text = error.to_string();
+    assert!(
+        text.contains("trainer.augment.elastic") && text.contains("dataset front"),
+        "{text}"
+    );
+    assert!(error.hint().is_some_and(|hint| hint.contains("outside: mirror")));
+    let mut fine = config.clone();
+    if let Some(elastic) = &mut fine.trainer.augment.elastic {
+        elastic.outside = dacapo::config::Outside::Mirror;
+    }
+    assert!(dacapo::check(&fine, &Access::default()).is_ok());
+    let mut fine = config;
+    if let Some(elastic) = &mut fine.trainer.augment.elastic {
+        elastic.rotate = dacapo::config::Rotate::InPlane;
+        elastic.rotation = [0.0, 10.0];
+    }
+    assert!(dacapo::check(&fine, &Access::default()).is_ok());
+}

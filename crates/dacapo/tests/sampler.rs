@@ -236,6 +236,89 @@ fn every_kind_of_sampling_is_a_function_of_the_number() {
     }
 }
 
+/// Every augmentation at once.
+fn all_of_it(config: &mut RunConfig) {
+    config.trainer.augment = serde_json::from_value(serde_json::json!({
+        "elastic": {
+            "control_point_spacing": [4, 6, 6], "jitter_sigma": [0.3, 1, 1], "rotation": [0, 90],
+            "rotate": "any_axis", "scale": [0.8, 1.2], "outside": "mirror",
+        },
+        "blur": { "sigma": [0.2, 1.0] },
+        "gamma": [0.7, 1.4],
+        "poisson": { "counts": [20, 200] },
+        "sections": {
+            "missing": 0.1, "low_contrast": 0.1, "stained": 0.2, "slipped": 0.2, "shifted": 0.1, "max_shift": 3,
+        },
+    }))
+    .unwrap();
+}
+
+#[test]
+fn a_varied_batch_is_a_function_of_its_number_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.trainer.batch_size = 2;
+    all_of_it(&mut config);
+    let here = plan(&config);
+    let with = |threads: usize, workers| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| in_order(&here, 0, 5, workers))
+    };
+    let batches = with(1, 1);
+    assert_eq!(batches, with(3, 2));
+    assert_eq!(batches[3], Sampler::new(&here).batch(3).unwrap());
+    let source = Sampler::new(&here).batch(0).unwrap();
+    assert!(source.tensors.input.data.iter().all(|v| v.is_finite()));
+    config.trainer.augment.elastic = None;
+    let straight = Sampler::new(&plan(&config)).batch(3).unwrap();
+    assert_ne!(straight.tensors.target, batches[3].tensors.target);
+}
+
+#[test]
+fn raw_and_labels_are_deformed_together() {
+    let dir = tempfile::tempdir().unwrap();
+    for finer in [false, true] {
+        let folder = dir.path().join(format!("{finer}"));
+        std::fs::create_dir(&folder).unwrap();
+        let mut config = numbered(&folder, finer);
+        let elastic = serde_json::json!({
+            "control_point_spacing": [5, 5, 5], "jitter_sigma": [0, 0.7, 0.7], "rotation": [-45, 45],
+            "outside": "mirror",
+        });
+        config.trainer.augment.elastic = Some(serde_json::from_value(elastic).unwrap());
+        config.trainer.augment.sections = Some(
+            serde_json::from_value(serde_json::json!({
+                "slipped": 0.2, "shifted": 0.2, "max_shift": 2,
+            }))
+            .unwrap(),
+        );
+        let plan = plan(&config);
+        let sampler = Sampler::new(&plan);
+        let (mut moved, mut seen) = (0, 0);
+        for iteration in 0..20 {
+            let batch = sampler.batch(iteration).unwrap();
+            let raw = batch
+                .tensors
+                .input
+                .data
+                .iter()
+                .map(|&v| (f64::from(v) + 0.5) * 65535.0);
+            for (raw, &label) in raw.zip(&batch.labels[0]).filter(|(_, label)| **label != 0) {
+                // Sections keep their place; in one, a number grows by 30 along y and by 1 along x, so that what
+                // lies between voxels is as far from the nearest one.
+                seen += 1;
+                let away = (raw - label as f64).abs();
+                moved += usize::from(away > 1.0);
+                assert!(away < 15.6, "{raw} {label}");
+            }
+        }
+        assert!(moved > seen / 2, "{moved} of {seen} lie between voxels");
+    }
+}
+
 #[test]
 fn datasets_are_chosen_by_their_weights() {
     let dir = tempfile::tempdir().unwrap();
@@ -250,4 +333,78 @@ fn datasets_are_chosen_by_their_weights() {
         .filter(|&i| sampler.batch(i).unwrap().crops[0].dataset == "other")
         .count();
     assert!((130..=170).contains(&others), "{others} of 200, expected 150");
+}
+
+#[test]
+fn where_there_is_room_crops_are_placed_so_that_nothing_is_mirrored() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = numbered(dir.path(), false);
+    let elastic = serde_json::json!({
+        "control_point_spacing": [5, 5, 5], "jitter_sigma": [0.5, 0.5, 0.5], "scale": [0.9, 1.0],
+    });
+    config.trainer.augment.elastic = Some(serde_json::from_value(elastic).unwrap());
+    let plan = plan(&config);
+    let sampler = Sampler::new(&plan);
+    for iteration in 0..30 {
+        // Where raw ends, labels do too: nothing of this crop is unknown.
+        let batch = sampler.batch(iteration).unwrap();
+        assert!(batch.labels[0].iter().all(|&label| label != 0), "{iteration}");
+    }
+}
+
+#[test]
+fn a_plane_is_deformed_in_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.data.synthetic = None;
+    config.data.validate.clear();
+    let voxel_size = Coordinate::new(["4.6", "9.2"].map(|n| n.parse::<dacapo_array::Decimal>().unwrap()));
+    let write = |name: &str, data: NdData| {
+        let roi = Roi::from_voxels(&[0; 2], data.shape(), &voxel_size);
+        let address: ArrayAddress = format!("{}/flat.zarr/{name}", dir.path().display())
+            .parse()
+            .unwrap();
+        let spec = ArraySpec::new(roi.clone(), voxel_size.clone(), data.dtype());
+        ZarrArray::create(&address, &Access::default(), &spec, &CreateOptions::default())
+            .unwrap()
+            .write(&roi, &data)
+            .unwrap();
+        address.to_string()
+    };
+    let number = |i: &ndarray::IxDyn| 1 + i[0] * 40 + i[1];
+    let dataset = &mut config.data.train[0];
+    dataset.raw = write(
+        "raw",
+        NdData::U16(ArrayD::from_shape_fn(vec![40, 36], |i| number(&i) as u16)),
+    );
+    dataset.labels = write(
+        "labels",
+        NdData::U64(ArrayD::from_shape_fn(vec![40, 36], |i| number(&i) as u64)),
+    );
+    dataset.roi = None;
+    config.task = serde_json::from_value(serde_json::json!({
+        "kind": "affinities", "neighborhood": [[-1, 0], [0, -1]],
+    }))
+    .unwrap();
+    config.architecture = serde_json::from_value(serde_json::json!({
+        "kind": "unet", "input_shape": [16, 16], "num_fmaps": 2, "downsample_factors": [[2, 2]], "padding": "same",
+    }))
+    .unwrap();
+    config.trainer.augment = serde_json::from_value(serde_json::json!({
+        "elastic": {
+            "control_point_spacing": [6, 6], "jitter_sigma": [0.5, 0.5], "rotation": [0, 360], "outside": "mirror",
+        },
+        "intensity_scale": [1, 1], "intensity_shift": [0, 0], "noise": 0,
+    }))
+    .unwrap();
+    let plan = plan(&config);
+    let sampler = Sampler::new(&plan);
+    for iteration in 0..10 {
+        let batch = sampler.batch(iteration).unwrap();
+        assert_eq!(batch.tensors.input.shape, [1, 1, 16, 16]);
+        for (&raw, &label) in batch.tensors.input.data.iter().zip(&batch.labels[0]) {
+            let raw = (f64::from(raw) + 0.5) * 65535.0;
+            assert!(label == 0 || (raw - label as f64).abs() < 20.6, "{raw} {label}");
+        }
+    }
 }

@@ -54,6 +54,20 @@ impl Canvas {
         }
     }
 
+    /// Draws a line of one pixel around what has this size, just outside of it.
+    pub fn frame(&mut self, corner: [usize; 2], size: [usize; 2], colour: Colour) {
+        let [left, top] = corner.map(|n| n.saturating_sub(1));
+        let (right, bottom) = (corner[0] + size[0], corner[1] + size[1]);
+        for x in left..=right {
+            self.set(x, top, colour);
+            self.set(x, bottom, colour);
+        }
+        for y in top..=bottom {
+            self.set(left, y, colour);
+            self.set(right, y, colour);
+        }
+    }
+
     /// Writes text from a corner. What the font does not have is left out.
     pub fn text(&mut self, corner: [usize; 2], scale: usize, colour: Colour, text: &str) {
         for (i, character) in text.chars().enumerate() {

@@ -196,19 +196,7 @@ impl RunConfig {
             "at least 1",
         );
         need(self.validation.interval > 0, "validation.interval", "at least 1");
-        let augment = &trainer.augment;
-        let rising = |range: [f32; 2]| range[0] <= range[1];
-        need(
-            rising(augment.intensity_scale),
-            "trainer.augment.intensity_scale",
-            "the smaller number first",
-        );
-        need(
-            rising(augment.intensity_shift),
-            "trainer.augment.intensity_shift",
-            "the smaller number first",
-        );
-        need(augment.noise >= 0.0, "trainer.augment.noise", "not negative");
+        found.extend(trainer.augment.problems(self.architecture.unet().dims()));
         found.extend(self.data.problems());
         found
     }
@@ -331,6 +319,34 @@ architecture: {kind: unet}
         assert_eq!(
             parse(&text).unwrap_err(),
             ["architecture.num_fmap: unknown key; did you mean `num_fmaps`?"]
+        );
+    }
+
+    #[test]
+    fn augmentations_without_sense_are_told() {
+        let text = MINIMAL.to_owned()
+            + "trainer: {augment: {noise: -1, gamma: [0, 2], elastic: {control_point_spacing: [4, 4], jitter_sigma: [1, 1, -1], \
+               scale: [2, 1]}, blur: {sigma: [1, 2], probability: 2}, sections: {missing: 1.5}}}\n";
+        assert_eq!(
+            parse(&text).unwrap_err(),
+            [
+                "trainer.augment.noise: not negative",
+                "trainer.augment.gamma: above 0, the smaller number first",
+                "trainer.augment.elastic.control_point_spacing: one number for each axis",
+                "trainer.augment.elastic.jitter_sigma: not negative",
+                "trainer.augment.elastic.scale: above 0, the smaller number first",
+                "trainer.augment.blur.probability: a probability: 0 to 1",
+                "trainer.augment.sections.missing: a probability: 0 to 1",
+            ]
+        );
+        let text = MINIMAL.to_owned()
+            + "trainer: {augment: {elastic: {jitter_sigma: [1, 1, 1], rotate: in_plain}}}\n";
+        assert_eq!(
+            parse(&text).unwrap_err(),
+            [
+                "trainer.augment.elastic.rotate: unknown choice \"in_plain\"; did you mean `in_plane`?",
+                "trainer.augment.elastic.control_point_spacing: missing",
+            ]
         );
     }
 

@@ -1,6 +1,7 @@
 //! The run config: everything that determines a run, one noun a file. Opening the data that it names, and
 //! building what it describes, happens elsewhere.
 
+mod augment;
 mod data;
 mod diff;
 mod load;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use dacapo_nn::UNetConfig;
 use dacapo_tasks::TaskConfig;
 
+pub use augment::{AugmentConfig, BlurConfig, ElasticConfig, Outside, PoissonConfig, Rotate, SectionsConfig};
 pub use data::{DataConfig, DatasetConfig, IntensityRange, Sampling, SimpleConfig};
 pub use diff::{Difference, differences};
 pub(crate) use load::resolve;
@@ -24,7 +26,7 @@ pub(crate) use schema::suggestion;
 pub use source::{
     AnnotatedConfig, ArraySource, IntensitiesConfig, MadeArray, PercentilesConfig, ResampleConfig, ValueType,
 };
-pub use trainer::{AugmentConfig, TrainerConfig};
+pub use trainer::TrainerConfig;
 pub use validation::{KeepOutputs, KeepPolicy, ValidationConfig};
 
 use crate::{Error, Result};

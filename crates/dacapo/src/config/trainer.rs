@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use dacapo_nn::{OptimizerConfig, Schedule};
 
+use super::AugmentConfig;
+
 /// Batches, optimiser, and what is kept while training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -52,34 +54,6 @@ impl Default for TrainerConfig {
             snapshot_interval: 1000,
             checkpoint_interval: None,
             workers: 1,
-        }
-    }
-}
-
-/// How crops are varied.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct AugmentConfig {
-    /// Mirror along each axis, half of the time.
-    pub flips: bool,
-    /// Exchange axes that have the same voxel size and the same length in the network's shapes.
-    pub transposes: bool,
-    /// Smallest and largest factor of the contrast.
-    pub intensity_scale: [f32; 2],
-    /// Smallest and largest shift of the brightness, as a part of the intensity range.
-    pub intensity_shift: [f32; 2],
-    /// Largest standard deviation of Gaussian noise, as a part of the intensity range.
-    pub noise: f32,
-}
-
-impl Default for AugmentConfig {
-    fn default() -> Self {
-        Self {
-            flips: true,
-            transposes: true,
-            intensity_scale: [0.8, 1.2],
-            intensity_shift: [-0.1, 0.1],
-            noise: 0.04,
         }
     }
 }

@@ -1,11 +1,10 @@
-//! How crops are varied: the symmetries of the grid, intensities, noise. All drawn from the counter-based
-//! generator; nothing here reads data.
+//! The symmetries of the grid: axes exchanged and mirrored. Where no voxel lies between voxels, nothing is
+//! interpolated.
 
-use ndarray::{Array3, ArrayView3, ArrayViewMut3, Axis};
-use rayon::prelude::*;
+use ndarray::{Array3, ArrayView3, Axis};
 
 use crate::config::AugmentConfig;
-use crate::random::{Purpose, Random};
+use crate::random::Random;
 
 /// A turn of the grid onto itself: axes exchanged, then some of them mirrored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,54 +78,10 @@ impl Symmetry {
 
 const PERMUTATIONS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
-/// 4 · 2²⁰ numbers a plane, 4096 planes: more than a network's input has.
-const PLANE_BITS: u32 = 20;
-
-/// A change of intensities: values are scaled about 0, shifted, and noise is added.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct IntensityChange {
-    /// Factor of the contrast.
-    pub scale: f32,
-    /// Added brightness.
-    pub shift: f32,
-    /// Standard deviation of the noise.
-    pub noise: f32,
-}
-
-impl IntensityChange {
-    /// One drawn uniformly from the config's ranges.
-    pub fn draw(config: &AugmentConfig, random: &mut Random) -> Self {
-        Self {
-            scale: random.between(config.intensity_scale),
-            shift: random.between(config.intensity_shift),
-            noise: random.between([0.0, config.noise]),
-        }
-    }
-
-    /// Changes `values` in place; the noise is that of (seed, iteration, sample).
-    pub fn apply(&self, mut values: ArrayViewMut3<f32>, seed: u64, iteration: u64, sample: u32) {
-        // Each plane has a stretch of the sequence to itself: the same at any number of threads.
-        let random = Random::new(seed, iteration, sample, Purpose::Noise);
-        values
-            .axis_iter_mut(Axis(0))
-            .into_par_iter()
-            .enumerate()
-            .for_each(|(plane, mut values)| {
-                let mut random = random.clone().jump((plane as u32) << PLANE_BITS);
-                let mut pair = [0.0; 2];
-                for (index, value) in values.iter_mut().enumerate() {
-                    if self.noise > 0.0 && index % 2 == 0 {
-                        pair = random.normal_pair();
-                    }
-                    *value = *value * self.scale + self.shift + self.noise * pair[index % 2];
-                }
-            });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Purpose;
     use std::collections::HashSet;
 
     fn random(iteration: u64) -> Random {
@@ -169,31 +124,5 @@ mod tests {
         let (before, after) = symmetry.source_context([1, 2, 3], [4, 5, 6]);
         // Result axis 0 is source axis 2 backwards, 1 is source 0, 2 is source 1 backwards.
         assert_eq!((before, after), ([2, 6, 4], [5, 3, 1]));
-    }
-
-    #[test]
-    fn intensities_change_as_said() {
-        let mut values = Array3::from_elem((20, 30, 30), 0.25_f32);
-        IntensityChange {
-            scale: 2.0,
-            shift: 0.1,
-            noise: 0.0,
-        }
-        .apply(values.view_mut(), 1, 2, 0);
-        assert!(values.iter().all(|v| (v - 0.6).abs() < 1e-6));
-        let mut noisy = Array3::zeros((20, 30, 30));
-        let change = IntensityChange {
-            scale: 1.0,
-            shift: 0.0,
-            noise: 0.5,
-        };
-        change.apply(noisy.view_mut(), 1, 2, 0);
-        let deviation = (noisy.iter().map(|v: &f32| v * v).sum::<f32>() / noisy.len() as f32).sqrt();
-        assert!((deviation - 0.5).abs() < 0.02, "{deviation}");
-        let mut again = Array3::zeros((20, 30, 30));
-        change.apply(again.view_mut(), 1, 2, 0);
-        assert_eq!(noisy, again);
-        change.apply(again.view_mut(), 1, 3, 0);
-        assert_ne!(noisy, again);
     }
 }
