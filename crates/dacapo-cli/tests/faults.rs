@@ -124,7 +124,7 @@ fn what_only_reads_works_where_nothing_may_be_written() {
     for writing in [
         &["train", "small"][..],
         &["validate", "small"],
-        &["arrays", "rm", prediction, "--yes"],
+        &["arrays", "rm", prediction],
         &["arrays", "pyramid", "d/cells.zarr/raw"],
         &[
             "arrays", "prune", "--keep", "last:0", "--yes", "--kind", "snapshot",
@@ -229,7 +229,10 @@ fn hostile_metadata_ends_in_words_and_in_time() {
 
 /// The copy of a base directory.
 fn copy(from: &Path, to: &Path) {
-    let copied = std::process::Command::new("cp").arg("-r").args([from, to]).status();
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args([from, to])
+        .status();
     assert!(copied.unwrap().success());
 }
 
@@ -254,7 +257,12 @@ fn pruning_that_is_killed_loses_nothing_that_stays_and_goes_on() {
     let mut between = 0;
     for round in 0..100_u64 {
         copy(&dir.join("runs"), &dir.join("round"));
-        let mut child = dacapo(dir).args(prune("round")).arg("--quiet").stdout(Stdio::null()).spawn().unwrap();
+        let mut child = dacapo(dir)
+            .args(prune("round"))
+            .arg("--quiet")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(Duration::from_micros(600 * (round % 50)));
         child.kill().unwrap();
         child.wait().unwrap();
