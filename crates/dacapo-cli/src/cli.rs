@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dacapo::array::storage::Location;
 
-use crate::commands::{arrays, config, datasplit, demo, predict, runs, show, train, validate};
+use crate::commands::{arrays, config, datasplit, demo, evaluate, predict, runs, show, train, validate};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::report;
@@ -67,6 +67,8 @@ enum Command {
     Validate(validate::Validate),
     /// Predict any array with a trained network.
     Predict(predict::Predict),
+    /// Score a segmentation by the truth, in memory or larger than it.
+    Evaluate(evaluate::Evaluate),
     /// List the runs: how far they are, their best scores, their size.
     Runs(runs::Runs),
     /// Show a run: scores, curve, and pictures to files.
@@ -92,6 +94,7 @@ pub fn run() -> ExitCode {
         Command::Train(command) => command.run(&context),
         Command::Validate(command) => command.run(&context),
         Command::Predict(command) => command.run(&context),
+        Command::Evaluate(command) => command.run(&context),
         Command::Runs(command) => command.run(&context),
         Command::Show(command) => command.run(&context),
         Command::Arrays(command) => command.run(&context),

@@ -30,12 +30,13 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
         }
     }
     eprintln!("error: {text}");
-    let ours = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
-    if let Some(hint) = ours.and_then(Error::hint) {
+    if let Some(hint) = error.chain().find_map(dacapo::hint) {
         eprintln!("hint: {hint}");
     }
-    match ours {
-        Some(Error::Interrupted) => ExitCode::from(INTERRUPTED),
+    if error.chain().any(dacapo::is_interruption) {
+        return ExitCode::from(INTERRUPTED);
+    }
+    match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
         Some(
             Error::Config { .. }
             | Error::Options { .. }

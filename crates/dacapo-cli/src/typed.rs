@@ -44,6 +44,25 @@ pub fn voxel_size(text: &str) -> Result<Coordinate, String> {
     }
 }
 
+/// Reads `1,2,2`, or one number for all axes: voxels along z, y and x.
+pub fn voxels(text: &str) -> Result<[usize; 3], String> {
+    let numbers: Vec<usize> = text
+        .split(',')
+        .map(|number| {
+            number
+                .trim()
+                .parse()
+                .map_err(|error| format!("`{number}`: {error}"))
+        })
+        .collect::<Result<_, _>>()?;
+    match numbers.as_slice() {
+        [all] => Ok([*all; 3]),
+        [y, x] => Ok([0, *y, *x]),
+        [z, y, x] => Ok([*z, *y, *x]),
+        _ => Err("there are at most 3 axes".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

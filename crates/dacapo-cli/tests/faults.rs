@@ -124,7 +124,7 @@ fn what_only_reads_works_where_nothing_may_be_written() {
     for writing in [
         &["train", "small"][..],
         &["validate", "small"],
-        &["arrays", "rm", prediction, "--yes"],
+        &["arrays", "rm", prediction],
         &["arrays", "pyramid", "d/cells.zarr/raw"],
         &[
             "arrays", "prune", "--keep", "last:0", "--yes", "--kind", "snapshot",

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 mod common;
 
-use common::{dacapo, run, stderr, stdout, succeed};
+use common::{dacapo, run, stderr, succeed};
 
 /// A run that takes seconds.
 fn config(dir: &Path, name: &str, iterations: u64, more: &str) -> PathBuf {

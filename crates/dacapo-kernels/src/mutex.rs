@@ -33,7 +33,7 @@ pub trait Affinity: sealed::Sealed + Copy + Send + Sync {
 /// use dacapo_kernels::mutex_watershed;
 /// use ndarray::array;
 ///
-/// let affinities = array![[[[0.9f32, 0.6, 0.9, 0.0]]], [[[0.1, 0.9, 0.0, 0.0]]]];
+/// let affinities = array![[[[0.9f32, 0.6, 0.9, 0.0]]], [[[0.1, 0.2, 0.0, 0.0]]]];
 /// let segments = mutex_watershed(affinities.view(), &[[0, 0, 1], [0, 0, 2]], &[0.5, 0.5], None, None)?;
 /// assert_eq!(segments, array![[[1, 1, 2, 2]]]);
 /// # Ok::<(), dacapo_kernels::Error>(())

@@ -488,11 +488,6 @@ mod tests {
         let text = fs::read_to_string(&attributes).unwrap();
         for (from, to, what) in [
             (
-                "\"run\": \"run\"",
-                "\"run\": \"other\"",
-                "says run \"other\", its path \"run\"",
-            ),
-            (
                 "\"iteration\": 10",
                 "\"iteration\": 11",
                 "says iteration \"11\", its path \"10\"",

@@ -152,6 +152,16 @@ pub enum Error {
         /// The Roi that the config asks for.
         roi: Option<Box<Roi>>,
     },
+    /// Arrays of which one cannot be scored by the other.
+    #[error("{truth} and {other} cannot be compared: {reason}")]
+    Incomparable {
+        /// The true labels.
+        truth: String,
+        /// What was to be scored.
+        other: String,
+        /// What does not fit.
+        reason: String,
+    },
     /// A Roi that lies outside of the array to predict.
     #[error("{roi} does not overlap {input} at {array}")]
     RoiApart {
@@ -352,10 +362,8 @@ impl Error {
 
     /// What a person can do about it, where something can be said.
     pub fn hint(&self) -> Option<String> {
-        if self.is_full_disk() {
-            return Some(
-                "free some space; what was stored before is whole, and training goes on from it".to_owned(),
-            );
+        if is_full_disk(self) {
+            return Some(FULL_DISK.to_owned());
         }
         let text = match self {
             Self::Config { .. } => "`dacapo config schema` lists every key with its meaning",
@@ -375,6 +383,10 @@ impl Error {
             Self::NoOverlap { .. } | Self::RoiApart { .. } => "offsets and Rois are in world units, z first",
             Self::VoxelSizes { .. } => {
                 "resample the labels: {source: …, resample: {voxel_size: …}}, or set the network's upsample_factors"
+            }
+            Self::Incomparable { .. } => {
+                "both have to have the same voxel size and overlap; `dacapo arrays info ARRAY` says where one lies, and \
+                 `dacapo arrays import` gives one another place"
             }
             Self::LabelType { .. } => {
                 "convert them to an unsigned integer type, where each object has its number"
@@ -408,22 +420,43 @@ impl Error {
     }
 }
 
-impl Error {
-    /// Whether a full disk or quota is at the bottom of it.
-    fn is_full_disk(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = cause {
-            if error
-                .downcast_ref::<io::Error>()
-                .is_some_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded))
-            {
-                return true;
-            }
-            cause = error.source();
-        }
-        matches!(self, Self::Blocks { first, .. } if first.is_full_disk())
+const FULL_DISK: &str =
+    "free some space; what was stored before is whole, and the same command goes on from it";
+
+/// What a person can do about an error of this crate or of those below it, where something can be said.
+pub fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return error.hint();
     }
+    if is_full_disk(error) {
+        return Some(FULL_DISK.to_owned());
+    }
+    let store = error.downcast_ref::<dacapo_store::Error>()?;
+    store.hint().map(str::to_owned)
+}
+
+/// Whether an error says that the user stopped what was being done.
+pub fn is_interruption(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Interrupted))
+        || matches!(error.downcast_ref(), Some(dacapo_array::Error::Interrupted))
+        || matches!(error.downcast_ref(), Some(dacapo_store::Error::Stopped))
+}
+
+/// Whether a full disk or quota is at the bottom of it.
+fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| matches!(io.kind(), StorageFull | QuotaExceeded)) {
+            return true;
+        }
+        cause = match error.downcast_ref() {
+            Some(Error::Blocks { first, .. }) => Some(&**first),
+            _ => error.source(),
+        };
+    }
+    false
 }
 
 fn list<T: std::fmt::Display>(items: &[T]) -> String {

@@ -4,6 +4,7 @@ pub mod arrays;
 pub mod config;
 pub mod datasplit;
 pub mod demo;
+pub mod evaluate;
 pub mod predict;
 pub mod runs;
 pub mod show;

@@ -12,7 +12,7 @@ use dacapo::store::copy::{copy_size, placed};
 use dacapo::store::{Error, copy_array, copy_dir};
 
 use super::bar::Bar;
-use super::select::{identifier, is_there, ours, plural};
+use super::select::{identifier, is_there, plural};
 use crate::context::Context;
 use crate::printer::bytes;
 
@@ -81,9 +81,11 @@ impl Cp {
         let from = identifier(context, text)?.address();
         let target = self.named(from.dataset.rsplit('/').next().unwrap_or_default());
         let to: ArrayAddress = target.parse()?;
-        let (storage, key) = placed(&from.location(), access).map_err(ours)?;
-        let bar = Bar::bytes(context, "copying", copy_size(&*storage, &key).map_err(ours)?)?;
-        Ok(copy_array(&from, &to, access, self.overwrite, &|more| bar.tick(more)).map_err(ours)?)
+        let (storage, key) = placed(&from.location(), access)?;
+        let bar = Bar::bytes(context, "copying", copy_size(&*storage, &key)?)?;
+        Ok(copy_array(&from, &to, access, self.overwrite, &|more| {
+            bar.tick(more)
+        })?)
     }
 
     fn dir(&self, context: &Context, text: &str) -> anyhow::Result<dacapo::store::Copied> {
@@ -97,14 +99,14 @@ impl Cp {
         };
         let is_container = text.ends_with(".zarr");
         let name = from.name().unwrap_or_default().to_owned();
-        let (storage, key) = placed(&from, access).map_err(ours)?;
+        let (storage, key) = placed(&from, access)?;
         if !is_there(context, &from)? || !is_container && !is_run(&*storage, &key)? {
             bail!("{text} is no array, container or run");
         }
         if let (false, Some(base)) = (is_container, from.parent()) {
-            let store = LocalStore::open(&base, access).map_err(ours)?;
+            let store = LocalStore::open(&base, access)?;
             if let Ok(Some(holder)) = store.holder(&name) {
-                return Err(ours(Error::Held { run: name, holder }).into());
+                return Err(Error::Held { run: name, holder }.into());
             }
         }
         let target: Location = self.named(&name).parse()?;
@@ -122,8 +124,8 @@ impl Cp {
             };
             bail!("{target} is there already{hint}");
         }
-        let bar = Bar::bytes(context, "copying", copy_size(&*storage, &key).map_err(ours)?)?;
-        Ok(copy_dir(&from, &target, access, &|more| bar.tick(more)).map_err(ours)?)
+        let bar = Bar::bytes(context, "copying", copy_size(&*storage, &key)?)?;
+        Ok(copy_dir(&from, &target, access, &|more| bar.tick(more))?)
     }
 
     /// The target, called like the source if it is only a folder.

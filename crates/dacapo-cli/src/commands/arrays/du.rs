@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::Args;
 use dacapo::store::Pattern;
 
-use super::select::ours;
 use crate::context::Context;
 use crate::printer::{bytes, table};
 
@@ -27,7 +26,7 @@ pub struct Du {
 impl Du {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let usage = context.store.arrays.usage(&self.runs).map_err(ours)?;
+        let usage = context.store.arrays.usage(&self.runs)?;
         if context.printer.json {
             context.printer.value(&usage)?;
             return Ok(ExitCode::SUCCESS);

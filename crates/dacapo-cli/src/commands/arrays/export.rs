@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use dacapo::array::{ArrayAddress, CreateOptions, ExportOptions, Roi, ZarrFormat, export, open_array};
 
-use super::parts::{Parts, failed, line, value};
+use super::parts::{Parts, line, value};
 use crate::context::Context;
 use crate::typed;
 
@@ -63,7 +63,7 @@ impl Export {
             &mut |done, total| parts.on_part(done, total),
         );
         parts.finish();
-        let exported = exported.map_err(failed)?;
+        let exported = exported?;
         let target = self.target.display().to_string();
         if context.printer.json {
             let mut result = value(array.spec());

@@ -9,7 +9,7 @@ use dacapo::array::{
     open_source,
 };
 
-use super::parts::{Parts, failed, line, value};
+use super::parts::{Parts, line, value};
 use crate::context::Context;
 use crate::typed;
 
@@ -89,7 +89,7 @@ impl Import {
             &mut |done, total| parts.on_part(done, total),
         );
         parts.finish();
-        let array = copied.map_err(failed)?;
+        let array = copied?;
         let spec = array.spec();
         let is_plain = spec.voxel_size.iter().all(|&size| size == Decimal::ONE);
         if is_plain && placement.voxel_size.is_none() && spec.units.iter().all(String::is_empty) {

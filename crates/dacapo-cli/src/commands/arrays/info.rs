@@ -8,7 +8,7 @@ use dacapo::store::{ArrayDetails, ArrayEntry, ArrayKind, Statistics, details, st
 use serde_json::Value;
 
 use super::bar::Bar;
-use super::select::{ago, identifier, ours};
+use super::select::{ago, identifier};
 use crate::context::Context;
 use crate::printer::{bytes, table};
 
@@ -37,7 +37,7 @@ impl Info {
         let identifier = identifier(context, &self.array)?;
         let array = ZarrArray::open(&identifier.address(), context.store.access())?;
         let entry = ArrayEntry::of(identifier);
-        let found = details(&array).map_err(ours)?;
+        let found = details(&array)?;
         let statistics = if self.quick {
             None
         } else {

@@ -9,7 +9,7 @@ use dacapo::store::{ArrayEntry, ArrayStore, Pattern, Provenance};
 use dacapo::{ArrayScore, RunScores};
 use serde::Serialize;
 
-use super::select::{Select, ago, ours, plural};
+use super::select::{Select, ago, plural};
 use crate::context::Context;
 use crate::printer::{bytes, table};
 
@@ -70,7 +70,7 @@ impl Ls {
         }
         let mut filter = self.select.filter(&self.patterns);
         filter.criteria.clone_from(&self.criterion);
-        let entries = context.store.arrays.list(&filter).map_err(ours)?;
+        let entries = context.store.arrays.list(&filter)?;
         let mut scores: HashMap<String, Option<RunScores>> = HashMap::new();
         let mut lines = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -79,7 +79,7 @@ impl Ls {
                 // A run of another program, or one that is damaged, has no scores to show.
                 .or_insert_with(|| RunScores::load(&context.store, &entry.run).ok());
             lines.push(Line {
-                path: context.store.arrays.path_of(&entry.identifier).map_err(ours)?,
+                path: context.store.arrays.path_of(&entry.identifier)?,
                 score: scores.as_ref().and_then(|scores| scores.of(&entry, None)),
                 opened: if self.long {
                     Some(open(context, &entry)?)
@@ -127,7 +127,7 @@ impl Ls {
 }
 
 fn open(context: &Context, entry: &ArrayEntry) -> anyhow::Result<Opened> {
-    let bytes = context.store.arrays.bytes_of(&entry.identifier).map_err(ours)?;
+    let bytes = context.store.arrays.bytes_of(&entry.identifier)?;
     Ok(match context.store.arrays.open(&entry.identifier) {
         Ok(array) => Opened {
             shape: Some(array.spec().shape()),
@@ -153,10 +153,10 @@ fn open(context: &Context, entry: &ArrayEntry) -> anyhow::Result<Opened> {
 pub fn list_trash(context: &Context, runs: &[Pattern], paths: &[Pattern]) -> anyhow::Result<ExitCode> {
     let arrays = &context.store.arrays;
     let mut found = Vec::new();
-    for entry in arrays.trash(runs).map_err(ours)? {
-        let path = arrays.path_of(&entry.identifier).map_err(ours)?;
+    for entry in arrays.trash(runs)? {
+        let path = arrays.path_of(&entry.identifier)?;
         if paths.is_empty() || paths.iter().any(|pattern| pattern.matches_path(&path)) {
-            found.push((path, arrays.trash_bytes(&entry).map_err(ours)?, entry));
+            found.push((path, arrays.trash_bytes(&entry)?, entry));
         }
     }
     if context.printer.json {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use dacapo::array::{ArraySpec, Error};
+use dacapo::array::ArraySpec;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -65,14 +65,6 @@ impl Parts {
     /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
-    }
-}
-
-/// An error as the program's exit codes know it.
-pub fn failed(error: Error) -> anyhow::Error {
-    match error {
-        Error::Interrupted => dacapo::Error::Interrupted.into(),
-        other => other.into(),
     }
 }
 

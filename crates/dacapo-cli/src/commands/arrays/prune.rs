@@ -9,7 +9,7 @@ use dacapo::store::{ArrayKind, Pattern};
 use dacapo::{PruneRequest, plan_prune, prune};
 use serde_json::json;
 
-use super::select::{Select, ours, plural};
+use super::select::{Select, plural};
 use crate::context::Context;
 use crate::printer::{bytes, table};
 
@@ -81,11 +81,7 @@ impl Prune {
         }
         let mut rows = table(["array", "", "why", "frees"]);
         for line in &plan {
-            let path = context
-                .store
-                .arrays
-                .path_of(&line.array.identifier)
-                .map_err(ours)?;
+            let path = context.store.arrays.path_of(&line.array.identifier)?;
             let (what, size) = match (line.stays, self.yes) {
                 (true, _) => ("stays", String::new()),
                 (false, false) => ("would go", bytes(line.bytes)),

@@ -8,7 +8,7 @@ use dacapo::store::{Pattern, TrashEntry, age};
 use serde_json::json;
 
 use super::restore::find;
-use super::select::{duration, ours, plural};
+use super::select::{duration, plural};
 use crate::context::Context;
 use crate::printer::{bytes, table};
 
@@ -39,7 +39,7 @@ impl Purge {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let arrays = &context.store.arrays;
-        let trash = arrays.trash(&self.run).map_err(ours)?;
+        let trash = arrays.trash(&self.run)?;
         let mut going: Vec<TrashEntry> = if self.what.is_empty() {
             trash
         } else {
@@ -56,14 +56,14 @@ impl Purge {
         let mut total = 0;
         let mut rows = table(["trash id", "was", "size"]);
         for entry in &going {
-            let size = arrays.trash_bytes(entry).map_err(ours)?;
+            let size = arrays.trash_bytes(entry)?;
             total += size;
             rows.add_row([entry.id.clone(), entry.identifier.to_string(), bytes(size)]);
         }
         if self.yes {
             for entry in &going {
                 // That another purge was faster is as good.
-                let _ = arrays.purge(entry).map_err(ours)?;
+                let _ = arrays.purge(entry)?;
             }
         }
         if context.printer.json {

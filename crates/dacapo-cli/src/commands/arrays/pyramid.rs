@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use dacapo::array::{ArrayAddress, PyramidOptions, Reduce, make_pyramid, open_array};
 
-use super::parts::{Parts, failed, value};
+use super::parts::{Parts, value};
 use crate::context::Context;
 use crate::printer::table;
 
@@ -76,7 +76,7 @@ impl Pyramid {
             &mut |done, total| parts.on_part(done, total),
         );
         parts.finish();
-        let levels = made.map_err(failed)?;
+        let levels = made?;
         if context.printer.json {
             let levels: Vec<_> = levels
                 .iter()

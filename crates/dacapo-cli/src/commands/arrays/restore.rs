@@ -8,7 +8,7 @@ use clap::Args;
 use dacapo::store::{Pattern, TrashEntry};
 
 use super::ls::list_trash;
-use super::select::{identifier, ours};
+use super::select::identifier;
 use crate::context::Context;
 
 /// Put back what was removed with --keep-trash; shows what is there, if nothing is named.
@@ -37,7 +37,7 @@ impl Restore {
         if self.what.is_empty() {
             return list_trash(context, &self.run, &[]);
         }
-        let trash = context.store.arrays.trash(&self.run).map_err(ours)?;
+        let trash = context.store.arrays.trash(&self.run)?;
         let mut latest = BTreeMap::new();
         for what in &self.what {
             // The latest comes last.
@@ -47,7 +47,7 @@ impl Restore {
         }
         let entries: Vec<TrashEntry> = latest.into_values().collect();
         for entry in &entries {
-            context.store.arrays.restore(entry).map_err(ours)?;
+            context.store.arrays.restore(entry)?;
             if !context.printer.json {
                 context.printer.line(format!("{}: restored", entry.identifier))?;
             }
@@ -71,10 +71,10 @@ pub fn find(context: &Context, trash: &[TrashEntry], what: &str) -> anyhow::Resu
     let place = identifier(context, what)
         .ok()
         .and_then(|id| arrays.path_of(&id).ok());
-    let pattern: Pattern = what.parse().map_err(ours)?;
+    let pattern: Pattern = what.parse()?;
     let mut found = Vec::new();
     for entry in trash {
-        let path = arrays.path_of(&entry.identifier).map_err(ours)?;
+        let path = arrays.path_of(&entry.identifier)?;
         if place.as_ref() == Some(&path) || pattern.matches_path(&path) {
             found.push(entry.clone());
         }

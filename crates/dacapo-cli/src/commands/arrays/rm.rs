@@ -6,7 +6,7 @@ use clap::Args;
 use dacapo::store::{ArrayStore, LocalArrayIdentifier, Removed};
 use serde_json::json;
 
-use super::select::{identifier, ours, plural};
+use super::select::{identifier, plural};
 use crate::context::Context;
 use crate::printer::{bytes, table};
 
@@ -44,12 +44,8 @@ impl Rm {
         // Everything is looked at before anything goes.
         for text in &self.arrays {
             let id = identifier(context, text)?;
-            let is_group = self.recursive && !store.exists(&id).map_err(ours)?;
-            match if is_group {
-                store.arrays_in(&id).map_err(ours)?
-            } else {
-                None
-            } {
+            let is_group = self.recursive && !store.exists(&id)?;
+            match if is_group { store.arrays_in(&id)? } else { None } {
                 Some(inside) => groups.push((id, inside)),
                 None => arrays.push(id),
             }
@@ -60,15 +56,15 @@ impl Rm {
         let mut done = Vec::new();
         for id in arrays {
             let (removed, trash) = if self.keep_trash {
-                let kept = store.remove_kept(&id).map_err(ours)?;
+                let kept = store.remove_kept(&id)?;
                 (kept.is_some(), kept.map(|kept| kept.id))
             } else {
-                (store.remove(&id).map_err(ours)? == Removed::Removed, None)
+                (store.remove(&id)? == Removed::Removed, None)
             };
             done.push((id, removed, trash));
         }
         for (id, _) in groups {
-            let removed = store.remove_group(&id, self.keep_trash).map_err(ours)?;
+            let removed = store.remove_group(&id, self.keep_trash)?;
             done.push((id, removed == Removed::Removed, None));
         }
         if context.printer.json {
@@ -102,7 +98,7 @@ impl Rm {
         let mut rows = table(["array", "size"]);
         let mut total = 0;
         for id in &going {
-            let size = store.bytes_of(id).map_err(ours)?;
+            let size = store.bytes_of(id)?;
             total += size;
             rows.add_row([id.to_string(), bytes(size)]);
         }

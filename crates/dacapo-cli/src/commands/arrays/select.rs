@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use dacapo::Result;
 use dacapo::array::storage::Location;
 use dacapo::store::copy::placed;
 use dacapo::store::{ArrayFilter, ArrayKind, Iterations, LocalArrayIdentifier, Pattern};
-use dacapo::{Error, Result};
 
 use crate::context::Context;
 
@@ -108,14 +108,6 @@ pub fn ago(time: &str) -> String {
         }
     }
     format!("{seconds}s")
-}
-
-/// Errors of the store as this program reports them.
-pub fn ours(error: dacapo::store::Error) -> Error {
-    match error {
-        dacapo::store::Error::Stopped => Error::Interrupted,
-        other => Error::Store(other),
-    }
 }
 
 /// One thing and several.

@@ -10,7 +10,7 @@ use dacapo::store::{ArrayEntry, LocalArrayIdentifier, Pattern, Verified, verify}
 use serde_json::json;
 
 use super::bar::Bar;
-use super::select::{Select, is_there, ours, plural};
+use super::select::{Select, is_there, plural};
 use crate::context::Context;
 use crate::printer::bytes;
 
@@ -55,7 +55,7 @@ impl Verify {
         let mut found: Vec<Verified> = Vec::with_capacity(work.len());
         for Work { address, entry } in &work {
             let verified = verify(address, context.store.access(), entry.as_ref(), &|_| bar.tick(0));
-            found.push(verified.map_err(ours)?);
+            found.push(verified?);
             bar.tick(1);
         }
         drop(bar);
@@ -69,8 +69,7 @@ impl Verify {
         let mut patterns = Vec::new();
         for pattern in &self.patterns {
             let is_here = !arrays
-                .list(&self.select.filter(std::slice::from_ref(pattern)))
-                .map_err(ours)?
+                .list(&self.select.filter(std::slice::from_ref(pattern)))?
                 .is_empty();
             let place = pattern.as_str().parse::<Location>();
             let is_elsewhere = match &place {
@@ -88,7 +87,7 @@ impl Verify {
         let mut in_flight = Vec::new();
         if self.patterns.is_empty() || !patterns.is_empty() {
             let filter = self.select.filter(&patterns);
-            let entries = arrays.list(&filter).map_err(ours)?;
+            let entries = arrays.list(&filter)?;
             for pattern in &patterns {
                 let is_met = |entry: &ArrayEntry| {
                     let path = arrays.path_of(&entry.identifier).unwrap_or_default();
@@ -103,7 +102,7 @@ impl Verify {
             }
             let runs: BTreeSet<&String> = entries.iter().map(|entry| &entry.run).collect();
             for run in runs {
-                in_flight.extend(arrays.unfinished(run).map_err(ours)?);
+                in_flight.extend(arrays.unfinished(run)?);
             }
             work.extend(entries.into_iter().map(|entry| Work {
                 address: entry.identifier.address(),
