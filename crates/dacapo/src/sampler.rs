@@ -111,7 +111,7 @@ impl<'a> Sampler<'a> {
             .as_ref()
             .map(|deformation| deformation.lattice(&Grid::of_raw(&frame)));
 
-        let task_size = task_voxel_size(&shapes.output_voxel_size(voxel_size));
+        let task_size = task_voxel_size(&shapes.output_voxel_size(&dataset.raw.spec().voxel_size));
         let (before, after) = task.label_context(task_size);
         let room = symmetry.source_context(before, after);
         let (begin, labelled) =

@@ -359,7 +359,7 @@ fn a_plane_is_deformed_in_itself() {
     config.data.synthetic = None;
     config.data.validate.clear();
     let voxel_size = Coordinate::new(["4.6", "9.2"].map(|n| n.parse::<dacapo_array::Decimal>().unwrap()));
-    let write = |name: &str, data: NdData| {
+    let write = |name: &str, data: NdData| -> dacapo::config::ArraySource {
         let roi = Roi::from_voxels(&[0; 2], data.shape(), &voxel_size);
         let address: ArrayAddress = format!("{}/flat.zarr/{name}", dir.path().display())
             .parse()
@@ -369,7 +369,7 @@ fn a_plane_is_deformed_in_itself() {
             .unwrap()
             .write(&roi, &data)
             .unwrap();
-        address.to_string()
+        address.to_string().into()
     };
     let number = |i: &ndarray::IxDyn| 1 + i[0] * 40 + i[1];
     let dataset = &mut config.data.train[0];
