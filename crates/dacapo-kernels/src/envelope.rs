@@ -1,7 +1,7 @@
 //! One axis of a distance transform: at each place of a line, the least of `height[j] + (spacing × (i - j))²` over
 //! all j. What the heights are, and what the lines mean, is decided by the caller.
 
-use ndarray::{ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis};
+use ndarray::{ArrayView1, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis};
 use rayon::prelude::*;
 
 /// Lines that are worked on side by side: a cache line of them.
@@ -35,11 +35,14 @@ pub(crate) struct Changes<'a> {
 /// Huttenlocher 2012), so that no input takes more than linear time.
 pub(crate) fn lower(mut heights: ArrayViewMut3<f32>, changes: Option<Changes>, spacing: f64, root: bool) {
     let length = heights.len_of(Axis(1));
-    let squares: Vec<f32> = (0..length + REACH + STRIDE)
-        .map(|k| (k as f64 * spacing).powi(2) as f32)
-        .collect();
-    let halves: Vec<f64> = (0..length).map(|k| 0.5 / k as f64).collect();
-    let search = search();
+    let tables = Tables {
+        spacing,
+        squares: (0..length + REACH + STRIDE)
+            .map(|k| (k as f64 * spacing).powi(2) as f32)
+            .collect(),
+        halves: (0..length).map(|k| 0.5 / k as f64).collect(),
+    };
+    let work = work();
     let mut tiles = Vec::new();
     for (outer, plane) in heights.outer_iter_mut().enumerate() {
         let mut rest = plane;
@@ -60,19 +63,42 @@ pub(crate) fn lower(mut heights: ArrayViewMut3<f32>, changes: Option<Changes>, s
     tiles
         .into_par_iter()
         .for_each_init(Scratch::default, |scratch, (mut tile, flags)| {
-            let lines = changes.zip(flags);
-            for begin in (0..tile.len_of(Axis(1))).step_by(LANES) {
-                scratch.load(tile.view(), begin);
-                scratch.bound(lines, begin, spacing as f32);
-                if scratch.any_finite {
-                    let undone = search(&scratch.heights, &mut scratch.bounds, &squares);
-                    for lane in (0..LANES).filter(|&lane| undone[lane]) {
-                        scratch.envelope(lane, spacing, &squares, &halves);
-                    }
-                }
-                scratch.store(&mut tile, begin, root);
-            }
+            work(scratch, &mut tile, changes.zip(flags), &tables, root);
         });
+}
+
+/// What only depends on the length of the lines.
+struct Tables {
+    spacing: f64,
+    /// The squares of so many steps.
+    squares: Vec<f32>,
+    /// 1 / 2k by k.
+    halves: Vec<f64>,
+}
+
+/// Lowers the lines of a tile.
+type Work = fn(&mut Scratch, &mut ArrayViewMut2<f32>, Option<(Changes, ArrayView2<u8>)>, &Tables, bool);
+
+/// The work for the machine's instruction set. All give the same bits: nothing is fused or reordered.
+fn work() -> Work {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return |scratch, tile, lines, tables, root| unsafe { tile_avx2(scratch, tile, lines, tables, root) };
+    }
+    Scratch::tile
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn tile_avx2(
+    scratch: &mut Scratch,
+    tile: &mut ArrayViewMut2<f32>,
+    lines: Option<(Changes, ArrayView2<u8>)>,
+    tables: &Tables,
+    root: bool,
+) {
+    scratch.tile(tile, lines, tables, root);
 }
 
 /// A few lines, one a lane.
@@ -98,6 +124,28 @@ struct Parabola {
 const MARGIN: usize = REACH + STRIDE;
 
 impl Scratch {
+    #[inline(always)]
+    fn tile(
+        &mut self,
+        tile: &mut ArrayViewMut2<f32>,
+        lines: Option<(Changes, ArrayView2<u8>)>,
+        tables: &Tables,
+        root: bool,
+    ) {
+        for begin in (0..tile.len_of(Axis(1))).step_by(LANES) {
+            self.load(tile.view(), begin);
+            self.bound(lines, begin, tables.spacing as f32);
+            if self.any_finite {
+                let undone = look_outwards(&self.heights, &mut self.bounds, &tables.squares);
+                for lane in (0..LANES).filter(|&lane| undone[lane]) {
+                    self.envelope(lane, tables);
+                }
+            }
+            self.store(tile, begin, root);
+        }
+    }
+
+    #[inline(always)]
     fn load(&mut self, tile: ArrayView2<f32>, begin: usize) {
         let length = tile.len_of(Axis(0));
         self.heights.clear();
@@ -105,18 +153,7 @@ impl Scratch {
         let mut least = [f32::INFINITY; LANES];
         for (row, lanes) in tile.outer_iter().zip(&mut self.heights[MARGIN..]) {
             // Lanes without a line have no height, and are done at once.
-            *lanes = [0.0; LANES];
-            match row.to_slice() {
-                Some(row) => {
-                    let row = &row[begin..row.len().min(begin + LANES)];
-                    lanes[..row.len()].copy_from_slice(row);
-                }
-                None => {
-                    for (lane, &height) in lanes.iter_mut().zip(row.iter().skip(begin)) {
-                        *lane = height;
-                    }
-                }
-            }
+            *lanes = gather(row, begin);
             for (least, &height) in least.iter_mut().zip(&*lanes) {
                 *least = if height < *least { height } else { *least };
             }
@@ -125,6 +162,7 @@ impl Scratch {
     }
 
     /// What each height is at most: itself, and the squared distance to the next change.
+    #[inline(always)]
     fn bound(&mut self, lines: Option<(Changes, ArrayView2<u8>)>, begin: usize, spacing: f32) {
         let heights = &self.heights[MARGIN..self.heights.len() - MARGIN];
         self.bounds.clear();
@@ -132,34 +170,23 @@ impl Scratch {
             self.bounds.extend_from_slice(heights);
             return;
         };
-        let load = |row: usize| -> [u8; LANES] {
-            let mut lanes = [0; LANES];
-            let row = flags.index_axis(Axis(0), row);
-            match row.to_slice() {
-                Some(row) => {
-                    let row = &row[begin..row.len().min(begin + LANES)];
-                    lanes[..row.len()].copy_from_slice(row);
-                }
-                None => {
-                    for (lane, &flag) in lanes.iter_mut().zip(row.iter().skip(begin)) {
-                        *lane = flag;
-                    }
-                }
-            }
-            lanes
-        };
         // Steps to the last voxel that differs, and then to the next one.
         let end = [if changes.border { 0.0 } else { f32::INFINITY }; LANES];
         let mut steps = end;
-        for row in 0..heights.len() {
-            count(&mut steps, &load(row), if row > 0 { changes.bit } else { 0 });
+        for (row, flags) in flags.outer_iter().enumerate() {
+            count(
+                &mut steps,
+                &gather(flags, begin),
+                if row > 0 { changes.bit } else { 0 },
+            );
             self.bounds.push(steps);
         }
         steps = end;
         let mut changed = [0; LANES];
-        for (row, (bound, heights)) in self.bounds.iter_mut().zip(heights).enumerate().rev() {
+        let rows = self.bounds.iter_mut().zip(heights).zip(flags.outer_iter());
+        for ((bound, heights), flags) in rows.rev() {
             count(&mut steps, &changed, changes.bit);
-            changed = load(row);
+            changed = gather(flags, begin);
             for ((bound, &height), &steps) in bound.iter_mut().zip(heights).zip(&steps) {
                 let nearest = spacing * if steps < *bound { steps } else { *bound };
                 let square = nearest * nearest;
@@ -168,9 +195,9 @@ impl Scratch {
         }
     }
 
-    /// Lowers the bounds of a lane to the envelope of its parabolas. `halves` holds 1 / 2k by k.
-    fn envelope(&mut self, lane: usize, spacing: f64, squares: &[f32], halves: &[f64]) {
-        let per_area = 1.0 / (spacing * spacing);
+    /// Lowers the bounds of a lane to the envelope of its parabolas.
+    fn envelope(&mut self, lane: usize, tables: &Tables) {
+        let per_area = 1.0 / (tables.spacing * tables.spacing);
         let line = &self.heights[MARGIN..self.heights.len() - MARGIN];
         self.lowest.clear();
         for (vertex, height) in line.iter().map(|lanes| lanes[lane]).enumerate() {
@@ -183,7 +210,7 @@ impl Scratch {
                 let Some(before) = self.lowest.last() else {
                     break f64::NEG_INFINITY;
                 };
-                let crossing = (key - before.key) * halves[vertex - before.vertex];
+                let crossing = (key - before.key) * tables.halves[vertex - before.vertex];
                 if crossing > before.begin {
                     break crossing;
                 }
@@ -200,11 +227,12 @@ impl Scratch {
             while let Some(parabola) = next.filter(|next| next.begin < place as f64) {
                 (current, next) = (parabola, parabolas.next());
             }
-            let value = line[current.vertex][lane] + squares[place.abs_diff(current.vertex)];
+            let value = line[current.vertex][lane] + tables.squares[place.abs_diff(current.vertex)];
             bound[lane] = bound[lane].min(value);
         }
     }
 
+    #[inline(always)]
     fn store(&self, tile: &mut ArrayViewMut2<f32>, begin: usize, root: bool) {
         let width = LANES.min(tile.len_of(Axis(1)) - begin);
         for (mut row, bounds) in tile.outer_iter_mut().zip(&self.bounds) {
@@ -213,12 +241,27 @@ impl Scratch {
                 values = values.map(f32::sqrt);
             }
             let mut row = row.slice_axis_mut(Axis(0), (begin..begin + width).into());
-            match row.as_slice_mut() {
-                Some(row) => row.copy_from_slice(&values[..width]),
-                None => row.iter_mut().zip(values).for_each(|(to, value)| *to = value),
+            match row.as_slice_mut().map(<&mut Lanes>::try_from) {
+                Some(Ok(row)) => *row = values,
+                _ => row.iter_mut().zip(values).for_each(|(to, value)| *to = value),
             }
         }
     }
+}
+
+/// Values of a row from `begin` on; 0 behind its end.
+#[inline(always)]
+fn gather<T: Copy + Default>(row: ArrayView1<T>, begin: usize) -> [T; LANES] {
+    let whole = row.to_slice().and_then(|row| row.get(begin..begin + LANES));
+    // Of known length, this is a few moves and no call.
+    if let Some(Ok(lanes)) = whole.map(<[T; LANES]>::try_from) {
+        return lanes;
+    }
+    let mut lanes = [T::default(); LANES];
+    for (lane, &value) in lanes.iter_mut().zip(row.iter().skip(begin)) {
+        *lane = value;
+    }
+    lanes
 }
 
 /// One step further from the last change, or one from it.
@@ -231,24 +274,6 @@ fn count(steps: &mut Lanes, flags: &[u8; LANES], bit: u8) {
 
 /// Lowers the bounds by looking outwards; tells which lanes have a voxel for which that did not suffice. It is given
 /// up when that is so for half of the lanes, which then all are undone.
-type Search = fn(&[Lanes], &mut [Lanes], &[f32]) -> [bool; LANES];
-
-/// The search for the machine's instruction set. All give the same bits: nothing is fused or reordered.
-fn search() -> Search {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2.
-        return |heights, bounds, squares| unsafe { look_outwards_avx2(heights, bounds, squares) };
-    }
-    look_outwards
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn look_outwards_avx2(heights: &[Lanes], bounds: &mut [Lanes], squares: &[f32]) -> [bool; LANES] {
-    look_outwards(heights, bounds, squares)
-}
-
 #[inline(always)]
 fn look_outwards(heights: &[Lanes], bounds: &mut [Lanes], squares: &[f32]) -> [bool; LANES] {
     let furthest = bounds.len() - 1;

@@ -212,3 +212,43 @@ pub(crate) fn expect_shape(what: &'static str, tensor: &Tensor, expected: &[usiz
         expected: expected.to_vec(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_have_activations_of_their_own() {
+        let group = |channels, activation| OutputGroup {
+            channels,
+            activation,
+            loss: Loss::Mse,
+            loss_weight: 1.0,
+        };
+        let outputs = [
+            group(1, Activation::None),
+            group(3, Activation::Softmax),
+            group(1, Activation::Sigmoid),
+        ];
+        let (samples, voxels) = (2, 4);
+        let before: Vec<f32> = (0..samples * 5 * voxels).map(|i| (i * 37 % 23) as f32 - 11.0).collect();
+        let mut after = before.clone();
+        activate(&outputs, samples, &mut after);
+        for sample in 0..samples {
+            for voxel in 0..voxels {
+                let at = |values: &[f32], c: usize| f64::from(values[(sample * 5 + c) * voxels + voxel]);
+                assert_eq!(at(&after, 0), at(&before, 0));
+                let sum: f64 = (1..4).map(|c| at(&before, c).exp()).sum();
+                for c in 1..4 {
+                    assert!((at(&after, c) - at(&before, c).exp() / sum).abs() < 1e-6);
+                }
+                assert!((at(&after, 4) - 1.0 / (1.0 + (-at(&before, 4)).exp())).abs() < 1e-6);
+            }
+        }
+        // Large values are no overflow.
+        let mut large = [500.0, -500.0];
+        activate(&[group(2, Activation::Softmax)], 1, &mut large);
+        assert_eq!(large, [1.0, 0.0]);
+        activate(&[], 1, &mut []);
+    }
+}
