@@ -5,9 +5,8 @@ use std::collections::BinaryHeap;
 
 use ndarray::{Array3, ArrayView3};
 
-use crate::contacts::by_smallest;
 use crate::hash::IdMap;
-use crate::{ContactGraph, Evidence, Remap, Result, UnionFind};
+use crate::{ContactGraph, Evidence, Remap, Result};
 
 /// Two regions that became one, each given by a fragment in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -194,26 +193,21 @@ impl MergeHistory {
 
     /// Which segment each fragment is in when every pair merges whose score is at least `threshold`. A segment has
     /// the id of its smallest fragment.
-    pub fn segments(&self, threshold: f64) -> Remap {
-        let merges = self.until(threshold);
-        let mut ids: Vec<u64> = merges.iter().flat_map(|merge| [merge.a, merge.b]).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let numbers: IdMap<u64, u32> = ids.iter().copied().zip(0..).collect();
-        let mut sets = UnionFind::new(ids.len() as u32);
-        for merge in merges {
-            sets.union(numbers[&merge.a], numbers[&merge.b]);
-        }
-        by_smallest(&ids, |number| sets.find(number))
+    ///
+    /// # Errors
+    /// [`crate::Error::TooLarge`] from 2³² fragments on.
+    pub fn segments(&self, threshold: f64) -> Result<Remap> {
+        let merges = self.until(threshold).iter();
+        Remap::joining(&merges.map(|merge| (merge.a, merge.b)).collect::<Vec<_>>())
     }
 
     /// The segments that fragments make at a threshold: see [`segments`](Self::segments).
     ///
     /// # Errors
-    /// None: ids fit their type, and fragments that touch none keep theirs.
+    /// Those of [`segments`](Self::segments).
     pub fn segment(&self, fragments: ArrayView3<u64>, threshold: f64) -> Result<Array3<u64>> {
         let mut segmentation = fragments.as_standard_layout().into_owned();
-        self.segments(threshold).apply(segmentation.view_mut())?;
+        self.segments(threshold)?.apply(segmentation.view_mut())?;
         Ok(segmentation)
     }
 }

@@ -9,6 +9,7 @@ mod agglomerate;
 mod apart;
 mod balance;
 mod band;
+mod blocks;
 mod components;
 mod contacts;
 mod contingency;
@@ -31,6 +32,9 @@ pub use affinities::{Background, affinities};
 pub use agglomerate::{Merge, MergeHistory, MergeLimits};
 pub use balance::{Clip, class_weights};
 pub use band::boundary_band;
+pub use blocks::{
+    BlockComponents, ComponentFaces, ComponentJoin, block_components, number_block, same_fragments,
+};
 pub use components::{Connectivity, connected_components};
 pub use contacts::{Contact, ContactGraph};
 pub use contingency::{ContingencyTable, Overlap};
