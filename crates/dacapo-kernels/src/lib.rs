@@ -21,10 +21,12 @@ mod filters;
 mod fragments;
 mod hash;
 mod label;
+mod merging;
 mod mutex;
 mod offsets;
 mod ranges;
 mod relabel;
+mod threshold_sweep;
 mod union_find;
 mod watershed;
 
@@ -50,5 +52,6 @@ pub use offsets::{Offset, check_offsets};
 pub use relabel::{
     Remap, Unlisted, relabel_in_place, relabel_sequential, remap_by_table, size_filter, unique,
 };
+pub use threshold_sweep::{Agreement, SweepPoint, SweepRules, ThresholdCounts, best_point, component_sweep};
 pub use union_find::UnionFind;
 pub use watershed::{Height, watershed};
