@@ -5,9 +5,9 @@ use std::collections::BinaryHeap;
 
 use ndarray::{Array3, ArrayView3};
 
-use crate::contacts::by_smallest;
 use crate::hash::IdMap;
-use crate::{ContactGraph, Evidence, Remap, Result, UnionFind};
+use crate::merging::MergingTable;
+use crate::{ContactGraph, ContingencyTable, Evidence, Remap, Result, UnionFind, Voi};
 
 /// Two regions that became one, each given by a fragment in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -194,26 +194,63 @@ impl MergeHistory {
 
     /// Which segment each fragment is in when every pair merges whose score is at least `threshold`. A segment has
     /// the id of its smallest fragment.
-    pub fn segments(&self, threshold: f64) -> Remap {
-        let merges = self.until(threshold);
-        let mut ids: Vec<u64> = merges.iter().flat_map(|merge| [merge.a, merge.b]).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let numbers: IdMap<u64, u32> = ids.iter().copied().zip(0..).collect();
-        let mut sets = UnionFind::new(ids.len() as u32);
-        for merge in merges {
-            sets.union(numbers[&merge.a], numbers[&merge.b]);
+    ///
+    /// # Errors
+    /// [`crate::Error::TooLarge`] from 2³² fragments on.
+    pub fn segments(&self, threshold: f64) -> Result<Remap> {
+        let merges = self.until(threshold).iter();
+        Remap::joining(&merges.map(|merge| (merge.a, merge.b)).collect::<Vec<_>>())
+    }
+
+    /// The variation of information at each threshold, of the table of true objects and fragments: as if each had been
+    /// segmented and compared by itself, to the last bit.
+    pub fn sweep(&self, table: &ContingencyTable, thresholds: &[f64]) -> Vec<Option<Voi>> {
+        let numbered =
+            |sizes: &[(u64, u64)]| -> IdMap<u64, u32> { sizes.iter().map(|&(id, _)| id).zip(0..).collect() };
+        let (objects, fragments) = (table.objects(), table.segments());
+        let (object, mut fragment) = (numbered(&objects), numbered(&fragments));
+        // Fragments without voxels that count can be between others.
+        for merge in &self.merges {
+            for id in [merge.a, merge.b] {
+                let next = fragment.len() as u32;
+                fragment.entry(id).or_insert(next);
+            }
         }
-        by_smallest(&ids, |number| sets.find(number))
+        let mut rows = MergingTable::new(fragment.len());
+        for overlap in table.overlaps() {
+            rows.add(
+                fragment[&overlap.segment] as usize,
+                object[&overlap.truth],
+                overlap.voxels,
+            );
+        }
+        let mut order: Vec<usize> = (0..thresholds.len()).collect();
+        order.sort_by(|&a, &b| thresholds[b].total_cmp(&thresholds[a]));
+        let mut sets = UnionFind::new(fragment.len() as u32);
+        let mut done = 0;
+        let mut scores = vec![None; thresholds.len()];
+        for index in order {
+            let end = self.until(thresholds[index]).len();
+            for merge in &self.merges[done..end.max(done)] {
+                let (a, b) = (sets.find(fragment[&merge.a]), sets.find(fragment[&merge.b]));
+                if a != b {
+                    let into = sets.union(a, b);
+                    rows.merge(a.max(b) as usize, into as usize);
+                }
+            }
+            done = end.max(done);
+            scores[index] = rows.voi(objects.iter().map(|&(_, voxels)| voxels), std::iter::empty());
+        }
+        scores
     }
 
     /// The segments that fragments make at a threshold: see [`segments`](Self::segments).
     ///
     /// # Errors
-    /// None: ids fit their type, and fragments that touch none keep theirs.
+    /// Those of [`segments`](Self::segments).
     pub fn segment(&self, fragments: ArrayView3<u64>, threshold: f64) -> Result<Array3<u64>> {
         let mut segmentation = fragments.as_standard_layout().into_owned();
-        self.segments(threshold).apply(segmentation.view_mut())?;
+        self.segments(threshold)?.apply(segmentation.view_mut())?;
         Ok(segmentation)
     }
 }

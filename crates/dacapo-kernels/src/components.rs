@@ -66,6 +66,19 @@ impl Connectivity {
             Self::Corners => &[(0, -1, 1), (-1, -1, 1), (-1, 0, 1), (-1, 1, 1)],
         }
     }
+
+    /// The rows before row `line`, both counted through a volume whose planes have so many rows, that hold neighbours of
+    /// it, and how much further along x these reach.
+    pub(crate) fn lines_before(self, line: usize, rows: usize) -> impl Iterator<Item = (usize, u32)> {
+        let (z, y) = (line / rows, line % rows);
+        self.rows_before()
+            .iter()
+            .filter_map(move |&(step_z, step_y, reach)| {
+                let z = z.checked_add_signed(step_z)?;
+                let y = y.checked_add_signed(step_y).filter(|&y| y < rows)?;
+                Some((z * rows + y, reach))
+            })
+    }
 }
 
 /// Numbers the connected regions of equal label from 1, in the order of their first voxels (z, y, x). Background
@@ -204,7 +217,7 @@ impl Slab {
         }
         let mut forest = UnionFind::new(slab.runs.len() as u32);
         for line in 0..slab.lines.len() - 1 {
-            for (before, reach) in neighbors(begin + line, rows, connectivity) {
+            for (before, reach) in connectivity.lines_before(begin + line, rows) {
                 if let Some(before) = before.checked_sub(begin) {
                     let row = |line: usize| Row {
                         first: slab.lines[line],
@@ -227,19 +240,6 @@ impl Slab {
     fn range(&self) -> Range<usize> {
         self.begin..self.begin + self.lines.len() - 1
     }
-}
-
-/// The rows before row `line`, counted through the volume, that hold neighbours of it, and their reach.
-fn neighbors(line: usize, rows: usize, connectivity: Connectivity) -> impl Iterator<Item = (usize, u32)> {
-    let (z, y) = (line / rows, line % rows);
-    connectivity
-        .rows_before()
-        .iter()
-        .filter_map(move |&(step_z, step_y, reach)| {
-            let z = z.checked_add_signed(step_z)?;
-            let y = y.checked_add_signed(step_y).filter(|&y| y < rows)?;
-            Some((z * rows + y, reach))
-        })
 }
 
 /// A row of voxels: its runs, and the number of the first of them.
@@ -295,7 +295,7 @@ fn join_before<T: Label>(
     // No neighbour is further back than a plane and a row.
     let range = slab.range();
     for line in range.start..range.end.min(range.start + rows + 1) {
-        for (before, reach) in neighbors(line, rows, connectivity) {
+        for (before, reach) in connectivity.lines_before(line, rows) {
             if before < slab.begin {
                 let owner = slabs[..index].partition_point(|slab| slab.begin <= before) - 1;
                 join(&row(index, line), &row(owner, before), reach, forest);

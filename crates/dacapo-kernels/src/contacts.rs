@@ -139,12 +139,7 @@ impl<E: Evidence> ContactGraph<E> {
                     .for_each(|(&pair, evidence)| join(&mut more, pair, evidence));
                 more
             });
-        let mut contacts: Vec<_> = table
-            .into_iter()
-            .map(|((a, b), evidence)| Contact { a, b, evidence })
-            .collect();
-        contacts.sort_unstable_by_key(ids_of);
-        Ok(Self { contacts })
+        Ok(Self::of_table(table))
     }
 
     /// The contacts, ordered by ids.
@@ -204,7 +199,38 @@ impl<E: Evidence> ContactGraph<E> {
                 sets.part(a, b)
             }
         }
-        Ok(by_smallest(&ids, |number| sets.find(number)))
+        let mut smallest: IdMap<u32, u64> = IdMap::default();
+        let pairs: Vec<(u64, u64)> = ids
+            .iter()
+            .zip(0..)
+            .map(|(&id, number)| (id, *smallest.entry(sets.find(number)).or_insert(id)))
+            .collect();
+        Ok(Remap::new(pairs, Unlisted::Keep))
+    }
+
+    /// The graph in which some fragments have become one: their contacts are joined, those within are gone. `same`
+    /// gives the new id of each fragment; one that it refuses is gone, and one that it makes 0.
+    pub fn joined(&self, same: &Remap) -> Self {
+        let mut table: IdMap<(u64, u64), E> = IdMap::default();
+        for contact in &self.contacts {
+            if let (Some(a), Some(b)) = (same.get(contact.a), same.get(contact.b))
+                && a != b
+                && a != 0
+                && b != 0
+            {
+                join(&mut table, (a.min(b), a.max(b)), &contact.evidence);
+            }
+        }
+        Self::of_table(table)
+    }
+
+    fn of_table(table: IdMap<(u64, u64), E>) -> Self {
+        let mut contacts: Vec<_> = table
+            .into_iter()
+            .map(|((a, b), evidence)| Contact { a, b, evidence })
+            .collect();
+        contacts.sort_unstable_by_key(ids_of);
+        Self { contacts }
     }
 
     /// The fragments, and the number of each.
@@ -214,18 +240,6 @@ impl<E: Evidence> ContactGraph<E> {
         let numbers = ids.iter().copied().zip(0..).collect();
         Ok((ids, numbers))
     }
-}
-
-/// The map of fragments to segments, each by the id of its smallest fragment. `set` names the set of a number, which
-/// are in the order of ids.
-pub(crate) fn by_smallest(ids: &[u64], mut set: impl FnMut(u32) -> u32) -> Remap {
-    let mut smallest: IdMap<u32, u64> = IdMap::default();
-    let pairs: Vec<_> = ids
-        .iter()
-        .zip(0..)
-        .map(|(&id, n)| (id, *smallest.entry(set(n)).or_insert(id)))
-        .collect();
-    Remap::new(pairs, Unlisted::Keep)
 }
 
 impl<E: Evidence> AddAssign<&Self> for ContactGraph<E> {

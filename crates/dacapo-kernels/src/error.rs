@@ -62,6 +62,16 @@ pub enum Error {
         /// The label.
         label: u64,
     },
+    /// Blocks whose ids would collide with those of others.
+    #[error("block {block} has {count} labels, but ids for {capacity} a block below 2^64")]
+    BlockIds {
+        /// The number of the block.
+        block: u64,
+        /// Ids that each block has.
+        capacity: u64,
+        /// Labels that it has.
+        count: u64,
+    },
     /// A parameter is out of its range.
     #[error("{name} is {value}, but it has to be {expected}")]
     Parameter {

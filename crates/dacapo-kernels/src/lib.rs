@@ -9,6 +9,7 @@ mod agglomerate;
 mod apart;
 mod balance;
 mod band;
+mod blocks;
 mod classes;
 mod components;
 mod contacts;
@@ -23,12 +24,14 @@ mod fragments;
 mod hash;
 mod label;
 mod lsd;
+mod merging;
 mod mutex;
 mod offsets;
 mod quantise;
 mod ranges;
 mod relabel;
 mod signed;
+mod threshold_sweep;
 mod union_find;
 mod watershed;
 
@@ -36,6 +39,9 @@ pub use affinities::{Background, affinities};
 pub use agglomerate::{Merge, MergeHistory, MergeLimits};
 pub use balance::{Clip, class_weights};
 pub use band::boundary_band;
+pub use blocks::{
+    BlockComponents, ComponentFaces, ComponentJoin, block_components, number_block, same_fragments,
+};
 pub use classes::{argmax, threshold};
 pub use components::{Connectivity, connected_components};
 pub use contacts::{Contact, ContactGraph};
@@ -55,5 +61,6 @@ pub use relabel::{
     Remap, Unlisted, relabel_in_place, relabel_sequential, remap_by_table, size_filter, unique,
 };
 pub use signed::signed_distance;
+pub use threshold_sweep::{Agreement, SweepPoint, SweepRules, ThresholdCounts, best_point, component_sweep};
 pub use union_find::UnionFind;
 pub use watershed::{Height, watershed};

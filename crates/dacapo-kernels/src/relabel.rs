@@ -4,8 +4,9 @@
 use ndarray::{Array3, ArrayView3, ArrayViewMut3};
 use rayon::prelude::*;
 
+use crate::error::countable;
 use crate::hash::IdMap;
-use crate::{Error, Id, Result};
+use crate::{Error, Id, Result, UnionFind};
 
 /// Voxels that are changed as one piece.
 const PIECE: usize = 1 << 16;
@@ -152,6 +153,42 @@ impl Remap {
         Self {
             map: pairs.into_iter().collect(),
             unlisted,
+        }
+    }
+
+    /// Makes one label of all that pairs link, over any number of pairs: the smallest of them. Other labels stay.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] from 2³² labels on.
+    pub fn joining(pairs: &[(u64, u64)]) -> Result<Self> {
+        let mut ids: Vec<u64> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        countable("labels to join", ids.len())?;
+        let numbers: IdMap<u64, u32> = ids.iter().copied().zip(0..).collect();
+        let mut sets = UnionFind::new(ids.len() as u32);
+        for (a, b) in pairs {
+            sets.union(numbers[a], numbers[b]);
+        }
+        // Numbers are in the order of ids, and a set has the name of its smallest number.
+        let map = ids
+            .iter()
+            .zip(0..)
+            .map(|(&id, number)| (id, ids[sets.find(number) as usize]));
+        Ok(Self::new(map, Unlisted::Keep))
+    }
+
+    /// This map and then another one. What neither lists becomes what the other one says.
+    pub fn then(&self, other: &Self) -> Self {
+        let mut map = other.map.clone();
+        let both = self
+            .map
+            .iter()
+            .filter_map(|(&from, &to)| Some((from, other.get(to)?)));
+        map.extend(both);
+        Self {
+            map,
+            unlisted: other.unlisted,
         }
     }
 

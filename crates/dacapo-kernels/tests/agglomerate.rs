@@ -144,7 +144,11 @@ fn check<E: Evidence>(
             "{threshold}"
         );
         let mut in_place = fragments.to_owned();
-        history.segments(threshold).apply(in_place.view_mut()).unwrap();
+        history
+            .segments(threshold)
+            .unwrap()
+            .apply(in_place.view_mut())
+            .unwrap();
         assert_eq!(in_place, expected);
     }
     history.merges().len()

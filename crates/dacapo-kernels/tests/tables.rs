@@ -294,6 +294,21 @@ fn maps_say_what_becomes_of_labels_that_they_do_not_list() {
 }
 
 #[test]
+fn maps_follow_each_other_and_join_what_pairs_link() {
+    let join = Remap::joining(&[(9, 4), (1 << 63, u64::MAX), (4, 7), (5, 5), (12, 9)]).unwrap();
+    let found = [4, 5, 6, 7, 9, 12, 1 << 63, u64::MAX].map(|id| join.get(id).unwrap());
+    assert_eq!(found, [4, 5, 6, 4, 4, 4, 1 << 63, 1 << 63]);
+    assert_eq!(Remap::joining(&[]).unwrap().get(3), Some(3));
+    for unlisted in [Unlisted::Keep, Unlisted::Zero] {
+        let second = Remap::new([(4, 100), (6, 101), (20, 102)], unlisted);
+        let both = join.then(&second);
+        for id in [0, 4, 5, 6, 7, 9, 12, 20, 33] {
+            assert_eq!(both.get(id), second.get(join.get(id).unwrap()), "{id}");
+        }
+    }
+}
+
+#[test]
 fn every_value_of_a_byte_has_a_number() {
     let all = Array3::from_shape_fn((1, 16, 32), |(_, y, x)| (255 - (y * 32 + x) % 256) as u8);
     let (numbers, originals) = relabel_sequential(all.view());
