@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use dacapo::array::{Placement, Roi, open_source};
-use dacapo::tasks::{InstanceRules, InstanceScores, Mistake, ZeroIs};
+use dacapo::tasks::{INSTANCE_CRITERIA, InstanceRules, Mistake, ZeroIs};
 use dacapo::{EvaluateRequest, Evaluated, NamedArray, evaluate};
 use serde_json::json;
 
@@ -121,12 +121,12 @@ fn print(context: &Context, evaluated: &Evaluated) -> anyhow::Result<()> {
     let scores = &evaluated.scores;
     let mut rows = table(["score", "value", "meaning"]);
     let by_name = scores.scores().0;
-    for criterion in &InstanceScores::CRITERIA {
-        let score = by_name.get(criterion.name).copied().flatten();
+    for criterion in &INSTANCE_CRITERIA {
+        let score = by_name.get(&*criterion.name).copied().flatten();
         let score = score.map_or("-".to_owned(), |score| format!("{score:.4}"));
         let unit = if criterion.unit.is_empty() { "" } else { " " };
         rows.add_row([
-            criterion.name.to_owned(),
+            criterion.name.to_string(),
             format!("{score}{unit}{}", criterion.unit),
             criterion.meaning.to_owned(),
         ]);
