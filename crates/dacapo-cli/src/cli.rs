@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dacapo::array::storage::Location;
 
-use crate::commands::{arrays, config, datasplit, demo, evaluate, predict, runs, show, train, validate};
+use crate::commands::{
+    arrays, config, datasplit, demo, evaluate, predict, runs, segment, show, train, validate,
+};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::report;
@@ -67,6 +69,8 @@ enum Command {
     Validate(validate::Validate),
     /// Predict any array with a trained network.
     Predict(predict::Predict),
+    /// Make segments of a prediction, in memory or larger than it.
+    Segment(segment::Segment),
     /// Score a segmentation by the truth, in memory or larger than it.
     Evaluate(evaluate::Evaluate),
     /// List the runs: how far they are, their best scores, their size.
@@ -94,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Train(command) => command.run(&context),
         Command::Validate(command) => command.run(&context),
         Command::Predict(command) => command.run(&context),
+        Command::Segment(command) => command.run(&context),
         Command::Evaluate(command) => command.run(&context),
         Command::Runs(command) => command.run(&context),
         Command::Show(command) => command.run(&context),

@@ -1,6 +1,6 @@
 //! Values as they are typed on the command line: regions, sizes, lists of names.
 
-use dacapo::array::{Coordinate, Decimal, Roi};
+use dacapo::array::{Coordinate, Decimal, Roi, ZarrFormat};
 
 fn number(text: &str) -> Result<Decimal, String> {
     text.trim().parse::<Decimal>().map_err(|error| error.to_string())
@@ -42,6 +42,24 @@ pub fn voxel_size(text: &str) -> Result<Coordinate, String> {
         true => Ok(size),
         false => Err("sizes are above 0".into()),
     }
+}
+
+/// Reads the version of a Zarr format.
+pub fn format(text: &str) -> Result<ZarrFormat, String> {
+    match text {
+        "2" => Ok(ZarrFormat::V2),
+        "3" => Ok(ZarrFormat::V3),
+        _ => Err("there are versions 2 and 3".to_owned()),
+    }
+}
+
+/// Reads an offset in voxels: `-1,0,0`.
+pub fn offset(text: &str) -> Result<Vec<i64>, String> {
+    let number = |number: &str| {
+        let parsed = number.trim().parse::<i64>();
+        parsed.map_err(|error| format!("`{number}`: {error}"))
+    };
+    text.split(',').map(number).collect()
 }
 
 /// Reads `1,2,2`, or one number for all axes: voxels along z, y and x.

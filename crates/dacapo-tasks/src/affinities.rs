@@ -10,6 +10,7 @@ use dacapo_kernels::{
     Background, Clip, LsdOptions, Offset, ValueRange, check_offsets, class_weights, local_shape_descriptors,
 };
 
+use crate::by_blocks::AffinityBlocks;
 use crate::classes::{default_clip_max, default_clip_min};
 use crate::parameters::{PostProcessingConfig, PostProcessorParameters};
 use crate::scores::{INSTANCE_CRITERIA, instance_scores};
@@ -133,7 +134,19 @@ impl Default for AffinityWeights {
 }
 
 impl AffinitiesTaskConfig {
-    pub(crate) fn build(&self, dims: usize) -> Result<AffinitiesTask> {
+    /// Segments of such affinities by blocks, of data with 2 or 3 spatial axes; without parameters, fragments.
+    ///
+    /// # Errors
+    /// If the neighbourhood means nothing for such data, or the parameters are not of affinities.
+    pub fn by_blocks(
+        &self,
+        dims: usize,
+        parameters: Option<PostProcessorParameters>,
+    ) -> Result<AffinityBlocks> {
+        AffinityBlocks::new(Segmenter::new(self.offsets(dims)?), dims, parameters)
+    }
+
+    fn offsets(&self, dims: usize) -> Result<Vec<Offset>> {
         let offsets: Vec<Offset> = self
             .neighborhood
             .iter()
@@ -155,6 +168,11 @@ impl AffinitiesTaskConfig {
             })
             .collect::<Result<_>>()?;
         check_offsets(&offsets).map_err(in_config("neighborhood"))?;
+        Ok(offsets)
+    }
+
+    pub(crate) fn build(&self, dims: usize) -> Result<AffinitiesTask> {
+        let offsets = self.offsets(dims)?;
         let weights = match self.weights {
             AffinityWeights::Balanced { clip_min, clip_max } => {
                 Weights::Balanced(Clip::new(clip_min, clip_max).map_err(in_config("weights.balanced"))?)

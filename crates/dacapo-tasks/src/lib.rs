@@ -15,6 +15,7 @@
 //! ```
 
 mod affinities;
+mod by_blocks;
 mod classes;
 mod distance;
 mod error;
@@ -27,6 +28,7 @@ mod segmenter;
 mod task;
 
 pub use affinities::{AffinitiesTaskConfig, AffinityWeights, LsdConfig};
+pub use by_blocks::AffinityBlocks;
 pub use classes::{ClassConfig, ClassWeights};
 pub use dacapo_kernels::{ValueRange, quantise};
 pub use distance::{DistanceMap, DistanceTaskConfig, HotDistanceTaskConfig, InnerDistanceTaskConfig};

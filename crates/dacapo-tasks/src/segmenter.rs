@@ -1,5 +1,7 @@
 //! From affinities to segments, with the work that parameter sets share done once.
 
+use std::ops::Range;
+
 use ndarray::{Array3, ArrayView3, ArrayView4, Axis};
 use rayon::prelude::*;
 
@@ -99,11 +101,61 @@ impl Segmenter {
         }
     }
 
-    fn merging(&self, prediction: ArrayView4<f32>, mask: Option<ArrayView3<bool>>) -> Result<Merging> {
+    /// The longest that a short offset is along z, y and x.
+    pub fn reach(&self) -> [usize; 3] {
+        let short = self.short_offsets();
+        let along = |axis: usize| {
+            short
+                .iter()
+                .map(|offset| offset[axis].unsigned_abs() as usize)
+                .max()
+        };
+        std::array::from_fn(|axis| along(axis).unwrap_or(0))
+    }
+
+    fn short_offsets(&self) -> Vec<Offset> {
+        self.short.iter().map(|&channel| self.offsets[channel]).collect()
+    }
+
+    /// Watershed fragments of the short affinities.
+    pub fn fragments(
+        &self,
+        prediction: ArrayView4<f32>,
+        mask: Option<ArrayView3<bool>>,
+    ) -> Result<Array3<u64>> {
+        self.check(prediction, mask)?;
         let short = prediction.select(Axis(0), &self.short);
-        let offsets: Vec<Offset> = self.short.iter().map(|&channel| self.offsets[channel]).collect();
-        let fragments = fragments(short.view(), &offsets, mask, &FragmentParameters::default())?;
-        let graph = ContactGraph::new(fragments.view(), short.view(), &offsets)?;
+        let parameters = FragmentParameters::default();
+        Ok(fragments(short.view(), &self.short_offsets(), mask, &parameters)?)
+    }
+
+    /// The mutex watershed of all affinities.
+    pub fn mutex(
+        &self,
+        prediction: ArrayView4<f32>,
+        mask: Option<ArrayView3<bool>>,
+        biases: &[f32; 2],
+    ) -> Result<Array3<u64>> {
+        self.check(prediction, mask)?;
+        Ok(self.edges(prediction, mask)?.segment(biases)?)
+    }
+
+    /// How fragments touch, by the short affinities of the links that begin in `inner`.
+    pub fn contacts(
+        &self,
+        fragments: ArrayView3<u64>,
+        prediction: ArrayView4<f32>,
+        inner: [Range<usize>; 3],
+    ) -> Result<ContactGraph<MeanAffinity>> {
+        let short = prediction.select(Axis(0), &self.short);
+        let offsets = self.short_offsets();
+        Ok(ContactGraph::of_block(fragments, short.view(), &offsets, inner)?)
+    }
+
+    fn merging(&self, prediction: ArrayView4<f32>, mask: Option<ArrayView3<bool>>) -> Result<Merging> {
+        let fragments = self.fragments(prediction, mask)?;
+        let (depth, height, width) = fragments.dim();
+        let graph = self.contacts(fragments.view(), prediction, [0..depth, 0..height, 0..width])?;
         let history = MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default())?;
         tracing::debug!(merges = history.merges().len(), "merged fragments");
         Ok(Merging { fragments, history })

@@ -152,6 +152,12 @@ pub enum Error {
         /// The Roi that the config asks for.
         roi: Option<Box<Roi>>,
     },
+    /// What would not fit in memory.
+    #[error("{values} values are too many to be segmented in memory")]
+    TooLarge {
+        /// Affinities and labels.
+        values: u64,
+    },
     /// Arrays of which one cannot be scored by the other.
     #[error("{truth} and {other} cannot be compared: {reason}")]
     Incomparable {
@@ -328,6 +334,9 @@ pub enum Error {
     /// From the network.
     #[error(transparent)]
     Network(#[from] dacapo_nn::Error),
+    /// From a kernel.
+    #[error(transparent)]
+    Kernel(#[from] dacapo_kernels::Error),
     /// From the task.
     #[error(transparent)]
     Task(#[from] dacapo_tasks::Error),
@@ -384,6 +393,7 @@ impl Error {
             Self::VoxelSizes { .. } => {
                 "resample the labels: {source: …, resample: {voxel_size: …}}, or set the network's upsample_factors"
             }
+            Self::TooLarge { .. } => "segment by blocks: --block 256",
             Self::Incomparable { .. } => {
                 "both have to have the same voxel size and overlap; `dacapo arrays info ARRAY` says where one lies, and \
                  `dacapo arrays import` gives one another place"

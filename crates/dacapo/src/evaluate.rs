@@ -1,27 +1,18 @@
 //! Scoring one array by another, block by block: what the scores mean is `dacapo_tasks`' matter, and any block
 //! size gives the same.
 
-use ndarray::{Array3, ArrayD};
+use std::sync::{Mutex, PoisonError};
 
-use dacapo_array::{ArrayRead, Coordinate, Roi};
-use dacapo_blockwise::BlockGrid;
+use dacapo_array::{Coordinate, Roi};
 use dacapo_kernels::ContingencyTable;
 use dacapo_tasks::{InstanceRules, InstanceScores};
 
-use crate::observer::{Event, Observer};
+use crate::observer::Observer;
+use crate::volume::{Blocks, NamedArray, Volume, for_each_block, within};
 use crate::{Error, Result};
 
 /// Blocks have so many voxels along each axis unless asked for others.
 const BLOCK: usize = 256;
-
-/// An array with the name that errors call it by.
-#[derive(Clone, Copy)]
-pub struct NamedArray<'a> {
-    /// The name.
-    pub name: &'a str,
-    /// The array.
-    pub array: &'a dyn ArrayRead,
-}
 
 /// What is compared, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,67 +119,26 @@ pub fn evaluate(
         )));
     }
 
-    let dims = voxel_size.dims();
-    let band: Vec<i64> = request.rules.boundary_band[3 - dims..]
-        .iter()
-        .map(|&voxels| voxels as i64)
-        .collect();
-    let band = Coordinate::from_voxels(&band, &voxel_size);
-    let zero = Coordinate::splat(dims, 0);
-    let block = Coordinate::from_voxels(&vec![request.block.max(1) as i64; dims], &voxel_size);
-    let grid = BlockGrid::new(
-        Roi::new(zero.clone(), roi.shape.clone()),
-        block,
-        zero.clone(),
-        zero,
-        voxel_size.clone(),
-    )?;
-    let voxels = |roi: &Roi| -> Result<[usize; 3]> {
-        let found = roi
-            .voxels(&voxel_size)
-            .ok_or_else(|| incomparable(format!("{roi} is no whole number of voxels of {voxel_size}")))?;
-        let mut shape = [1; 3];
-        shape[3 - dims..].copy_from_slice(&found);
-        Ok(shape)
-    };
-    observer.event(&Event::PredictionStarted { blocks: grid.len() });
-    let mut table = ContingencyTable::default();
-    for (number, block) in grid.iter().enumerate() {
-        let inner = block.write_roi.shift(roi.begin());
-        let outer = inner.grow(&band, &band).intersect(&roi);
-        let before = voxels(&Roi::between(outer.begin(), inner.begin()))?;
-        let (shape, length) = (voxels(&outer)?, voxels(&inner)?);
-        let origin = voxels(&Roi::between(roi.begin(), inner.begin()))?;
-        let at = |axis: usize| {
-            let first = if axis < 3 - dims { 0 } else { before[axis] };
-            first..first + length[axis]
-        };
-        let mut place = [0; 3];
-        (3 - dims..3).for_each(|axis| place[axis] = origin[axis] as u64);
-        table += &request.rules.count_block(
-            labels(truth, &outer, shape)?.view(),
-            labels(segmentation, &outer, shape)?.view(),
-            [at(0), at(1), at(2)],
-            place,
+    let (truth, segmentation) = (Volume::new(truth, &roi)?, Volume::new(segmentation, &roi)?);
+    let blocks = Blocks::new(truth.shape, request.block)?;
+    let band = request.rules.boundary_band;
+    let table = Mutex::new(ContingencyTable::default());
+    for_each_block(&blocks.grid, 1, observer, |block| {
+        let inner = blocks.inner(block);
+        let outer = blocks.around(&inner, band, band);
+        let part = request.rules.count_block(
+            truth.labels(&outer)?.view(),
+            segmentation.labels(&outer)?.view(),
+            within(&inner, &outer),
+            inner.each_ref().map(|range| range.start as u64),
         )?;
-        let (done, total) = (number + 1, grid.len());
-        observer.event(&Event::Block { done, total });
-        if observer.cancelled() {
-            return Err(Error::Interrupted);
-        }
-    }
+        *table.lock().unwrap_or_else(PoisonError::into_inner) += &part;
+        Ok(())
+    })?;
+    let table = table.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Evaluated {
         scores: InstanceScores::new(&table, request.rules, request.largest),
         roi,
         voxel_size,
-    })
-}
-
-/// Labels as a volume; an image has depth 1.
-fn labels(named: NamedArray, roi: &Roi, shape: [usize; 3]) -> Result<Array3<u64>> {
-    let values: ArrayD<u64> = named.array.read(roi)?.cast()?;
-    values.into_shape_with_order(shape).map_err(|error| Error::Shape {
-        what: named.name.to_owned(),
-        reason: error.to_string(),
     })
 }

@@ -26,21 +26,26 @@ mod prune;
 mod runs;
 mod sampler;
 mod scores;
+mod segment;
 mod snapshot;
 mod sources;
 mod tiles;
 mod train;
 mod validate;
+mod volume;
 mod window;
 
-pub use {dacapo_array as array, dacapo_nn as nn, dacapo_store as store, dacapo_tasks as tasks};
+pub use {
+    dacapo_array as array, dacapo_kernels as kernels, dacapo_nn as nn, dacapo_store as store,
+    dacapo_tasks as tasks,
+};
 
 pub use best::{Best, best};
 pub use config::{RunConfig, config_schema, load_config, parse_config};
 pub use dacapo_store::LocalStore;
 pub use dataset::Dataset;
 pub use error::{Error, Result, hint, is_interruption};
-pub use evaluate::{EvaluateRequest, Evaluated, NamedArray, evaluate};
+pub use evaluate::{EvaluateRequest, Evaluated, evaluate};
 pub use observer::{Event, Observer};
 pub use options::{Compute, CredentialsKind, ObjectStore, Options, find_options, options_places};
 pub use plan::{Plan, Shapes, check};
@@ -49,6 +54,8 @@ pub use prune::{PruneLine, PruneRequest, plan_prune, prune};
 pub use runs::{RunState, RunSummary, load_run, runs, summary};
 pub use sampler::{Crop, Sampler, TrainingBatch, with_batches};
 pub use scores::{ArrayScore, RunScores};
+pub use segment::{SegmentMethod, SegmentRequest, Segmented, neighborhood_of, segment};
 pub use tiles::Tiling;
 pub use train::{TrainOptions, TrainOutcome, train};
 pub use validate::{DatasetValidation, validate};
+pub use volume::NamedArray;

@@ -2,19 +2,19 @@
 //! are for is decided elsewhere.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::{ArrayViewD, Axis, IxDyn, Slice};
 
 use dacapo_array::{ArrayRead, ArraySpec, ArrayWrite, Coordinate, DType, NdData, Roi, SnapMode};
-use dacapo_blockwise::{Block, BlockGrid, BlockObserver, Failed, Outcome, run_blocks};
+use dacapo_blockwise::{Block, BlockGrid};
 use dacapo_nn::{Network, Padding, Tensor};
 use dacapo_tasks::{PredictionType, Task, ValueRange, quantise};
 
 use crate::config::{IntensityRange, RunConfig};
 use crate::dataset::read_input;
-use crate::observer::{Event, Observer};
+use crate::observer::Observer;
 use crate::plan::{Shapes, signed};
+use crate::volume::for_each_block;
 use crate::{Error, Result};
 
 /// Reading and writing go on in as many threads beside the network's.
@@ -206,28 +206,8 @@ impl Job<'_> {
         let total = Roi::new(zero.clone(), Coordinate::from_voxels(&signed(&shape), &one));
         let write = Coordinate::from_voxels(&signed(&self.tiling.write_shape()), &one);
         let grid = BlockGrid::new(total, write, zero.clone(), zero, one)?;
-        observer.event(&Event::PredictionStarted { blocks: grid.len() });
         let network = Mutex::new((network, Tensor::default()));
-        let watch = Watch {
-            observer,
-            failed: AtomicBool::new(false),
-        };
-        let outcome = run_blocks(&grid, THREADS, &watch, |block| {
-            let result = self.block(block, &network);
-            watch.failed.fetch_or(result.is_err(), Ordering::Relaxed);
-            result
-        });
-        match outcome {
-            Ok(Outcome::Finished { .. }) => Ok(()),
-            Ok(Outcome::Cancelled { .. }) => Err(Error::Interrupted),
-            Err(Failed {
-                mut blocks, total, ..
-            }) => {
-                let failed = blocks.len();
-                let first = Box::new(blocks.swap_remove(0).1);
-                Err(Error::Blocks { failed, total, first })
-            }
-        }
+        for_each_block(&grid, THREADS, observer, |block| self.block(block, &network))
     }
 
     fn block(&self, block: &Block, network: &Mutex<(&mut dyn Network, Tensor)>) -> Result<()> {
@@ -278,22 +258,6 @@ impl Job<'_> {
         let world = |n: &[i64]| Coordinate::from_voxels(n, &target.voxel_size);
         let roi = Roi::new(target.roi.begin() + &world(&write_begin), world(&write_shape));
         Ok(self.output.write(&roi, &data)?)
-    }
-}
-
-/// Tells of blocks, and ends the job after the first that failed.
-struct Watch<'a> {
-    observer: &'a dyn Observer,
-    failed: AtomicBool,
-}
-
-impl BlockObserver for Watch<'_> {
-    fn finished(&self, done: usize, total: usize) {
-        self.observer.event(&Event::Block { done, total });
-    }
-
-    fn cancelled(&self) -> bool {
-        self.failed.load(Ordering::Relaxed) || self.observer.cancelled()
     }
 }
 

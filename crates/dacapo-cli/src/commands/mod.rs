@@ -7,6 +7,7 @@ pub mod demo;
 pub mod evaluate;
 pub mod predict;
 pub mod runs;
+pub mod segment;
 pub mod show;
 pub mod train;
 pub mod validate;

@@ -7,7 +7,7 @@ use dacapo::array::{ArrayAddress, Roi, ZarrFormat};
 use dacapo::{IterationChoice, PredictRequest, predict};
 
 use crate::context::Context;
-use crate::typed::roi;
+use crate::typed;
 
 /// Predict any array with a trained network, block by block.
 #[derive(Debug, Args)]
@@ -27,22 +27,14 @@ pub struct Predict {
     #[arg(long, value_name = "N|best|latest", default_value = "best")]
     iteration: IterationChoice,
     /// The part to predict, in world units, as begin:end for each axis [default: all].
-    #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = roi, allow_hyphen_values = true)]
+    #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = typed::roi, allow_hyphen_values = true)]
     roi: Option<Roi>,
     /// Replace the output if it is there.
     #[arg(long)]
     overwrite: bool,
     /// Version of Zarr to write. Version 3 keeps many chunks in a file; some programs read only version 2.
-    #[arg(long, value_name = "2|3", default_value = "3", value_parser = format)]
+    #[arg(long, value_name = "2|3", default_value = "3", value_parser = typed::format)]
     format: ZarrFormat,
-}
-
-fn format(text: &str) -> Result<ZarrFormat, String> {
-    match text {
-        "2" => Ok(ZarrFormat::V2),
-        "3" => Ok(ZarrFormat::V3),
-        _ => Err("there are versions 2 and 3".to_owned()),
-    }
 }
 
 impl Predict {

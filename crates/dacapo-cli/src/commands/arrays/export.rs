@@ -33,7 +33,7 @@ pub struct Export {
     #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = typed::roi, allow_hyphen_values = true)]
     roi: Option<Roi>,
     /// Version of the Zarr format, for Zarr targets.
-    #[arg(long, value_name = "2|3", default_value = "2", value_parser = super::import::format)]
+    #[arg(long, value_name = "2|3", default_value = "2", value_parser = typed::format)]
     format: ZarrFormat,
     /// Replace the target if it is there.
     #[arg(long)]

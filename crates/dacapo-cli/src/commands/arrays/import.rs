@@ -49,20 +49,11 @@ pub struct Import {
     #[arg(long, value_name = "Z,Y,X", value_delimiter = ',')]
     axes: Option<Vec<String>>,
     /// Version of the Zarr format.
-    #[arg(long, value_name = "2|3", default_value = "2", value_parser = format)]
+    #[arg(long, value_name = "2|3", default_value = "2", value_parser = typed::format)]
     format: ZarrFormat,
     /// Replace the array if it is there.
     #[arg(long)]
     overwrite: bool,
-}
-
-/// Reads a version of Zarr.
-pub fn format(text: &str) -> Result<ZarrFormat, String> {
-    match text {
-        "2" => Ok(ZarrFormat::V2),
-        "3" => Ok(ZarrFormat::V3),
-        _ => Err("there are 2 and 3".into()),
-    }
 }
 
 impl Import {
