@@ -222,7 +222,9 @@ mod tests {
             group(1, Activation::Sigmoid),
         ];
         let (samples, voxels) = (2, 4);
-        let before: Vec<f32> = (0..samples * 5 * voxels).map(|i| (i * 37 % 23) as f32 - 11.0).collect();
+        let before: Vec<f32> = (0..samples * 5 * voxels)
+            .map(|i| (i * 37 % 23) as f32 - 11.0)
+            .collect();
         let mut after = before.clone();
         activate(&outputs, samples, &mut after);
         for sample in 0..samples {
