@@ -274,9 +274,12 @@ impl Task for DistanceTask {
             let mut counts = known.to_owned();
             if self.mask_distances {
                 let certain = self.certain(&distance, &annotation)?;
+                // Outside, an inner distance is 0 however far the border is.
+                let is_given = |member: u8| self.kind == Kind::Inner && member == 0;
                 Zip::from(&mut counts)
                     .and(certain.slice(window))
-                    .for_each(|counts, &certain| *counts &= certain);
+                    .and(&inner)
+                    .for_each(|counts, &certain, &member| *counts &= certain || is_given(member));
             }
             let scaled = distance.slice(window).mapv(|distance| {
                 let scaled = (f64::from(distance) / self.scale).tanh() as f32;

@@ -108,17 +108,17 @@ fn learns(name: &str, iterations: u64, bar: f64) {
 
 #[test]
 fn signed_distances_are_learned() {
-    learns("distance", 40, 0.6);
+    learns("distance", 90, 0.5);
 }
 
 #[test]
 fn inner_distances_are_learned() {
-    learns("inner_distance", 40, 2.0);
+    learns("inner_distance", 90, 2.5);
 }
 
 #[test]
 fn classes_and_distances_are_learned_side_by_side() {
-    learns("hot_distance", 40, 0.6);
+    learns("hot_distance", 90, 0.5);
 }
 
 #[test]
