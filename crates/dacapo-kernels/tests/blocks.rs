@@ -338,6 +338,8 @@ fn voi(truth: &Array3<u64>, segments: &Array3<u64>) -> f64 {
     table.voi().unwrap().sum()
 }
 
+type Solve<'a> = &'a (dyn Fn(&ContactGraph<MeanAffinity>) -> Remap + Sync);
+
 #[test]
 fn objects_by_blocks_are_nearly_those_in_memory_in_any_order() {
     let truth: Array3<u64> = Fixture::open("fib25_labels")
@@ -368,11 +370,7 @@ fn objects_by_blocks_are_nearly_those_in_memory_in_any_order() {
     for block in [32, 50] {
         let count = Grid::of(truth.view(), [block; 3]).len();
         let forward: Vec<usize> = (0..count).collect();
-        let cases: [(
-            Method,
-            &(dyn Fn(&ContactGraph<MeanAffinity>) -> Remap + Sync),
-            f64,
-        ); 3] = [
+        let cases: [(Method, Solve, f64); 3] = [
             (Method::Watershed, &merged, agglomerated),
             (Method::Watershed, &by_mutex, parted),
             (Method::MutexWatershed, &merged, mutex),
