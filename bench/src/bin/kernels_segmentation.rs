@@ -68,6 +68,11 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
     let many = (CHANNELS, EDGE, EDGE, EDGE);
     let affinities = || Array4::from_shape_vec(many, floats("affinities.bin")).unwrap();
     let affinities_u8 = || Array4::from_shape_vec(many, bytes("affinities_u8.bin")).unwrap();
+    let inside = || {
+        Array3::from_shape_vec(cube, bytes("boundary_u8.bin"))
+            .unwrap()
+            .mapv(|boundary| 255 - boundary)
+    };
     let labels = || ids("labels.bin", EDGE);
     let fragments = || ids("fragments.bin", EDGE);
     let groups: [usize; CHANNELS] = std::array::from_fn(|channel| usize::from(channel >= 6));
@@ -180,6 +185,52 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
                     };
                     std::hint::black_box(history.segments(threshold).unwrap());
                 }
+            };
+            timed!(small, run())
+        }
+        "components-1" => {
+            let (prediction, truth) = (inside(), labels());
+            let run = move || {
+                let above = prediction.mapv(|value| value > 127);
+                let segments: Array3<u64> = connected_components(above.view(), Connectivity::Faces).unwrap();
+                let mut table = ContingencyTable::new(truth.view(), segments.view()).unwrap();
+                table.retain(|overlap| overlap.truth != 0);
+                table.voi()
+            };
+            timed!(small, run())
+        }
+        "components-50" => {
+            let (prediction, truth) = (inside(), labels());
+            let run = move || {
+                let thresholds: Vec<u8> = (0..50).map(|i| 5 * i + 2).collect();
+                let (rules, faces) = (SweepRules::default(), Connectivity::Faces);
+                component_sweep(prediction.view(), truth.view(), &thresholds, faces, rules).unwrap()
+            };
+            timed!(small, run())
+        }
+        "dice-1" => {
+            let (prediction, truth) = (inside(), labels().mapv(|id| id % 2 == 0));
+            let run = move || {
+                ndarray::Zip::from(&prediction).and(&truth).fold(
+                    [0u64; 3],
+                    |[both, predicted, set], &p, &t| {
+                        let p = p > 127;
+                        [
+                            both + u64::from(p && t),
+                            predicted + u64::from(p),
+                            set + u64::from(t),
+                        ]
+                    },
+                )
+            };
+            timed!(small, run())
+        }
+        "dice-256" => {
+            let (prediction, truth) = (inside(), labels().mapv(|id| id % 2 == 0));
+            let run = move || {
+                ThresholdCounts::new(prediction.view(), truth.view(), None)
+                    .unwrap()
+                    .best(Agreement::dice)
             };
             timed!(small, run())
         }

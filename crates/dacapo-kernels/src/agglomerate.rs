@@ -188,12 +188,13 @@ impl MergeHistory {
 
     /// The merges that happen until the best score is below `threshold`.
     pub(crate) fn until(&self, threshold: f64) -> &[Merge] {
-        let end = self.merges.iter().position(|merge| merge.score < threshold);
+        let is_below = |merge: &Merge| merge.score.partial_cmp(&threshold).is_none_or(Ordering::is_lt);
+        let end = self.merges.iter().position(is_below);
         &self.merges[..end.unwrap_or(self.merges.len())]
     }
 
     /// Which segment each fragment is in when every pair merges whose score is at least `threshold`. A segment has
-    /// the id of its smallest fragment.
+    /// the id of its smallest fragment. At a threshold of NaN nothing merges.
     ///
     /// # Errors
     /// [`crate::Error::TooLarge`] from 2³² fragments on.

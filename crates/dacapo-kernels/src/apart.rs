@@ -95,6 +95,10 @@ impl ApartSets {
 
 /// A set of names: a few in place, some in a list, more in a table.
 #[derive(Debug)]
+#[allow(
+    clippy::box_collection,
+    reason = "most have a few: the others must not make these larger"
+)]
 enum Names {
     Few { count: u8, names: [u32; FEW] },
     Some(Vec<u32>),

@@ -250,7 +250,7 @@ fn add(counts: &mut Counts, pair: (u64, u64), voxels: u64, first: u64) {
 /// Counts the pairs of two lines of voxels, of which the first has the flat index `begin`. Labels come in runs: the
 /// table is only asked once a run.
 fn count<A: Id, B: Id>(truth: &[A], segmentation: &[B], begin: usize, counts: &mut Counts) {
-    const STRIDE: usize = 16;
+    const STRIDE: usize = 4;
     let mut at = 0;
     while at < truth.len() {
         let (a, b) = (truth[at], segmentation[at]);

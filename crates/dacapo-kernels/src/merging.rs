@@ -17,6 +17,10 @@ pub(crate) struct MergingTable {
 
 /// What a segment shares with the objects.
 #[derive(Debug, Default)]
+#[allow(
+    clippy::box_collection,
+    reason = "most are of one object: the others must not make these larger"
+)]
 enum Row {
     /// Nothing that counts.
     #[default]

@@ -33,7 +33,7 @@ pub trait Affinity: sealed::Sealed + Copy + Send + Sync {
 /// use dacapo_kernels::mutex_watershed;
 /// use ndarray::array;
 ///
-/// let affinities = array![[[[0.9f32, 0.6, 0.9, 0.0]]], [[[0.1, 0.2, 0.0, 0.0]]]];
+/// let affinities = array![[[[0.9f32, 0.6, 0.9, 0.0]]], [[[0.05, 0.5, 0.0, 0.0]]]];
 /// let segments = mutex_watershed(affinities.view(), &[[0, 0, 1], [0, 0, 2]], &[0.5, 0.5], None, None)?;
 /// assert_eq!(segments, array![[[1, 1, 2, 2]]]);
 /// # Ok::<(), dacapo_kernels::Error>(())
@@ -291,7 +291,8 @@ impl MutexEdges {
                 // many questions in the time of one.
                 ends.clear();
                 ends.extend(places.iter().map(|&place| {
-                    let (channel, p) = (place as usize / voxels, place as usize % voxels);
+                    // Division of 32 bits is the faster one.
+                    let (channel, p) = ((place / voxels as u32) as usize, (place % voxels as u32) as usize);
                     let q = p.wrapping_add_signed(self.strides[channel]);
                     if run.joins {
                         (foreground[p], foreground[q]) = (true, true);

@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn places_are_sorted_in_ranges_of_equal_size() {
         let spread: Vec<u32> = (0..10_000u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
-        let narrow: Vec<u32> = (0..10_000).map(|i| 1 << 31 | i % 300).collect();
+        let narrow: Vec<u32> = (0..10_000).map(|i| (1 << 31) + i % 300).collect();
         for keys in [spread, narrow, vec![7], vec![0, u32::MAX, 0], vec![]] {
             let ranges = Ranges::new(&keys, 50);
             let mut expected = Vec::new();

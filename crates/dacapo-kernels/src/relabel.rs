@@ -258,7 +258,7 @@ fn for_runs<T: Id>(labels: &[T], mut each: impl FnMut(T, usize)) {
 /// Where the run of equal labels ends that begins at `start`.
 #[inline]
 fn end_of_run<T: Id>(labels: &[T], start: usize) -> usize {
-    const STRIDE: usize = 16;
+    const STRIDE: usize = 4;
     let label = labels[start];
     let mut end = start + 1;
     // No branch a voxel: the compiler compares several at once.

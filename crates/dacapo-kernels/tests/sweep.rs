@@ -304,7 +304,7 @@ fn merges_at_every_threshold_score_as_separate_runs() {
             let kept = |table: &mut ContingencyTable| table.retain(|overlap| Some(overlap.truth) != ignored);
             let mut table = ContingencyTable::new(truth.view(), fragments.view()).unwrap();
             kept(&mut table);
-            let thresholds = [0.5, 0.9, 0.0, 0.45, 0.52, 0.55, 0.52, 2.0];
+            let thresholds = [0.5, 0.9, 0.0, 0.45, f64::NAN, 0.52, 0.55, 0.52, 2.0];
             let found = history.sweep(&table, &thresholds);
             for (threshold, found) in thresholds.into_iter().zip(found) {
                 let segments = history.segment(fragments.view(), threshold).unwrap();
@@ -315,6 +315,11 @@ fn merges_at_every_threshold_score_as_separate_runs() {
         }
     }
     let history = MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default()).unwrap();
+    assert_eq!(
+        history.segment(fragments.view(), f64::NAN).unwrap(),
+        fragments,
+        "nothing merges"
+    );
     assert_eq!(history.sweep(&ContingencyTable::default(), &[0.5]), [None]);
 }
 

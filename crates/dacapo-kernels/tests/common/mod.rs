@@ -11,7 +11,10 @@ pub struct Fixture(NpzReader<File>);
 
 impl Fixture {
     pub fn open(name: &str) -> Self {
-        let path = format!("{}/tests/data/{name}.npz", env!("CARGO_MANIFEST_DIR"));
+        Self::at(&format!("{}/tests/data/{name}.npz", env!("CARGO_MANIFEST_DIR")))
+    }
+
+    pub fn at(path: &str) -> Self {
         Self(NpzReader::new(File::open(path).unwrap()).unwrap())
     }
 

@@ -96,11 +96,11 @@ impl InstanceRules {
         let inner = s![z, y, x];
         let counted = (self.boundary_band != [0; 3]).then(|| {
             boundary_band(truth, self.boundary_band)
-                .slice(inner.clone())
+                .slice(inner)
                 .mapv(|band| !band)
         });
         let mut table = ContingencyTable::of_block(
-            truth.slice(inner.clone()),
+            truth.slice(inner),
             segmentation.slice(inner),
             counted.as_ref().map(|counted| counted.view()),
             origin,

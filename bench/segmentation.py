@@ -1,0 +1,96 @@
+"""Measures the segmentation kernels beside other programs in one interleaved run; writes a table.
+
+    pip install -r ../crates/dacapo-kernels/tests/data/peers.txt zarr
+    cargo build --release
+    python segmentation_peers.py data DIR FIB25
+    python segmentation.py DIR [--rounds 3] [--threads 1] [--out results/NAME.md]
+
+Each round runs every program once, in turn, each in a process of its own; medians over the rounds are shown. CPU seconds
+are those of all threads, memory is the peak beyond what was read, in MiB.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+here = Path(__file__).parent
+target = Path(os.environ.get("CARGO_TARGET_DIR", here / "target")) / "release"
+parser = argparse.ArgumentParser()
+parser.add_argument("data", type=Path)
+parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--threads", type=int, default=1)
+parser.add_argument("--out", type=Path)
+options = parser.parse_args()
+
+# What is measured, ours, the peer's operation and name, and the goal.
+ROWS = [
+    ("contingency table", "contingency", "contingency", "numpy", "10x"),
+    ("contingency table", "contingency", "contingency-skimage", "scikit-image", ""),
+    ("contingency table, 384³", "contingency-large", None, "", ""),
+    ("relabel, 384³", "relabel", "relabel", "fastremap", "1.5x"),
+    ("unique, 384³", "unique", "unique", "fastremap", "1.5x"),
+    ("remap, 384³", "remap", "remap", "fastremap", "1.5x"),
+    ("watershed, u8", "watershed-u8", "watershed-u8", "scikit-image", "8x"),
+    ("watershed, f32", "watershed-f32", "watershed-f32", "scikit-image", "8x"),
+    ("mutex watershed, f32", "mutex-f32", "mutex-f32", "mwatershed", "4x, 1/8 of the memory"),
+    ("mutex watershed, u8", "mutex-u8", "mutex-f32", "mwatershed (f64)", "4x, 1/8 of the memory"),
+    ("its sort, 12 channels", "mutex-sort", None, "", ""),
+    ("contacts of fragments, 6 channels", "contacts", None, "", ""),
+    ("agglomeration at one threshold", "agglomerate", "agglomerate", "numpy, a heap in Python", "20x"),
+    ("agglomeration at 50 thresholds", "agglomerate-50", None, "", "1.2x of one"),
+    ("components and their VOI at one threshold", "components-1", None, "", ""),
+    ("the same at 50 thresholds", "components-50", None, "", "3x of one"),
+    ("dice at one threshold", "dice-1", None, "", ""),
+    ("dice at 256 thresholds", "dice-256", None, "", ""),
+]
+
+
+def run(command):
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+results = {}
+for _ in range(options.rounds):
+    seen = set()
+    for _, ours, theirs, _, _ in ROWS:
+        commands = [("ours", ours, [target / "kernels_segmentation", ours, options.data, str(options.threads)])]
+        if theirs:
+            commands.append(("peer", theirs, [sys.executable, here / "segmentation_peers.py", theirs, options.data]))
+        for who, op, command in commands:
+            if (who, op) not in seen:
+                seen.add((who, op))
+                results.setdefault((who, op), []).append(run(command))
+median = {key: {k: statistics.median(r[k] for r in rs) for k in rs[0]} for key, rs in results.items()}
+
+cpu = next(l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name"))
+lines = [
+    f"# {datetime.date.today()}, {cpu}, {os.cpu_count()} cores, segmentation",
+    "",
+    f"Medians of {options.rounds} interleaved rounds, {options.threads} thread{'s' if options.threads > 1 else ''}; load"
+    f" average {os.getloadavg()[1]:.1f}. FIB-25, 128³ where nothing else is said. Made by `python segmentation.py`.",
+    "",
+    "| kernel | CPU s | ns a voxel | MiB | peer | CPU s | ns a voxel | MiB | ratio | memory | goal |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
+]
+for name, ours, theirs, peer, goal in ROWS:
+    m = median["ours", ours]
+    line = f"| {name} | {m['cpu']:.3f} | {1e9 * m['cpu'] / m['voxels']:.1f} | {m['memory']:.0f} |"
+    if theirs:
+        p = median["peer", theirs]
+        memory = f"1/{p['memory'] / m['memory']:.1f}" if m["memory"] >= 1 else ""
+        line += f" {peer} | {p['cpu']:.3f} | {1e9 * p['cpu'] / p['voxels']:.1f} | {p['memory']:.0f} |"
+        line += f" {p['cpu'] / max(m['cpu'], 0.01):.1f}x | {memory} | {goal} |"
+    else:
+        line += f" | | | | | | {goal} |"
+    lines.append(line)
+text = "\n".join(lines) + "\n"
+if options.out:
+    options.out.write_text(text)
+print(text)
