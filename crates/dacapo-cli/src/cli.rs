@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dacapo::array::storage::Location;
 
-use crate::commands::{arrays, config, demo, predict, runs, show, train, validate};
+use crate::commands::{arrays, bench, config, demo, predict, runs, show, train, validate};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::report;
@@ -77,6 +77,8 @@ enum Command {
     /// Check a config, or describe what one can say.
     #[command(subcommand)]
     Config(config::Config),
+    /// Measure this machine with a network, in about a minute.
+    Bench(bench::Bench),
 }
 
 /// Parses the command line, does what it says, and reports what went wrong.
@@ -93,6 +95,7 @@ pub fn run() -> ExitCode {
         Command::Show(command) => command.run(&context),
         Command::Arrays(command) => command.run(&context),
         Command::Config(command) => command.run(&context),
+        Command::Bench(command) => command.run(&context),
     });
     done.unwrap_or_else(|error| report::failure(&error))
 }

@@ -55,15 +55,20 @@ pub(crate) fn write(
             Ok(())
         };
     let samples: Vec<usize> = Some(batch.crops.len()).filter(|&n| n > 1).into_iter().collect();
-    let tensor =
-        |name: &str, roi: &Roi, size: &Coordinate, tensor: &Tensor| -> Result<()> {
-            // An axis of one sample is not shown, nor is the single channel of raw.
-            let single = name == "raw" && tensor.shape[1] == 1;
-            let mut channels = samples.clone();
-            channels.extend((!single).then_some(tensor.shape[1]));
-            let shape: Vec<usize> = channels.iter().chain(&tensor.shape[2..]).copied().collect();
-            write(name, roi, size, channels, NdData::F32(shaped(&shape, tensor.data.clone())?))
-        };
+    let tensor = |name: &str, roi: &Roi, size: &Coordinate, tensor: &Tensor| -> Result<()> {
+        // An axis of one sample is not shown, nor is the single channel of raw.
+        let single = name == "raw" && tensor.shape[1] == 1;
+        let mut channels = samples.clone();
+        channels.extend((!single).then_some(tensor.shape[1]));
+        let shape: Vec<usize> = channels.iter().chain(&tensor.shape[2..]).copied().collect();
+        write(
+            name,
+            roi,
+            size,
+            channels,
+            NdData::F32(shaped(&shape, tensor.data.clone())?),
+        )
+    };
     tensor("raw", &crop.input_roi, &raw_size, &batch.tensors.input)?;
     tensor("target", &crop.roi, &size, &batch.tensors.target)?;
     tensor("weight", &crop.roi, &size, &batch.tensors.weight)?;

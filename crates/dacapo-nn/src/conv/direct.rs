@@ -59,7 +59,9 @@ impl Direct {
 
     /// Multiplications of the forward, the adjoint, and the weights' gradient.
     pub(super) fn multiplications(&self) -> (u64, u64, u64) {
-        let rows = |pass: &Pass, rows: usize| pass.multiplications(self.batch, pass.out_channels.next_multiple_of(rows));
+        let rows = |pass: &Pass, rows: usize| {
+            pass.multiplications(self.batch, pass.out_channels.next_multiple_of(rows))
+        };
         (
             rows(&self.forward, self.forward.group),
             rows(&self.adjoint, self.adjoint.group),
