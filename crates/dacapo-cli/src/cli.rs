@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use dacapo::array::storage::Location;
 
 use crate::commands::{
-    arrays, config, datasplit, demo, evaluate, predict, runs, segment, show, train, validate,
+    arrays, bench, config, datasplit, demo, evaluate, predict, runs, segment, show, train, validate,
 };
 use crate::context::Context;
 use crate::printer::Printer;
@@ -86,6 +86,8 @@ enum Command {
     /// What is trained and validated on: make it from a table, look at it.
     #[command(subcommand)]
     Datasplit(datasplit::Datasplit),
+    /// Measure this machine with a network, in about a minute.
+    Bench(bench::Bench),
 }
 
 /// Parses the command line, does what it says, and reports what went wrong.
@@ -105,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Arrays(command) => command.run(&context),
         Command::Config(command) => command.run(&context),
         Command::Datasplit(command) => command.run(&context),
+        Command::Bench(command) => command.run(&context),
     });
     done.unwrap_or_else(|error| report::failure(&error))
 }

@@ -419,3 +419,37 @@ trainer:
     );
     assert_eq!(read("0002.png"), before);
 }
+
+#[test]
+fn shapes_of_a_network_are_listed_with_what_they_cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let path = config(dir, "listed", 4, "");
+    let path = path.to_str().unwrap();
+    // The data is not there, and not asked for.
+    let report: Value = serde_json::from_str(&succeed(
+        dir,
+        &["--json", "config", "shapes", path, "--most", "32"],
+    ))
+    .unwrap();
+    let shapes = report["shapes"].as_array().unwrap();
+    assert_eq!(shapes.len(), 16, "{report}");
+    let training = |shape: &Value| shape["memory_training"].as_u64().unwrap();
+    assert!(shapes.windows(2).all(|w| training(&w[0]) <= training(&w[1])));
+    assert_eq!(report["configured"]["output"], serde_json::json!([16, 16, 16]));
+    assert_eq!(
+        report["configured"]["context"],
+        serde_json::json!([0.0, 0.0, 0.0])
+    );
+    let doubled: Value = serde_json::from_str(&succeed(
+        dir,
+        &["--json", "config", "shapes", path, "--batch", "8"],
+    ))
+    .unwrap();
+    assert!(training(&doubled["configured"]) > training(&report["configured"]));
+    let text = succeed(dir, &["config", "shapes", path]);
+    assert!(
+        text.contains("[32, 32, 32]") && text.contains("parameters"),
+        "{text}"
+    );
+}

@@ -152,14 +152,14 @@ pub trait Network: Send {
     ///
     /// # Errors
     /// [`Error::TensorShape`] for a wrong number of axes or channels, [`Error::InputShape`] for voxels that
-    /// the network cannot take.
+    /// the network cannot take, [`Error::NotFinite`] if the input or the prediction is NaN or infinite somewhere.
     fn forward(&mut self, input: &Tensor, output: &mut Tensor) -> Result<()>;
 
     /// Forward, loss and backward of one batch, whose gradients wait for the next [`Network::update`]. Gives the
     /// batch's loss, of all heads.
     ///
     /// # Errors
-    /// As [`Network::forward`], and [`Error::NotFinite`] if the loss is NaN or infinite: then
+    /// As [`Network::forward`] for shapes, and [`Error::NotFinite`] if the loss is NaN or infinite: then
     /// [`Network::prediction`] shows what was predicted, and the batches since the last update are forgotten.
     fn accumulate(&mut self, batch: &Batch) -> Result<f64>;
 
@@ -190,7 +190,7 @@ pub trait Network: Send {
     /// any `average/…` the average does.
     ///
     /// # Errors
-    /// [`Error::Weights`], naming what is missing, unknown or of another shape; then nothing was taken.
+    /// [`Error::Weights`], naming what is missing, unknown, of another shape or not finite; then nothing was taken.
     fn import(&mut self, tensors: &[NamedTensor]) -> Result<()>;
 
     /// Spatial output shape for a spatial input shape, in voxels.

@@ -38,10 +38,11 @@ pub enum Error {
         /// The shape it should have.
         expected: Vec<usize>,
     },
-    /// The loss or a gradient became NaN or infinite; no weight was changed by this step.
+    /// The loss or a gradient became NaN or infinite, and no weight was changed by this step; or what is to be predicted
+    /// from, or was predicted.
     #[error("the {what} is {value} (not finite)")]
     NotFinite {
-        /// `loss` or `gradient norm`.
+        /// `loss`, `gradient norm`, `input` or `prediction`.
         what: &'static str,
         /// Its value.
         value: f64,

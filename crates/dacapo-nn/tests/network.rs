@@ -597,6 +597,45 @@ fn wrong_tensors_are_refused() {
 }
 
 #[test]
+fn what_is_not_finite_is_named() {
+    let architecture = stem();
+    let mut network = build(&architecture, 2, 2);
+    let clean = batch(&architecture, 2, 1, 0).input;
+    let mut output = Tensor::default();
+    for (bad, shown) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let mut input = clean.clone();
+        input.data[77] = bad;
+        let error = network.forward(&input, &mut output).unwrap_err();
+        assert_eq!(error.to_string(), format!("the input is {shown} (not finite)"));
+    }
+    let mut huge = clean.clone();
+    huge.data.iter_mut().for_each(|v| *v *= 1e38);
+    let error = network.forward(&huge, &mut output).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::NotFinite {
+                what: "prediction",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let before = network.export();
+    let mut tensors = before.clone();
+    tensors[0].data[5] = f32::NAN;
+    let error = network.import(&tensors).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("`model/stem.weight` holds NaN, at place 5"),
+        "{error}"
+    );
+    assert!(network.export() == before);
+    network.forward(&clean, &mut output).unwrap();
+}
+
+#[test]
 fn a_loss_that_is_not_finite_leaves_the_weights_alone() {
     let architecture = stem();
     let mut network = build(&architecture, 2, 2);

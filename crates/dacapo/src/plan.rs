@@ -276,6 +276,17 @@ fn too_small(config: &RunConfig, shapes: &Shapes, dataset: &Dataset) -> Option<E
     })
 }
 
+impl RunConfig {
+    /// The network that it describes, for which its data need not be there.
+    ///
+    /// # Errors
+    /// What is wrong with it, as [`check`].
+    pub fn network(&self) -> Result<NetworkSpec> {
+        let (_, task) = Plan::prepare(self)?;
+        Ok(network_spec(self, &*task))
+    }
+}
+
 /// The network that a config describes, with the head that its task asks for.
 pub(crate) fn network_spec(config: &RunConfig, task: &dyn Task) -> NetworkSpec {
     let head = task.head();

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use dacapo::{Plan, check, config_schema, load_config};
 
+use crate::commands::shapes::Shapes;
 use crate::context::Context;
 
 /// Check a config, or describe what one can say.
@@ -17,6 +18,8 @@ pub enum Config {
         /// A run config, YAML or TOML.
         config: PathBuf,
     },
+    /// List the shapes that a config's network takes: output, context, memory.
+    Shapes(Shapes),
     /// Print the JSON Schema of run configs, for editors.
     #[command(after_help = "\
 In VS Code with the YAML extension:
@@ -39,6 +42,7 @@ impl Config {
                     print(&plan, context)?;
                 }
             }
+            Self::Shapes(command) => return command.run(context),
             Self::Schema => context.printer.value(&config_schema())?,
         }
         Ok(ExitCode::SUCCESS)

@@ -1,6 +1,7 @@
 //! The commands, one file each: its options, and what it prints. The work is done by the library.
 
 pub mod arrays;
+pub mod bench;
 pub mod config;
 pub mod datasplit;
 pub mod demo;
@@ -8,6 +9,7 @@ pub mod evaluate;
 pub mod predict;
 pub mod runs;
 pub mod segment;
+pub mod shapes;
 pub mod show;
 pub mod train;
 pub mod validate;

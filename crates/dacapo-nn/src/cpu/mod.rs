@@ -67,6 +67,15 @@ impl CpuEngine {
         self.pool.install(|| crate::simd::peak(self.set, time))
     }
 
+    /// Multiplications in inner products of a training step on `batch` inputs of a spatial shape, forward and backward:
+    /// those that are done, with what is rounded up.
+    ///
+    /// # Errors
+    /// As [`Engine::build`], for this input shape.
+    pub fn multiplications(&self, spec: &NetworkSpec, input: &[usize], batch: usize) -> Result<[u64; 2]> {
+        profile::multiplications(spec, input, batch, self.set)
+    }
+
     /// Where the time of training steps on `batch` inputs of a spatial shape goes, operation by operation; loss and
     /// update are left out.
     ///

@@ -260,6 +260,22 @@ impl CpuNetwork {
     }
 }
 
+/// Refuses values that are NaN or infinite.
+fn finite(what: &'static str, values: &[f32]) -> Result<()> {
+    use rayon::prelude::*;
+    let bad = values
+        .par_iter()
+        .with_min_len(1 << 14)
+        .find_first(|value| !value.is_finite());
+    match bad {
+        None => Ok(()),
+        Some(&value) => Err(Error::NotFinite {
+            what,
+            value: f64::from(value),
+        }),
+    }
+}
+
 impl Network for CpuNetwork {
     fn spec(&self) -> &NetworkSpec {
         &self.spec
@@ -274,13 +290,16 @@ impl Network for CpuNetwork {
             }
             output.reshape_uninit(&self.tensor_shape(&plan));
             self.make_slab(&plan);
+            finite("input", &input.data)?;
             let params = self.predicting_params.as_mut().unwrap_or(&mut self.params);
             plan.forward(params, &mut self.slab, &input.data, 0);
             let values = plan.value(&mut self.slab, self.predicting.output);
+            // Tiles spread what is not finite to their other voxels, where a sum would not.
+            let checked = finite("prediction", values);
             output.data.copy_from_slice(values);
             activate(&self.spec.outputs, plan.batch, &mut output.data);
             self.keep(plan);
-            Ok(())
+            checked
         })
     }
 
@@ -340,6 +359,14 @@ impl Network for CpuNetwork {
             return Err(Error::Weights(format!(
                 "`model/{name}` is unknown to the network"
             )));
+        }
+        let weights = self.params.0.iter().map(|param| &param.spec.name);
+        for (name, values) in weights.zip(&values) {
+            if let Some((place, value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+                return Err(Error::Weights(format!(
+                    "`model/{name}` holds {value}, at place {place}"
+                )));
+            }
         }
         let optimizer = Optimizer::import(self.spec.optimizer.clone(), &self.params, tensors)?;
         let found = |prefix: &str| tensors.iter().any(|tensor| tensor.name.starts_with(prefix));

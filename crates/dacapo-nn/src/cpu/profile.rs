@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::cpu::graph::Graph;
 use crate::cpu::params::Params;
 use crate::cpu::plan::Plan;
 use crate::ops::Mode;
@@ -21,14 +22,8 @@ pub struct LayerProfile {
     pub multiplications: [u64; 2],
 }
 
-/// Times `repetitions` training steps of a network of `spec`, operation by operation, without loss and update.
-pub(super) fn profile(
-    spec: &NetworkSpec,
-    shape: &[usize],
-    batch: usize,
-    repetitions: usize,
-    set: InstructionSet,
-) -> Result<Vec<LayerProfile>> {
+/// A graph to train, planned for inputs of a shape.
+fn planned(spec: &NetworkSpec, shape: &[usize], batch: usize, set: InstructionSet) -> Result<(Graph, Plan)> {
     let graph = spec
         .architecture
         .graph(Some(spec.out_channels()), Purpose::Train)?;
@@ -40,7 +35,31 @@ pub(super) fn profile(
             reason,
             nearest: None,
         })?;
-    let mut plan = Plan::new(&graph, shapes, batch, Mode::Train, set, false)?;
+    let plan = Plan::new(&graph, shapes, batch, Mode::Train, set, spec.recompute)?;
+    Ok((graph, plan))
+}
+
+/// Multiplications in inner products of a training step, forward and backward.
+pub(super) fn multiplications(
+    spec: &NetworkSpec,
+    shape: &[usize],
+    batch: usize,
+    set: InstructionSet,
+) -> Result<[u64; 2]> {
+    let (_, plan) = planned(spec, shape, batch, set)?;
+    let counts = plan.multiplications();
+    Ok([0, 1].map(|way| counts.iter().map(|count| count[way]).sum()))
+}
+
+/// Times `repetitions` training steps of a network of `spec`, operation by operation, without loss and update.
+pub(super) fn profile(
+    spec: &NetworkSpec,
+    shape: &[usize],
+    batch: usize,
+    repetitions: usize,
+    set: InstructionSet,
+) -> Result<Vec<LayerProfile>> {
+    let (graph, mut plan) = planned(spec, shape, batch, set)?;
     let mut params = Params::initialise(&graph.params, spec.seed);
     let mut slab = vec![0.0; plan.slab()];
     let input: Vec<f32> = (0..batch * plan.input().len())

@@ -9,6 +9,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod peak;
 mod plain;
 
@@ -101,6 +103,8 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 /// An instruction set that this CPU has; there is no other way to one than to ask the CPU.
@@ -120,6 +124,10 @@ impl InstructionSet {
                 Self(Kind::Avx2)
             };
         }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            return Self(Kind::Neon);
+        }
         Self(Kind::Plain)
     }
 
@@ -131,6 +139,8 @@ impl InstructionSet {
             Kind::Avx2,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon,
         ];
         // Each has what those before it have.
         let best = Self::detect();
@@ -138,7 +148,7 @@ impl InstructionSet {
         all[..count].iter().map(|&kind| Self(kind)).collect()
     }
 
-    /// `plain`, `avx2` (with FMA) or `avx512`.
+    /// `plain`, `avx2` (with FMA), `avx512` or `neon`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Plain => "plain",
@@ -146,6 +156,8 @@ impl InstructionSet {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
         }
     }
 
@@ -160,6 +172,9 @@ impl InstructionSet {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Kind::Avx512 => unsafe { run_avx512(job) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Kind::Neon => unsafe { run_neon(job) },
         }
     }
 }
@@ -176,4 +191,83 @@ unsafe fn run_avx2<J: Job>(job: J) {
 unsafe fn run_avx512<J: Job>(job: J) {
     // SAFETY: the caller has made sure of the instructions.
     unsafe { job.run::<avx512::Avx512>() }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn run_neon<J: Job>(job: J) {
+    // SAFETY: the caller has made sure of the instructions.
+    unsafe { job.run::<neon::Neon>() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compares every function of a vector with what it is, lane by lane.
+    struct Functions;
+
+    impl Job for Functions {
+        #[inline(always)]
+        unsafe fn run<V: Vector>(self) {
+            let lanes = V::LANES;
+            let a: [f32; 64] = std::array::from_fn(|i| i as f32 - 7.5);
+            let b: [f32; 64] = std::array::from_fn(|i| 3.0 - (i % 5) as f32);
+            let same = |found: &[f32], expected: &dyn Fn(usize) -> f32| {
+                for (i, found) in found.iter().enumerate() {
+                    let expected = expected(i);
+                    let both_nan = found.is_nan() && expected.is_nan();
+                    assert!(
+                        both_nan || *found == expected,
+                        "lane {i}: {found} instead of {expected}"
+                    );
+                }
+            };
+            // SAFETY: the arrays are longer than two of the longest vectors, and every offset keeps inside.
+            unsafe {
+                let (x, y) = (V::load(a.as_ptr()), V::load(b.as_ptr()));
+                let nan = V::splat(f32::NAN);
+                let results: [(V, &dyn Fn(usize) -> f32); 9] = [
+                    (x.add(y), &|i| a[i] + b[i]),
+                    (x.sub(y), &|i| a[i] - b[i]),
+                    (x.mul(y), &|i| a[i] * b[i]),
+                    (x.fma(y, x.like(2.0)), &|i| a[i] * b[i] + 2.0),
+                    (x.at_least(y), &|i| if a[i] < b[i] { b[i] } else { a[i] }),
+                    (nan.at_least(x), &|_| f32::NAN),
+                    (x.gated(y), &|i| if b[i] <= 0.0 { 0.0 } else { a[i] }),
+                    (x.gated(nan), &|i| a[i]),
+                    (V::load_even(a.as_ptr()), &|i| a[2 * i]),
+                ];
+                let mut out = [-1.0f32; 64];
+                for (v, expected) in results {
+                    v.store(out.as_mut_ptr());
+                    same(&out[..lanes], expected);
+                }
+                for count in 0..=lanes {
+                    V::load_first(a.as_ptr(), count).store(out.as_mut_ptr());
+                    same(&out[..lanes], &|i| if i < count { a[i] } else { 0.0 });
+                    out = [-1.0; 64];
+                    x.store_first(out.as_mut_ptr(), count);
+                    same(&out, &|i| if i < count { a[i] } else { -1.0 });
+                }
+                let rows = [0, 1, 2, 3].map(|r| V::load(a.as_ptr().add(3 * r)));
+                same(&V::sums(rows), &|r| a[3 * r..3 * r + lanes].iter().sum());
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_do_what_they_say() {
+        InstructionSet::available()
+            .into_iter()
+            .for_each(|set| set.run(Functions));
+    }
+
+    #[test]
+    fn the_peak_grows_with_the_vectors() {
+        let time = std::time::Duration::from_millis(20);
+        let rates = InstructionSet::available().into_iter().map(|set| peak(set, time));
+        // No machine is slower than this, and none that we know is faster.
+        rates.for_each(|rate| assert!((1e7..1e14).contains(&rate), "{rate}"));
+    }
 }

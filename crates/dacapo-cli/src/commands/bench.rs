@@ -1,0 +1,362 @@
+//! `dacapo bench`: what this machine does with a network, and how long a volume takes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use dacapo::nn::{Batch, CpuEngine, Engine, LayerProfile, Memory, Network, NetworkSpec, Tensor, UNetConfig};
+use dacapo::{Tiling, load_config};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::printer::{bytes, table};
+
+/// Measure this machine with a network, in about a minute.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The peak is what the CPU multiplies at most, without waiting for memory. The share of it that a network reaches counts
+the multiplications that are done, not those that a plain convolution would do.")]
+pub struct Bench {
+    /// A run config [default: a U-Net of 92³ voxels, 12/36/108 channels].
+    config: Option<PathBuf>,
+    /// A volume, in voxels of raw: how long predicting it would take.
+    #[arg(long, value_name = "Z,Y,X", value_delimiter = ',')]
+    volume: Vec<usize>,
+    /// Show the operations that take the longest in a training step.
+    #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = "20")]
+    layers: usize,
+}
+
+/// How long each part is measured.
+const PEAK: Duration = Duration::from_secs(2);
+const STEPS: Duration = Duration::from_secs(20);
+const PREDICTIONS: Duration = Duration::from_secs(12);
+/// Training steps that are looked into.
+const PROFILED: usize = 3;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    instructions: &'static str,
+    threads: usize,
+    peak_multiplications_per_second: f64,
+    parameters: usize,
+    memory: MemoryReport,
+    training: Measured,
+    prediction: Measured,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volume: Option<Volume>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug, Serialize)]
+struct MemoryReport {
+    training: u64,
+    prediction: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    batch: usize,
+    input_shape: Vec<usize>,
+    output_shape: Vec<usize>,
+    /// The median of all.
+    seconds: f64,
+    repetitions: usize,
+    /// Voxels of the output.
+    voxels_per_second: f64,
+    multiplications: u64,
+    share_of_peak: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Volume {
+    shape: Vec<usize>,
+    pieces: usize,
+    hours: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Layer {
+    name: String,
+    forward_seconds: f64,
+    backward_seconds: f64,
+    share_of_peak: Option<f64>,
+}
+
+/// What is measured.
+struct Subject {
+    spec: NetworkSpec,
+    batch: usize,
+    /// Of a prediction.
+    block: Vec<usize>,
+    /// Voxels of the input that one prediction is worth, along each axis.
+    written: Vec<usize>,
+}
+
+impl Bench {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let engine = context.engine()?;
+        let subject = self.subject()?;
+        let dims = subject.block.len();
+        if !self.volume.is_empty() && self.volume.len() != dims {
+            anyhow::bail!(
+                "--volume has {} lengths, and the network has {dims} axes",
+                self.volume.len()
+            );
+        }
+        context.printer.note("measuring, for about a minute");
+        let report = measure(&engine, &subject, &self.volume, self.layers)?;
+        if context.printer.json {
+            context.printer.value(&report)?;
+        } else {
+            print(&report, context)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn subject(&self) -> anyhow::Result<Subject> {
+        let Some(path) = &self.config else {
+            let architecture = UNetConfig::default();
+            let block = architecture.eval_input_shape();
+            return Ok(Subject {
+                written: architecture.output_shape(&block)?,
+                spec: NetworkSpec::new(architecture, 3),
+                batch: 1,
+                block,
+            });
+        };
+        let config = load_config(path, &std::env::current_dir()?)?;
+        let scale = config.architecture.unet().output_scale();
+        let whole = |shape: &[usize]| shape.iter().zip(&scale).map(|(n, s)| n * s).collect::<Vec<_>>();
+        let tiling = match &self.volume[..] {
+            [] => Tiling::of(&config)?,
+            volume if volume.len() == scale.len() => Tiling::fitted(&config, &whole(volume))?,
+            _ => Tiling::of(&config)?,
+        };
+        let written = tiling.write_shape();
+        Ok(Subject {
+            spec: config.network()?,
+            batch: config.trainer.batch_size,
+            block: tiling.input_shape().to_vec(),
+            written: written.iter().zip(&scale).map(|(n, s)| (n / s).max(1)).collect(),
+        })
+    }
+}
+
+fn measure(engine: &CpuEngine, subject: &Subject, volume: &[usize], layers: usize) -> anyhow::Result<Report> {
+    let Subject { spec, batch, .. } = subject;
+    let peak = engine.peak(PEAK);
+    let input = spec.architecture.input_shape.clone();
+    let Memory { training: memory, .. } = engine.memory(spec, &input, *batch)?;
+    let Memory { prediction, .. } = engine.memory(spec, &subject.block, 1)?;
+    let profile = engine.profile(spec, &input, *batch, PROFILED)?;
+    let multiplications = engine.multiplications(spec, &input, *batch)?.iter().sum();
+    let mut network = engine.build(spec)?;
+    let training = train(&mut *network, *batch, multiplications, peak)?;
+    let [forward, _] = engine.multiplications(spec, &subject.block, 1)?;
+    let predicting = predict(&mut *network, &subject.block, forward, peak)?;
+    let volume = (!volume.is_empty()).then(|| {
+        let along = volume.iter().zip(&subject.written).map(|(n, w)| n.div_ceil(*w));
+        let pieces: usize = along.product();
+        Volume {
+            shape: volume.to_vec(),
+            pieces,
+            hours: pieces as f64 * predicting.seconds / 3600.0,
+        }
+    });
+    Ok(Report {
+        instructions: engine.instructions().name(),
+        threads: engine.threads(),
+        peak_multiplications_per_second: peak,
+        parameters: spec.architecture.parameters(spec.out_channels)?,
+        memory: MemoryReport {
+            training: memory,
+            prediction,
+        },
+        training,
+        prediction: predicting,
+        volume,
+        layers: slowest(profile, layers, peak),
+    })
+}
+
+fn train(
+    network: &mut dyn Network,
+    batch: usize,
+    multiplications: u64,
+    peak: f64,
+) -> anyhow::Result<Measured> {
+    let spec = network.spec().clone();
+    let input = spec.architecture.input_shape.clone();
+    let output = network.output_shape(&input)?;
+    let shape = |channels: usize, voxels: &[usize]| [&[batch, channels], voxels].concat();
+    let mut data = Batch {
+        input: values(&shape(spec.architecture.fmaps_in, &input)),
+        target: values(&shape(spec.out_channels, &output)),
+        weight: Tensor::zeros(&shape(spec.out_channels, &output)),
+    };
+    data.target.data.iter_mut().for_each(|t| *t = f32::from(*t > 0.0));
+    data.weight.data.fill(1.0);
+    let (seconds, repetitions) = median(STEPS, || Ok(network.train_step(&data, 1e-4).map(drop)?))?;
+    Ok(measured(
+        batch,
+        input,
+        output,
+        seconds,
+        repetitions,
+        multiplications,
+        peak,
+    ))
+}
+
+fn predict(
+    network: &mut dyn Network,
+    block: &[usize],
+    multiplications: u64,
+    peak: f64,
+) -> anyhow::Result<Measured> {
+    let input = values(&[&[1, network.spec().architecture.fmaps_in], block].concat());
+    let mut predicted = Tensor::default();
+    let (seconds, repetitions) = median(PREDICTIONS, || Ok(network.forward(&input, &mut predicted)?))?;
+    let output = network.output_shape(block)?;
+    Ok(measured(
+        1,
+        block.to_vec(),
+        output,
+        seconds,
+        repetitions,
+        multiplications,
+        peak,
+    ))
+}
+
+fn measured(
+    batch: usize,
+    input_shape: Vec<usize>,
+    output_shape: Vec<usize>,
+    seconds: f64,
+    repetitions: usize,
+    multiplications: u64,
+    peak: f64,
+) -> Measured {
+    let voxels = (batch * output_shape.iter().product::<usize>()) as f64;
+    Measured {
+        batch,
+        input_shape,
+        output_shape,
+        seconds,
+        repetitions,
+        voxels_per_second: voxels / seconds,
+        multiplications,
+        share_of_peak: multiplications as f64 / seconds / peak,
+    }
+}
+
+/// Values in -0.5..0.5, the same every time.
+fn values(shape: &[usize]) -> Tensor {
+    let mut tensor = Tensor::zeros(shape);
+    let value = |i: usize| (i * 7919 % 1000) as f32 / 1000.0 - 0.5;
+    tensor
+        .data
+        .iter_mut()
+        .enumerate()
+        .for_each(|(i, v)| *v = value(i));
+    tensor
+}
+
+/// The median seconds of what is done again and again for `time`, at least three times and once before, and how often
+/// it was done.
+fn median(time: Duration, mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<(f64, usize)> {
+    work()?;
+    let (begin, mut seconds) = (Instant::now(), Vec::new());
+    while seconds.len() < 3 || begin.elapsed() < time {
+        let start = Instant::now();
+        work()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok((seconds[seconds.len() / 2], seconds.len()))
+}
+
+fn slowest(mut profile: Vec<LayerProfile>, count: usize, peak: f64) -> Vec<Layer> {
+    let seconds = |layer: &LayerProfile| layer.seconds.iter().sum::<f64>();
+    profile.sort_by(|a, b| seconds(b).total_cmp(&seconds(a)));
+    let layer = |layer: LayerProfile| {
+        let done: u64 = layer.multiplications.iter().sum();
+        Layer {
+            share_of_peak: (done > 0).then(|| done as f64 / seconds(&layer) / peak),
+            forward_seconds: layer.seconds[0],
+            backward_seconds: layer.seconds[1],
+            name: layer.name,
+        }
+    };
+    profile.into_iter().take(count).map(layer).collect()
+}
+
+fn print(report: &Report, context: &Context) -> anyhow::Result<()> {
+    let printer = &context.printer;
+    let peak = report.peak_multiplications_per_second;
+    printer.line(format!(
+        "machine   {} on {} threads: at most {:.1} G multiplications a second",
+        report.instructions,
+        report.threads,
+        peak * 1e-9
+    ))?;
+    printer.line(format!(
+        "network   {} parameters; {} to train, {} to predict",
+        report.parameters,
+        bytes(report.memory.training),
+        bytes(report.memory.prediction)
+    ))?;
+    let mut rows = table([
+        "",
+        "input",
+        "output",
+        "seconds",
+        "voxels/s",
+        "G multiplications",
+        "of the peak",
+    ]);
+    for (name, part) in [
+        ("training step", &report.training),
+        ("prediction", &report.prediction),
+    ] {
+        rows.add_row([
+            match part.batch {
+                1 => name.to_owned(),
+                batch => format!("{name}, batch {batch}"),
+            },
+            format!("{:?}", part.input_shape),
+            format!("{:?}", part.output_shape),
+            format!("{:.4}", part.seconds),
+            format!("{:.0}", part.voxels_per_second),
+            format!("{:.2}", part.multiplications as f64 * 1e-9),
+            format!("{:.0} %", 100.0 * part.share_of_peak),
+        ]);
+    }
+    printer.line(rows.to_string())?;
+    if let Some(volume) = &report.volume {
+        printer.line(format!(
+            "volume    {:?} voxels: {} pieces, {:.2} hours of prediction, reading and writing not counted",
+            volume.shape, volume.pieces, volume.hours
+        ))?;
+    }
+    if !report.layers.is_empty() {
+        let mut rows = table(["operation", "forward ms", "backward ms", "of the peak"]);
+        for layer in &report.layers {
+            rows.add_row([
+                layer.name.clone(),
+                format!("{:.2}", layer.forward_seconds * 1e3),
+                format!("{:.2}", layer.backward_seconds * 1e3),
+                layer
+                    .share_of_peak
+                    .map_or(String::new(), |share| format!("{:.0} %", 100.0 * share)),
+            ]);
+        }
+        printer.line(rows.to_string())?;
+    }
+    Ok(())
+}
