@@ -11,8 +11,7 @@ use dacapo_nn::{Batch, Tensor};
 use dacapo_tasks::Targets;
 
 use crate::augment::{IntensityChange, Symmetry};
-use crate::dataset::{Dataset, Labelled, crop_range};
-use crate::places::Places;
+use crate::dataset::{Dataset, Labelled};
 use crate::plan::Plan;
 use crate::random::{Purpose, Random};
 use crate::{Error, Result};
@@ -165,15 +164,13 @@ impl<'a> Sampler<'a> {
             .collect();
         let back: Vec<i64> = before[flat..].iter().map(|&n| -(n as i64)).collect();
         // Where places are drawn by something else, what is labelled there decides nothing.
-        let fraction = match dataset.places {
-            Places::Labelled => self.plan.config.trainer.min_labelled,
-            Places::Uniform | Places::Mask(_) | Places::Points(_) => 0.0,
+        let fraction = if dataset.places.need_labels() {
+            self.plan.config.trainer.min_labelled
+        } else {
+            0.0
         };
-        let ranges = crop_range(dataset, shapes);
         for _ in 0..TRIES {
-            let Some(begin) = dataset.places.draw(dataset, shapes, &ranges, random)? else {
-                continue;
-            };
+            let begin = dataset.places.draw(dataset.mask.as_deref(), random)?;
             let from = self.crop(dataset, &begin).roi.begin() + &Coordinate::from_voxels(&back, &voxel_size);
             let labelled = dataset.labelled(&from, &grown, &voxel_size)?;
             let (labels, known) = (
