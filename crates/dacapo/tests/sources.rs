@@ -275,15 +275,30 @@ fn what_does_not_fit_is_told_with_its_keys() {
 #[test]
 fn constants_are_like_what_they_stand_beside() {
     let dir = tempfile::tempdir().unwrap();
-    let two = write_array(dir.path(), "a.zarr/two", "[4, 4, 4]", &[0; 3], NdData::U8(ArrayD::ones(vec![2, 8, 8, 8])));
-    let one = write_array(dir.path(), "a.zarr/one", "[4, 4, 4]", &[0; 3], NdData::U8(ArrayD::ones(vec![8, 8, 8])));
+    let two = write_array(
+        dir.path(),
+        "a.zarr/two",
+        "[4, 4, 4]",
+        &[0; 3],
+        NdData::U8(ArrayD::ones(vec![2, 8, 8, 8])),
+    );
+    let one = write_array(
+        dir.path(),
+        "a.zarr/one",
+        "[4, 4, 4]",
+        &[0; 3],
+        NdData::U8(ArrayD::ones(vec![8, 8, 8])),
+    );
     let constant = json!({ "constant": 3 });
     // A channel that is missing is one; what is added has the channels of what it is added to.
     let concat = raw_of(json!({ "concat": [two, constant] }), json!(one));
     assert_eq!(concat.shape, [3, 8, 8, 8]);
     let sum = raw_of(json!({ "sum": [two, constant] }), json!(one));
     assert_eq!(sum.shape, [2, 8, 8, 8]);
-    let like = raw_of(json!({ "constant": 3, "like": one, "cast": "uint16" }), json!(one));
+    let like = raw_of(
+        json!({ "constant": 3, "like": one, "cast": "uint16" }),
+        json!(one),
+    );
     assert_eq!((like.shape, like.dtype), (vec![8, 8, 8], "uint16".to_owned()));
 }
 
