@@ -127,7 +127,7 @@ fn every_problem_of_a_table_is_told_at_once() {
     cells(dir);
     fs::write(
         dir.join("crops.csv"),
-        "train,cells.zarr,row,cell.zarr,labels/all\nval,cells.zarr,raw,cells.zarr,labels\n",
+        "train,cells.zarr,row,cell.zarr,labels/all\nval,cells.zarr,raw,cells.zarr,labels/none\n",
     )
     .unwrap();
     let output = run(dir, &["datasplit", "make", "crops.csv", "--voxel-size", "8,8,8"]);

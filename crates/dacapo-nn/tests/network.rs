@@ -401,8 +401,12 @@ fn deep_supervision_trains_the_coarse_heads_on_the_target() {
             ..UNetConfig::default()
         };
         let spec = NetworkSpec {
-            loss: dacapo_nn::Loss::Mse,
-            activation: dacapo_nn::Activation::None,
+            outputs: vec![dacapo_nn::OutputGroup {
+                channels: 1,
+                activation: dacapo_nn::Activation::None,
+                loss: dacapo_nn::Loss::Mse,
+                loss_weight: 1.0,
+            }],
             ..NetworkSpec::new(architecture.clone(), 1)
         };
         let mut network = CpuEngine::new(Some(2)).unwrap().build(&spec).unwrap();

@@ -11,7 +11,7 @@ use crate::config::{ArraySource, DatasetConfig, IntensityRange};
 use crate::places::{Places, blocks_of};
 use crate::plan::Shapes;
 use crate::sources::{Files, Role, open};
-use crate::window::{Lookup, spatial_shape};
+use crate::window::Lookup;
 use crate::{Error, Result};
 
 /// Raw data and labels, open and known to fit each other and the network.
@@ -202,7 +202,7 @@ impl Dataset {
                 });
             }
         };
-        let places = Places::of(config, mask.as_deref(), &roi)?;
+        let places = Places::of(config, raw.spec(), mask.as_deref(), &roi, shapes)?;
         Ok(Self {
             name: dataset,
             raw,
@@ -338,32 +338,3 @@ pub(crate) fn default_range(dtype: DType) -> Option<IntensityRange> {
 
 /// Labels are looked through in blocks of this many voxels along each axis.
 const BLOCK: usize = 128;
-
-/// Where a window of raw may begin, in voxels of the raw array along each axis: first and last place. What lies
-/// up to `room` voxels before and behind the window is in the array as well, where it is large enough.
-pub(crate) fn crop_range(dataset: &Dataset, shapes: &Shapes, room: &[(i64, i64)]) -> Vec<(i64, i64)> {
-    let spec = dataset.raw.spec();
-    let voxel_size = &spec.voxel_size;
-    let context = Coordinate::from_voxels(&shapes.context(), voxel_size);
-    let output = shapes.output_size(voxel_size);
-    // The output's begin is the raw window's begin and the context.
-    let zero = spec.roi.begin() + &context;
-    let first = (dataset.roi.begin() - &zero).ceil_div(voxel_size);
-    let last = (&(&dataset.roi.end() - &output) - &zero).floor_div(voxel_size);
-    let lengths = spatial_shape(spec);
-    (0..first.len())
-        .map(|axis| {
-            // Where the output is longer than the Roi, it may lie anywhere around it.
-            let (low, high) = (first[axis].min(last[axis]), first[axis].max(last[axis]));
-            let end = lengths[axis] as i64 - shapes.input[axis] as i64;
-            let (before, behind) = room[axis];
-            let within = |(from, to): (i64, i64)| {
-                let range = (low.max(from), high.min(to));
-                (range.0 <= range.1).then_some(range)
-            };
-            within((before, end - behind))
-                .or_else(|| within((0, end)))
-                .unwrap_or((low, high))
-        })
-        .collect()
-}

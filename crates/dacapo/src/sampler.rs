@@ -11,8 +11,7 @@ use dacapo_nn::{Batch, Tensor};
 use dacapo_tasks::{Annotation, Targets};
 
 use crate::augment::{Augmentation, Draw, Frame, Grid, Lattice};
-use crate::dataset::{Dataset, Labelled, crop_range};
-use crate::places::Places;
+use crate::dataset::{Dataset, Labelled};
 use crate::plan::{Plan, Shapes, task_voxel_size};
 use crate::random::{Purpose, Random};
 use crate::{Error, Result};
@@ -196,15 +195,13 @@ impl<'a> Sampler<'a> {
         };
         let around: Vec<(i64, i64)> = (0..shapes.dims()).map(around).collect();
         // Where places are drawn by something else, what is labelled there decides nothing.
-        let fraction = match dataset.places {
-            Places::Labelled => self.plan.config.trainer.min_labelled,
-            Places::Uniform | Places::Mask(_) | Places::Points(_) => 0.0,
+        let fraction = if dataset.places.need_labels() {
+            self.plan.config.trainer.min_labelled
+        } else {
+            0.0
         };
-        let ranges = crop_range(dataset, shapes, &around);
         for _ in 0..TRIES {
-            let Some(begin) = dataset.places.draw(dataset, shapes, &ranges, random)? else {
-                continue;
-            };
+            let begin = (dataset.places).draw(dataset.mask.as_deref(), &around, random)?;
             let from = self.crop(dataset, &begin).roi.begin() + &Coordinate::from_voxels(&back, &voxel_size);
             let mut labelled = dataset.labelled(&from, shape, &voxel_size)?;
             if let Some(lattice) = &lattice {

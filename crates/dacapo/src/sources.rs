@@ -150,7 +150,8 @@ fn origin(made: &MadeArray, role: Role, files: &dyn Files) -> Result<Array> {
     let Some((key, list, make)) = composition else {
         return Err(missing("what it is made of is missing"));
     };
-    let parts = parts(list, role, files).map_err(|failure| failure.inside_list(key))?;
+    let like: Like = if key == "concat" { one_channel } else { whole };
+    let parts = parts(list, like, role, files).map_err(|failure| failure.inside_list(key))?;
     make(parts).map_err(|error| Failure::from(error).inside(key))
 }
 
@@ -173,8 +174,11 @@ fn constant(like: &Array, value: f64) -> Result<Array> {
     Ok(Arc::new(Constant::new(like.spec().clone(), value)?))
 }
 
+/// What a constant without a place of its own is like, made of another part.
+type Like = fn(&Array) -> Result<Array>;
+
 /// The parts of a composition. Constants without a place of their own lie where the first other part does.
-fn parts(list: &[ArraySource], role: Role, files: &dyn Files) -> Result<Vec<Array>> {
+fn parts(list: &[ArraySource], made_like: Like, role: Role, files: &dyn Files) -> Result<Vec<Array>> {
     let bare = |source: &ArraySource| match source {
         ArraySource::Made(made) if made.is_bare() => Some((**made).clone()),
         _ => None,
@@ -194,12 +198,17 @@ fn parts(list: &[ArraySource], role: Role, files: &dyn Files) -> Result<Vec<Arra
     };
     let each = arrays.into_iter().zip(list).enumerate();
     each.map(|(index, (array, source))| match (array, bare(source)) {
-        (None, Some(made)) => constant(&one_channel(&like)?, made.constant.unwrap_or_default())
+        (None, Some(made)) => constant(&made_like(&like)?, made.constant.unwrap_or_default())
             .and_then(|array| steps(array, &made, role))
             .map_err(|failure| at(index, failure)),
         (array, _) => Ok(array.unwrap_or_else(|| like.clone())),
     })
     .collect()
+}
+
+/// The array itself.
+fn whole(array: &Array) -> Result<Array> {
+    Ok(array.clone())
 }
 
 /// The array itself, or its first channel: a channel that is missing is one.

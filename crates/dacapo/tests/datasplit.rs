@@ -10,13 +10,16 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use common::{config, run, write_array};
 use dacapo::config::{DataConfig, SimpleConfig, load_data};
 use dacapo::datasplit::{Table, TableOptions, Targets, describe, found, pictures, to_yaml};
 use dacapo::{Error, LocalStore, load_run};
-use dacapo_array::storage::Access;
-use dacapo_array::{Coordinate, NdData, PyramidOptions, Roi, make_pyramid};
+use dacapo_array::storage::{Access, MemoryStorage};
+use dacapo_array::{
+    ArraySpec, ArrayWrite, Coordinate, CreateOptions, NdData, PyramidOptions, Roi, ZarrArray, make_pyramid,
+};
 use ndarray::ArrayD;
 
 fn bytes(shape: &[usize]) -> NdData {
@@ -155,6 +158,33 @@ fn crops_can_be_files_of_other_formats() {
     );
     let error = found(&data(&dir.path().join("nothing")), &Access::default()).unwrap_err();
     assert!(error.to_string().contains("there is no such folder"), "{error}");
+}
+
+#[test]
+fn crops_are_found_wherever_arrays_can_be_kept() {
+    let access = Access::default().with_memory("m", Arc::new(MemoryStorage::default()));
+    for (name, data) in [
+        ("train/raw", bytes(&[8, 8, 8])),
+        ("train/labels", objects(&[8, 8, 8])),
+        ("test/a/raw", bytes(&[8, 8, 8])),
+        ("test/a/labels", objects(&[8, 8, 8])),
+    ] {
+        let size = Coordinate::splat(3, 8);
+        let roi = Roi::from_voxels(&[0; 3], data.shape(), &size);
+        let spec = ArraySpec::new(roi.clone(), size, data.dtype());
+        let address = format!("memory://m/data.zarr/{name}").parse().unwrap();
+        let array = ZarrArray::create(&address, &access, &spec, &CreateOptions::default()).unwrap();
+        array.write(&roi, &data).unwrap();
+    }
+    let data: DataConfig =
+        serde_json::from_value(serde_json::json!({ "simple": { "path": "memory://m/data.zarr" } })).unwrap();
+    let there = found(&data, &access).unwrap();
+    assert_eq!(there.train[0].raw.path(), Some("memory://m/data.zarr/train/raw"));
+    assert_eq!(
+        there.validate[0].labels.path(),
+        Some("memory://m/data.zarr/test/a/labels")
+    );
+    assert_eq!(describe(&there, &access).unwrap()[1].labelled, 512);
 }
 
 fn options(size: [i64; 3]) -> TableOptions {

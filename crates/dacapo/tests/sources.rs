@@ -86,7 +86,7 @@ fn the_level_of_a_pyramid_is_chosen_by_voxel_size() {
         NdData::U8(values),
     );
     let options = PyramidOptions {
-        levels: Some(2),
+        levels: Some(1),
         ..PyramidOptions::default()
     };
     let address = raw.parse().unwrap();
@@ -118,9 +118,9 @@ fn the_level_of_a_pyramid_is_chosen_by_voxel_size() {
     let chosen = at(&mut config, 8);
     assert_eq!(chosen.spec().roi.to_string(), "[12:76, 0:64, 0:64]");
     assert_eq!(chosen.read_all().unwrap(), marked);
-    // 12 is made of the level of 8, 4 is the array itself.
-    let made = at(&mut config, 12).read_all().unwrap().cast::<u8>().unwrap();
-    assert!(made.shape() == [5, 5, 5] && made.iter().all(|&v| v == 77));
+    // 16 is made of the level of 8, 4 is the array itself.
+    let made = at(&mut config, 16).read_all().unwrap().cast::<u8>().unwrap();
+    assert!(made.shape() == [4, 4, 4] && made.iter().all(|&v| v == 77));
     assert!(
         at(&mut config, 4)
             .read_all()
@@ -270,6 +270,36 @@ fn what_does_not_fit_is_told_with_its_keys() {
         assert!(error.to_string().contains(words), "{error}");
         assert!(error.hint().is_some());
     }
+}
+
+#[test]
+fn constants_are_like_what_they_stand_beside() {
+    let dir = tempfile::tempdir().unwrap();
+    let two = write_array(
+        dir.path(),
+        "a.zarr/two",
+        "[4, 4, 4]",
+        &[0; 3],
+        NdData::U8(ArrayD::ones(vec![2, 8, 8, 8])),
+    );
+    let one = write_array(
+        dir.path(),
+        "a.zarr/one",
+        "[4, 4, 4]",
+        &[0; 3],
+        NdData::U8(ArrayD::ones(vec![8, 8, 8])),
+    );
+    let constant = json!({ "constant": 3 });
+    // A channel that is missing is one; what is added has the channels of what it is added to.
+    let concat = raw_of(json!({ "concat": [two, constant] }), json!(one));
+    assert_eq!(concat.shape, [3, 8, 8, 8]);
+    let sum = raw_of(json!({ "sum": [two, constant] }), json!(one));
+    assert_eq!(sum.shape, [2, 8, 8, 8]);
+    let like = raw_of(
+        json!({ "constant": 3, "like": one, "cast": "uint16" }),
+        json!(one),
+    );
+    assert_eq!((like.shape, like.dtype), (vec![8, 8, 8], "uint16".to_owned()));
 }
 
 #[test]
