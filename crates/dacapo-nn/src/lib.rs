@@ -17,6 +17,7 @@
 //! ```
 
 pub mod pickle;
+pub mod protobuf;
 
 mod checkpoint;
 mod conv;

@@ -6,7 +6,7 @@ use schemars::schema_for;
 use serde_json::Value;
 
 use super::schema::{self, Problem};
-use super::{DatasetConfig, RunConfig};
+use super::{DatasetConfig, RunConfig, StartConfig};
 use crate::{Error, Result};
 
 /// The languages that a config can be written in.
@@ -100,6 +100,12 @@ impl RunConfig {
             "trainer.checkpoint_interval",
             "at least 1",
         );
+        if let Some(stopping) = &trainer.early_stopping {
+            let key = "trainer.early_stopping";
+            need(stopping.patience > 0, &format!("{key}.patience"), "at least 1");
+            let fine = !self.data.validate.is_empty();
+            need(fine, key, "nothing says when to stop: data.validate is empty");
+        }
         need(self.validation.interval > 0, "validation.interval", "at least 1");
         need(!self.data.train.is_empty(), "data.train", "at least one dataset");
         let fine = self.data.intensity.is_none_or(|range| range.min < range.max);
@@ -133,6 +139,9 @@ impl RunConfig {
             for text in [Some(raw), Some(labels), mask.as_mut()].into_iter().flatten() {
                 *text = resolve(text, folders);
             }
+        }
+        if let Some(StartConfig::File(start)) = &mut self.start {
+            start.file = resolve(&start.file, folders);
         }
         if let Some(synthetic) = &mut self.data.synthetic {
             synthetic.container = resolve(&synthetic.container, folders);

@@ -4,8 +4,10 @@
 mod augment;
 mod data;
 mod diff;
+mod early_stopping;
 mod load;
 mod schema;
+mod start;
 mod trainer;
 mod validation;
 
@@ -18,9 +20,11 @@ use dacapo_tasks::TaskConfig;
 pub use augment::{AugmentConfig, BlurConfig, ElasticConfig, Outside, PoissonConfig, Rotate, SectionsConfig};
 pub use data::{DataConfig, DatasetConfig, IntensityRange};
 pub use diff::{Difference, differences};
+pub use early_stopping::EarlyStopping;
 pub use load::{Format, config_schema, load_config, parse_config};
 pub use schema::Problem;
 pub(crate) use schema::suggestion;
+pub use start::{NamedIteration, StartConfig, StartFile, StartIteration, StartRun};
 pub use trainer::TrainerConfig;
 pub use validation::{KeepOutputs, KeepPolicy, ValidationConfig};
 
@@ -43,6 +47,9 @@ pub struct RunConfig {
     pub task: TaskConfig,
     /// The network.
     pub architecture: ArchitectureConfig,
+    /// Weights to begin with: of another run (`run`, `iteration`), or in a `file`. Default: random ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartConfig>,
     /// How it is trained.
     #[serde(default)]
     pub trainer: TrainerConfig,
