@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dacapo::array::storage::Location;
 
-use crate::commands::{arrays, config, demo, predict, runs, show, train, validate};
+use crate::commands::{arrays, config, demo, export, predict, runs, show, train, validate};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::report;
@@ -67,6 +67,8 @@ enum Command {
     Validate(validate::Validate),
     /// Predict any array with a trained network.
     Predict(predict::Predict),
+    /// Write a trained network as a file for other programs: ONNX, safetensors.
+    Export(export::Export),
     /// List the runs: how far they are, their best scores, their size.
     Runs(runs::Runs),
     /// Show a run: scores, curve, and pictures to files.
@@ -89,6 +91,7 @@ pub fn run() -> ExitCode {
         Command::Train(command) => command.run(&context),
         Command::Validate(command) => command.run(&context),
         Command::Predict(command) => command.run(&context),
+        Command::Export(command) => command.run(&context),
         Command::Runs(command) => command.run(&context),
         Command::Show(command) => command.run(&context),
         Command::Arrays(command) => command.run(&context),

@@ -3,6 +3,7 @@
 pub mod arrays;
 pub mod config;
 pub mod demo;
+pub mod export;
 pub mod predict;
 pub mod runs;
 pub mod show;

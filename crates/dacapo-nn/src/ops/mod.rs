@@ -6,6 +6,7 @@
 
 use crate::Result;
 use crate::cpu::params::{ParamSpec, Params};
+use crate::onnx::ToOnnx;
 use crate::simd::InstructionSet;
 
 mod activation;
@@ -30,7 +31,7 @@ pub(crate) use add::Add;
 pub(crate) use batch_norm::BatchNorm;
 pub(crate) use concat::{Concat, Equivariance};
 pub(crate) use convolution::{Conv, TransposedConv};
-pub(crate) use group_norm::GroupNorm;
+pub(crate) use group_norm::{EPSILON, GroupNorm};
 pub(crate) use max_pool::MaxPool;
 pub(crate) use multiply::Multiply;
 pub(crate) use trilinear::Trilinear;
@@ -64,7 +65,7 @@ pub(crate) enum Mode {
 }
 
 /// One operation of an architecture, for any shape.
-pub(crate) trait Op: std::fmt::Debug + Send + Sync {
+pub(crate) trait Op: ToOnnx + std::fmt::Debug + Send + Sync {
     /// The parameters that it needs; their ids are handed to [`Op::plan`] in this order.
     fn params(&self) -> Vec<ParamSpec> {
         Vec::new()
