@@ -4,6 +4,9 @@
     cargo build --release
     python run.py [--rounds 5] [--out results/NAME.md]
 
+    pip install gunpowder==1.4.4 "zarr==2.18.7" "numcodecs<0.16"
+    python run.py --networks --sampler sampler.yaml --gunpowder fib25.zarr
+
 Each round runs every program once, in turn, each in a process of its own; medians over the rounds are shown,
 and ratios of medians. PyTorch runs with its default allocator and with one that keeps its memory (`warm`), in
 both memory layouts.
@@ -24,9 +27,11 @@ target = Path(os.environ.get("CARGO_TARGET_DIR", here / "target")) / "release"
 parser = argparse.ArgumentParser()
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--repetitions", type=int, default=3)
-parser.add_argument("--networks", nargs="+", default=["valid", "stem"])
+parser.add_argument("--networks", nargs="*", default=["valid", "stem"])
 parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
 parser.add_argument("--sampler", help="a config whose data is there: measures its sampler")
+parser.add_argument("--gunpowder", help="fib25.zarr: measures gunpowder beside the sampler, with what sampler.yaml says")
+parser.add_argument("--batches", type=int, default=20, help="of the sampler; gunpowder makes a fifth of them")
 parser.add_argument("--out", type=Path)
 options = parser.parse_args()
 
@@ -73,11 +78,25 @@ for network in options.networks:
             )
         print("\n".join(lines[-7:]), flush=True)
 if options.sampler:
-    lines += ["", "## sampler", "", f"`sampler {options.sampler} 200 WORKERS`", ""]
-    lines += ["| workers | batches a second | CPU ms a batch | CPU ns a voxel |", "|---|---|---|---|"]
+    lines += ["", "## sampler", "", f"`sampler {options.sampler} {options.batches} WORKERS`, medians of interleaved rounds", ""]
+    lines += ["| program | workers | batches a second | CPU ms a batch | ratio |", "|---|---|---|---|---|"]
     for workers in [1, 2]:
-        m = run([target / "sampler", options.sampler, "200", str(workers)])
-        lines.append(f"| {workers} | {m['batches_per_second']:.1f} | {m['cpu_ms_per_batch']:.1f} | {m['cpu_ns_per_voxel']:.0f} |")
+        programs = {"ours": [target / "sampler", options.sampler, str(options.batches), str(workers)]}
+        if options.gunpowder:
+            some = max(options.batches // 5, 1)
+            programs["gunpowder"] = [sys.executable, here / "sampler_gunpowder.py", options.gunpowder, str(some), str(workers)]
+        rates = {name: [] for name in programs}
+        cpu_ms = {}
+        for _ in range(options.rounds):
+            for name, command in programs.items():
+                result = run(command)
+                rates[name].append(result["batches_per_second"])
+                cpu_ms[name] = result.get("cpu_ms_per_batch")
+        ours = statistics.median(rates["ours"])
+        for name, each in rates.items():
+            rate = statistics.median(each)
+            spent = f"{cpu_ms[name]:.0f}" if cpu_ms[name] else "–"
+            lines.append(f"| {name} | {workers} | {rate:.2f} | {spent} | {ours / rate:.1f} |")
 text = "\n".join(lines) + "\n"
 if options.out:
     options.out.write_text(text)

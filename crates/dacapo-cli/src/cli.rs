@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use dacapo::array::storage::Location;
 
 use crate::commands::{
-    arrays, bench, config, datasplit, demo, evaluate, predict, runs, segment, show, train, validate,
+    arrays, bench, config, datasplit, demo, evaluate, export, predict, runs, segment, show, train, validate,
 };
 use crate::context::Context;
 use crate::printer::Printer;
@@ -73,6 +73,8 @@ enum Command {
     Segment(segment::Segment),
     /// Score a segmentation by the truth, in memory or larger than it.
     Evaluate(evaluate::Evaluate),
+    /// Write a trained network as a file for other programs: ONNX, safetensors.
+    Export(export::Export),
     /// List the runs: how far they are, their best scores, their size.
     Runs(runs::Runs),
     /// Show a run: scores, curve, and pictures to files.
@@ -102,6 +104,7 @@ pub fn run() -> ExitCode {
         Command::Predict(command) => command.run(&context),
         Command::Segment(command) => command.run(&context),
         Command::Evaluate(command) => command.run(&context),
+        Command::Export(command) => command.run(&context),
         Command::Runs(command) => command.run(&context),
         Command::Show(command) => command.run(&context),
         Command::Arrays(command) => command.run(&context),

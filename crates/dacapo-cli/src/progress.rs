@@ -161,6 +161,15 @@ impl Observer for Progress {
                     bar.reset_eta();
                 }
             }
+            Event::Started(started) => self.printer.note(started.to_string()),
+            Event::StoppedEarly {
+                best,
+                criterion,
+                validations,
+                ..
+            } => self.printer.note(format!(
+                "no better {criterion} in {validations} validations: iteration {best} is the best"
+            )),
             Event::Warning { message } => self.printer.warn(message),
             _ => {}
         }

@@ -150,3 +150,161 @@ fn tifffile_numpy_zarr_and_ome_zarr_read_what_is_exported() {
         .unwrap();
     assert!(status.success());
 }
+
+/// The networks whose export is tried: their config, the voxels that they get, and output channels.
+fn networks() -> Vec<(&'static str, serde_json::Value, Vec<usize>)> {
+    let base = json!({"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2], [2, 2, 2]]});
+    let with = |more: serde_json::Value| {
+        let mut config = base.clone();
+        for (key, value) in more.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        config
+    };
+    vec![
+        (
+            "valid",
+            with(json!({"input_shape": [44, 44, 48]})),
+            vec![44, 44, 48],
+        ),
+        (
+            "larger",
+            with(json!({"input_shape": [44, 44, 44]})),
+            vec![52, 44, 44],
+        ),
+        (
+            "same",
+            with(json!({"input_shape": [16, 16, 16], "padding": "same"})),
+            vec![16, 20, 24],
+        ),
+        (
+            "batch",
+            with(json!({"input_shape": [16, 16, 16], "padding": "same", "batch_norm": true})),
+            vec![16, 16, 16],
+        ),
+        (
+            "group",
+            with(json!({"input_shape": [44, 44, 44], "norm": "group", "residual": true})),
+            vec![44, 44, 44],
+        ),
+        (
+            "stem",
+            with(
+                json!({"input_shape": [32, 32, 32], "padding": "same", "norm": "group", "residual": true,
+                        "stem_factors": [2, 2, 2], "narrow_upsampling": true}),
+            ),
+            vec![32, 32, 32],
+        ),
+        (
+            "transposed",
+            with(json!({"input_shape": [44, 44, 44], "constant_upsample": false, "fmaps_out": 3})),
+            vec![44, 44, 44],
+        ),
+        (
+            "finer",
+            with(json!({"input_shape": [16, 16, 16], "padding": "same", "upsample_factors": [[2, 2, 2]]})),
+            vec![16, 16, 16],
+        ),
+        (
+            "attention",
+            with(json!({"input_shape": [16, 16, 16], "padding": "same", "use_attention": true})),
+            vec![16, 16, 16],
+        ),
+        (
+            "flat",
+            json!({"input_shape": [44, 44], "num_fmaps": 4, "fmap_inc_factor": 2, "fmaps_in": 2, "norm": "group",
+                   "downsample_factors": [[2, 2], [2, 2]]}),
+            vec![44, 52],
+        ),
+    ]
+}
+
+/// Values without a pattern, the same everywhere.
+fn scattered(length: usize) -> Vec<f32> {
+    let value = |i: usize| ((i as u64).wrapping_mul(2_654_435_761) % 1009) as f32 / 1009.0 - 0.5;
+    (0..length).map(value).collect()
+}
+
+#[test]
+#[ignore = "needs the Python environments in DACAPO_PEERS; .ci/run makes them"]
+fn onnxruntime_predicts_what_we_predict() {
+    use dacapo::nn::{Batch, CpuEngine, Engine, NetworkSpec, Tensor, export_onnx};
+    let peers = PathBuf::from(std::env::var("DACAPO_PEERS").unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let engine = CpuEngine::new(Some(1)).unwrap();
+    for (name, config, input) in networks() {
+        let architecture: dacapo::nn::UNetConfig = serde_json::from_value(config).unwrap();
+        let (channels, training) = (architecture.fmaps_in, architecture.input_shape.clone());
+        let mut network = engine.build(&NetworkSpec::new(architecture, 3)).unwrap();
+        let tensor = |channels: usize, voxels: &[usize], batch: usize| {
+            let shape: Vec<usize> = [batch, channels].iter().chain(voxels).copied().collect();
+            let values = scattered(shape.iter().product());
+            Tensor::from_vec(&shape, values).unwrap()
+        };
+        // A few steps, so that statistics and biases are no longer those of the start.
+        let output = network.output_shape(&training).unwrap();
+        let batch = Batch {
+            input: tensor(channels, &training, 2),
+            target: tensor(3, &output, 2),
+            weight: tensor(3, &output, 2),
+        };
+        (0..3).for_each(|_| drop(network.train_step(&batch, 1e-2)));
+        let raw = tensor(channels, &input, 2);
+        let mut expected = Tensor::default();
+        network.forward(&raw, &mut expected).unwrap();
+        let model = export_onnx(
+            network.spec(),
+            &network.export(),
+            &input,
+            &[("run".to_owned(), name.to_owned())].into(),
+        )
+        .unwrap();
+        std::fs::write(dir.path().join(format!("{name}.onnx")), model).unwrap();
+        for (what, tensor) in [("raw", raw), ("expected", expected)] {
+            let array = ArrayD::from_shape_vec(tensor.shape, tensor.data).unwrap();
+            let file = std::fs::File::create(dir.path().join(format!("{name}.{what}.npy"))).unwrap();
+            array.write_npy(file).unwrap();
+        }
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/check_onnx.py");
+    let status = Command::new(peers.join("networks/bin/python"))
+        .arg(script)
+        .arg(dir.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+#[ignore = "needs the Python environments in DACAPO_PEERS; .ci/run makes them"]
+fn tensorboard_reads_losses_and_scores() {
+    let peers = PathBuf::from(std::env::var("DACAPO_PEERS").unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("shown.yaml");
+    let text = "\
+name: shown
+num_iterations: 6
+data:
+  synthetic: {container: cells.zarr, shape: [24, 48, 48], voxel_size: [8, 8, 8], cell_diameter: 120, seed: 1}
+  train: [{name: a, raw: cells.zarr/raw, labels: cells.zarr/labels}]
+  validate: [{name: b, raw: cells.zarr/raw, labels: cells.zarr/labels}]
+task: {kind: affinities, neighborhood: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}
+architecture: {kind: unet, input_shape: [16, 16, 16], num_fmaps: 4, downsample_factors: [[2, 2, 2]], padding: same}
+trainer: {tensorboard: true}
+validation: {interval: 3}
+";
+    std::fs::write(&config, text).unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_dacapo"))
+        .current_dir(dir.path())
+        .args(["train", "shown.yaml", "--quiet"])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/check_tensorboard.py");
+    let status = Command::new(peers.join("networks/bin/python"))
+        .arg(script)
+        .arg(dir.path().join("runs/shown"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+}

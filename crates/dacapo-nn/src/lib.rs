@@ -17,6 +17,7 @@
 //! ```
 
 pub mod pickle;
+pub mod protobuf;
 
 mod checkpoint;
 mod conv;
@@ -27,6 +28,7 @@ mod head;
 mod init;
 mod loss;
 mod math;
+mod onnx;
 mod ops;
 mod optimizer;
 mod schedule;
@@ -42,6 +44,7 @@ pub use engine::{Activation, Batch, Engine, Memory, Network, NetworkSpec, Output
 pub use error::{Error, Result};
 pub use head::activate;
 pub use loss::Loss;
+pub use onnx::export_onnx;
 pub use optimizer::{OptimizerConfig, OptimizerKind};
 pub use schedule::{Decay, Schedule};
 pub use simd::InstructionSet;

@@ -118,13 +118,25 @@ mod tests {
     fn values_stand_as_the_documentation_says() {
         assert_eq!(Message::new().integer(1, 150).into_bytes(), [0x08, 0x96, 0x01]);
         let negative = Message::new().integer(1, -2).into_bytes();
-        assert_eq!(negative, [0x08, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        assert_eq!(
+            negative,
+            [0x08, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]
+        );
         let inner = Message::new().integer(1, 150);
-        assert_eq!(Message::new().message(3, &inner).into_bytes(), [0x1a, 0x03, 0x08, 0x96, 0x01]);
+        assert_eq!(
+            Message::new().message(3, &inner).into_bytes(),
+            [0x1a, 0x03, 0x08, 0x96, 0x01]
+        );
         let packed = Message::new().integers(6, [3, 270, 86942]).into_bytes();
         assert_eq!(packed, [0x32, 0x06, 0x03, 0x8e, 0x02, 0x9e, 0xa7, 0x05]);
-        assert_eq!(Message::new().float(1, 1.0).into_bytes(), [0x0d, 0, 0, 0x80, 0x3f]);
-        assert_eq!(Message::new().double(2, 1.0).into_bytes(), [0x11, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f]);
+        assert_eq!(
+            Message::new().float(1, 1.0).into_bytes(),
+            [0x0d, 0, 0, 0x80, 0x3f]
+        );
+        assert_eq!(
+            Message::new().double(2, 1.0).into_bytes(),
+            [0x11, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f]
+        );
         // Field numbers past 15 take two bytes.
         assert_eq!(Message::new().integer(16, 1).into_bytes(), [0x80, 0x01, 0x01]);
         let twice = Message::new().messages(1, [&inner, &inner]).into_bytes();

@@ -89,10 +89,13 @@ pub(crate) fn deciding<'a>(config: &RunConfig, task: &'a dyn Task) -> &'a Criter
     asked.and_then(named).unwrap_or_else(|| task.default_criterion())
 }
 
-/// The iteration whose best score, in the mean over the validation datasets, is best. Only iterations count
-/// that have a score on each dataset.
-pub(crate) fn best_iteration(config: &RunConfig, task: &dyn Task, scores: &[ValidationScore]) -> Option<u64> {
-    let criterion = deciding(config, task);
+/// The best score of each iteration, in the mean over the validation datasets, in order. Only iterations count that
+/// have a score on each dataset.
+pub(crate) fn means(
+    config: &RunConfig,
+    criterion: &Criterion,
+    scores: &[ValidationScore],
+) -> Vec<(u64, f64)> {
     let mut iterations: Vec<u64> = scores.iter().map(|score| score.iteration).collect();
     iterations.sort_unstable();
     iterations.dedup();
@@ -112,10 +115,17 @@ pub(crate) fn best_iteration(config: &RunConfig, task: &dyn Task, scores: &[Vali
         each.filter(|each| !each.is_empty())
             .map(|each| each.iter().sum::<f64>() / each.len() as f64)
     };
-    let scored = iterations
+    iterations
         .into_iter()
-        .filter_map(|iteration| Some((iteration, mean(iteration)?)));
-    let best = scored.reduce(|best, next| {
+        .filter_map(|iteration| Some((iteration, mean(iteration)?)))
+        .collect()
+}
+
+/// The iteration whose best score, in the mean over the validation datasets, is best. Only iterations count
+/// that have a score on each dataset.
+pub(crate) fn best_iteration(config: &RunConfig, task: &dyn Task, scores: &[ValidationScore]) -> Option<u64> {
+    let criterion = deciding(config, task);
+    let best = means(config, criterion, scores).into_iter().reduce(|best, next| {
         if is_better(criterion, next.1, best.1) {
             next
         } else {

@@ -8,6 +8,7 @@ use dacapo_store::{LocalStore, WeightsStore};
 
 use crate::config::RunConfig;
 use crate::observer::{Event, Observer};
+use crate::start::CHANNELS;
 use crate::{Error, Result};
 
 /// Keeps the network's weights and its optimiser's state as they are after `iteration` steps.
@@ -20,12 +21,15 @@ pub(crate) fn save(
     iteration: u64,
     network: &dyn Network,
 ) -> Result<()> {
+    let task = config.task.build(config.architecture.unet().dims())?;
+    let channels = serde_json::to_string(&task.head().channel_names).unwrap_or_default();
     let schedule = serde_json::to_string(&config.trainer.schedule).unwrap_or_default();
     let meta = [
         ("iteration", iteration.to_string()),
         ("num_iterations", config.num_iterations.to_string()),
         ("seed", config.seed.to_string()),
         ("schedule", schedule),
+        (CHANNELS, channels),
         ("config", config.hash()?),
         ("program", dacapo_store::PROGRAM.to_owned()),
     ];

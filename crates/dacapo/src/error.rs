@@ -262,8 +262,10 @@ pub enum Error {
         reason: String,
     },
     /// A score that the task does not have.
-    #[error("validation.criterion: unknown criterion `{name}`{suggestion}")]
+    #[error("{key}: unknown criterion `{name}`{suggestion}")]
     Criterion {
+        /// Where it was asked for.
+        key: &'static str,
         /// The name asked for.
         name: String,
         /// What it could be.

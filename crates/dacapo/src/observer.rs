@@ -3,6 +3,8 @@
 use dacapo_array::storage::Location;
 use std::collections::BTreeMap;
 
+use crate::start::Started;
+
 /// Watches a long job. Called from the thread that runs the job, except [`Event::Block`], which may come from
 /// any thread.
 pub trait Observer: Send + Sync {
@@ -39,6 +41,19 @@ pub enum Event {
         total: u64,
         /// Weights that are trained.
         parameters: usize,
+    },
+    /// A run begins with weights that were there.
+    Started(Started),
+    /// Validations have got no better for as long as the config allows: training is done.
+    StoppedEarly {
+        /// Steps done.
+        iteration: u64,
+        /// The iteration that was best.
+        best: u64,
+        /// By which criterion.
+        criterion: String,
+        /// Validations since.
+        validations: u64,
     },
     /// A training step is done.
     Step {

@@ -240,13 +240,20 @@ impl Plan {
         }
         let shapes = Shapes::training(config)?;
         let task = config.task.build(shapes.dims())?;
-        if let Some(name) = &config.validation.criterion {
+        let stopping = config.trainer.early_stopping.as_ref();
+        for (key, name) in [
+            ("validation.criterion", config.validation.criterion.as_ref()),
+            (
+                "trainer.early_stopping.criterion",
+                stopping.and_then(|stopping| stopping.criterion.as_ref()),
+            ),
+        ] {
             let known: Vec<&str> = task.criteria().iter().map(|criterion| &*criterion.name).collect();
-            if !known.contains(&name.as_str()) {
-                let suggestion = suggestion(name, &known);
+            if let Some(name) = name.filter(|name| !known.contains(&name.as_str())) {
                 return Err(Error::Criterion {
+                    key,
                     name: name.clone(),
-                    suggestion,
+                    suggestion: suggestion(name, &known),
                 });
             }
         }

@@ -196,7 +196,7 @@ fn as_trained(config: &RunConfig, input: &str, access: &Access) -> Result<Arc<dy
 }
 
 /// The iteration that was chosen, if it has a checkpoint.
-fn choose(store: &LocalStore, run: &str, choice: IterationChoice) -> Result<u64> {
+pub(crate) fn choose(store: &LocalStore, run: &str, choice: IterationChoice) -> Result<u64> {
     let there = store.weights.iterations(run)?;
     match choice {
         IterationChoice::Latest => checkpoint::latest(run, &there),

@@ -4,10 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-use dacapo_store::{ConfigStore, LocalStore, StatsStore, WeightsStore};
+use dacapo_store::{ConfigStore, LocalStore, StatsStore, ValidationScore, WeightsStore};
+use dacapo_tasks::Task;
 
 use crate::best::{Best, best_of, latest_scores};
 use crate::config::{Format, RunConfig, parse_config, suggestion};
+use crate::early::stale;
 use crate::original::OriginalBase;
 use crate::{Error, Result};
 
@@ -24,7 +26,7 @@ pub enum RunState {
     },
     /// Begun, not done, and nobody works on it.
     Interrupted,
-    /// Every step is done.
+    /// Every step is done, or it got no better for as long as its config allows.
     Finished,
 }
 
@@ -172,15 +174,21 @@ fn fill(store: &LocalStore, summary: &mut RunSummary) -> Result<()> {
             .map_or(kept, |stat| stat.iteration.max(kept)),
         None => kept,
     };
+    let task = config.task.build(config.architecture.unet().dims())?;
+    let scores = latest_scores(store.stats.scores(&run)?);
     summary.state = match holder {
         Some(holder) => RunState::Running {
             holder: holder.to_string(),
         },
-        None if kept >= config.num_iterations => RunState::Finished,
+        None if kept >= config.num_iterations || is_enough(&config, &*task, &scores) => RunState::Finished,
         None if kept == 0 && store.stats.training(&run)?.is_empty() => RunState::New,
         None => RunState::Interrupted,
     };
-    let task = config.task.build(config.architecture.unet().dims())?;
-    summary.best = best_of(&config, &*task, &latest_scores(store.stats.scores(&run)?));
+    summary.best = best_of(&config, &*task, &scores);
     Ok(())
+}
+
+/// Whether a run was done before its last step, because it got no better.
+fn is_enough(config: &RunConfig, task: &dyn Task, scores: &[ValidationScore]) -> bool {
+    stale(config, task, scores).is_some()
 }

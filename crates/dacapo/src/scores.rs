@@ -107,6 +107,7 @@ impl RunScores {
             .ok_or_else(|| {
                 let known: Vec<&str> = criteria.iter().map(|criterion| &*criterion.name).collect();
                 Error::Criterion {
+                    key: "validation.criterion",
                     name: name.to_owned(),
                     suggestion: suggestion(name, &known),
                 }

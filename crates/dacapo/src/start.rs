@@ -101,7 +101,9 @@ fn read_file(path: &Path) -> Result<Source> {
             tensor.name.insert_str(0, "model/");
         }
     }
-    let channels = metadata.get(CHANNELS).and_then(|text| serde_json::from_str(text).ok());
+    let channels = metadata
+        .get(CHANNELS)
+        .and_then(|text| serde_json::from_str(text).ok());
     Ok(Source {
         name,
         tensors,
@@ -155,12 +157,18 @@ pub(crate) fn apply(source: &Source, config: &RunConfig, network: &mut dyn Netwo
                 started.taken.push(short(&tensor.name));
             }
             _ => {
-                let reason = format!("it has the shape {:?} here, {:?} there", tensor.shape, found.shape);
+                let reason = format!(
+                    "it has the shape {:?} here, {:?} there",
+                    tensor.shape, found.shape
+                );
                 started.left.push((short(&tensor.name), reason));
             }
         }
     }
-    let of_model = source.tensors.iter().filter(|tensor| tensor.name.starts_with("model/"));
+    let of_model = source
+        .tensors
+        .iter()
+        .filter(|tensor| tensor.name.starts_with("model/"));
     for unknown in of_model.filter(|found| tensors.iter().all(|tensor| tensor.name != found.name)) {
         let reason = "the network has no such tensor";
         started.left.push((short(&unknown.name), reason.to_owned()));
@@ -237,7 +245,10 @@ mod tests {
         // Channels second.
         let (mut to, from) = (tensor(&[2, 3, 2], 100.0), tensor(&[2, 4, 2], 0.0));
         assert_eq!(take_channels(&mut to, &from, 1, &ours, &theirs), ours);
-        assert_eq!(to.data, [4.0, 5.0, 6.0, 7.0, 0.0, 1.0, 12.0, 13.0, 14.0, 15.0, 8.0, 9.0]);
+        assert_eq!(
+            to.data,
+            [4.0, 5.0, 6.0, 7.0, 0.0, 1.0, 12.0, 13.0, 14.0, 15.0, 8.0, 9.0]
+        );
         // Some of them: the others stay.
         let (mut to, from) = (tensor(&[3], 100.0), tensor(&[2], 0.0));
         assert_eq!(take_channels(&mut to, &from, 0, &ours, &names("b x")), ["b"]);

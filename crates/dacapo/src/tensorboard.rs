@@ -40,8 +40,14 @@ pub(crate) fn now() -> f64 {
 ///
 /// # Errors
 /// [`crate::Error::Array`] if it cannot be written; then it is not there at all.
-pub(crate) fn write(store: &LocalStore, run: &str, iteration: u64, what: &str, scalars: &[Scalar]) -> Result<()> {
-    let key = join(&folder(store, run)?, &name(iteration, what));
+pub(crate) fn write(
+    store: &LocalStore,
+    run: &str,
+    iteration: u64,
+    what: &str,
+    scalars: &[Scalar],
+) -> Result<()> {
+    let key = join(&folder(run)?, &name(iteration, what));
     Ok(store.storage().write(&key, &file(scalars), Durability::Whole)?)
 }
 
@@ -50,10 +56,14 @@ pub(crate) fn write(store: &LocalStore, run: &str, iteration: u64, what: &str, s
 /// # Errors
 /// [`crate::Error::Array`] if they cannot be listed or removed.
 pub(crate) fn truncate_after(store: &LocalStore, run: &str, iteration: u64) -> Result<()> {
-    let folder = folder(store, run)?;
+    let folder = folder(run)?;
     let storage = store.storage();
     for entry in storage.list(&folder)? {
-        let number = entry.name.split('.').nth(3).and_then(|part| part.parse::<u64>().ok());
+        let number = entry
+            .name
+            .split('.')
+            .nth(3)
+            .and_then(|part| part.parse::<u64>().ok());
         if number.is_some_and(|number| number > iteration) && storage.exists(&join(&folder, &entry.name))? {
             storage.delete(&join(&folder, &entry.name))?;
         }
@@ -61,7 +71,7 @@ pub(crate) fn truncate_after(store: &LocalStore, run: &str, iteration: u64) -> R
     Ok(())
 }
 
-fn folder(store: &LocalStore, run: &str) -> Result<String> {
+fn folder(run: &str) -> Result<String> {
     Ok(join(dacapo_store::RunName::new(run)?.component(), FOLDER))
 }
 

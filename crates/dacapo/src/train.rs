@@ -3,15 +3,18 @@
 use std::time::{Duration, Instant};
 
 use dacapo_nn::{Engine, Network, Tensor};
-use dacapo_store::{ConfigStore, LocalStore, RunLease, StatsStore, TrainingStat};
+use dacapo_store::{ConfigStore, LocalStore, RunLease, StatsStore, TrainingStat, WeightsStore};
 
+use crate::best::{best_by, latest_scores};
 use crate::config::{RunConfig, differences};
+use crate::early::{Stale, stale};
 use crate::observer::{Event, Observer};
 use crate::plan::{Plan, check};
 use crate::runs::{originals, stored_config};
 use crate::sampler::{Sampler, TrainingBatch, with_batches};
+use crate::tensorboard::{self, Scalar};
 use crate::validate::Validator;
-use crate::{Error, Result, checkpoint, datasplit, prune, snapshot, synthetic};
+use crate::{Error, Result, checkpoint, datasplit, prune, snapshot, start, synthetic};
 
 /// How to train, beside what the config says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub enum TrainOutcome {
 /// # Errors
 /// Before anything is written: whatever [`check`] finds, [`Error::ConfigChanged`] if the run was begun with
 /// another config (a larger `num_iterations` continues it), [`dacapo_store::Error::Held`] if another process
-/// trains it. Later: [`Error::NotFinite`] if the loss is NaN or infinite, with a snapshot of its batch;
+/// trains it, and if the weights that it should begin with cannot be read or do not fit. Later: [`Error::NotFinite`] if the loss is NaN or infinite, with a snapshot of its batch;
 /// [`Error::Store`] if something cannot be written. What is on disk is whole at any time.
 pub fn train(
     store: &LocalStore,
@@ -60,6 +63,12 @@ pub fn train(
     refuse_changes(store, &config)?;
     let plan = check(&config, store.access())?;
     let mut network = engine.build(&plan.network())?;
+    // Weights to begin with are looked at before anything is written.
+    let is_new = store.weights.iterations(&config.name)?.is_empty();
+    let begin = config.start.as_ref().filter(|_| is_new);
+    let begin = begin
+        .map(|from| start::apply(&start::read(store, from)?, &config, &mut *network))
+        .transpose()?;
 
     let lease = store.lease(&config.name)?;
     // Again under the lease: another process may have begun the run since.
@@ -74,8 +83,18 @@ pub fn train(
         _ => plan,
     };
     store.configs.replace_run(&config.name, &config.to_yaml()?)?;
-    let start = checkpoint::load_last(store, &config.name, u64::MAX, &mut *network, observer)?;
-    store.stats.truncate_after(&config.name, start)?;
+    let first = checkpoint::load_last(store, &config.name, u64::MAX, &mut *network, observer)?;
+    store.stats.truncate_after(&config.name, first)?;
+    tensorboard::truncate_after(store, &config.name, first)?;
+    match (begin, &config.start) {
+        (Some(started), _) if first == 0 => observer.event(&Event::Started(started)),
+        // None of its checkpoints can be used: it begins once more.
+        (None, Some(from)) if first == 0 => {
+            let started = start::apply(&start::read(store, from)?, &config, &mut *network)?;
+            observer.event(&Event::Started(started));
+        }
+        _ => {}
+    }
     Trainer {
         store,
         lease: &lease,
@@ -84,8 +103,9 @@ pub fn train(
         observer,
         pending: Vec::new(),
         flushed: Instant::now(),
+        scalars: Vec::new(),
     }
-    .run(start)
+    .run(first)
 }
 
 /// Refuses a config that differs from the one that the run was begun with in more than its length.
@@ -128,6 +148,8 @@ struct Trainer<'a> {
     /// Records that are not written yet.
     pending: Vec<TrainingStat>,
     flushed: Instant,
+    /// What TensorBoard shows of the steps since the last checkpoint, if that is kept.
+    scalars: Vec<Scalar>,
 }
 
 impl Trainer<'_> {
@@ -148,8 +170,12 @@ impl Trainer<'_> {
             self.checkpoint(0)?;
         }
         // The untrained network, or a run that was killed while it was validated.
-        if self.is_validated(start) && !self.validate(start)? {
-            return self.stopped(start, false);
+        if self.is_validated(start) {
+            match self.validate(start)? {
+                Validated::Interrupted => return self.stopped(start, false),
+                Validated::Enough => return self.stopped(start, true),
+                Validated::GoOn => {}
+            }
         }
         let sampler = Sampler::new(self.plan);
         let workers = config.trainer.workers;
@@ -171,8 +197,15 @@ impl Trainer<'_> {
                 {
                     self.checkpoint(iteration)?;
                 }
-                if stop || self.is_validated(iteration) && !self.validate(iteration)? {
+                if stop {
                     return Ok((iteration, false));
+                }
+                if self.is_validated(iteration) {
+                    match self.validate(iteration)? {
+                        Validated::Interrupted => return Ok((iteration, false)),
+                        Validated::Enough => return Ok((iteration, true)),
+                        Validated::GoOn => {}
+                    }
                 }
             }
         })?;
@@ -227,6 +260,22 @@ impl Trainer<'_> {
             loss: step.loss,
             time: seconds,
         });
+        if trainer.tensorboard {
+            let time = tensorboard::now();
+            self.scalars.extend(
+                [
+                    ("training/loss", step.loss),
+                    ("training/learning_rate", learning_rate),
+                    ("training/gradient_norm", step.gradient_norm),
+                ]
+                .map(|(tag, value)| Scalar {
+                    tag: tag.to_owned(),
+                    iteration,
+                    value,
+                    time,
+                }),
+            );
+        }
         if self.pending.len() >= GROUP || self.flushed.elapsed() >= GROUP_TIME {
             self.flush()?;
         }
@@ -280,6 +329,11 @@ impl Trainer<'_> {
 
     fn checkpoint(&mut self, iteration: u64) -> Result<()> {
         self.flush()?;
+        if !self.scalars.is_empty() {
+            let run = &self.plan.config.name;
+            tensorboard::write(self.store, run, iteration, "training", &self.scalars)?;
+            self.scalars.clear();
+        }
         checkpoint::save(self.store, &self.plan.config, iteration, self.network)?;
         self.observer.event(&Event::Checkpoint { iteration });
         Ok(())
@@ -294,22 +348,75 @@ impl Trainer<'_> {
         }
     }
 
-    /// Validates the datasets that have no scores yet. False if it was asked to stop.
-    fn validate(&mut self, iteration: u64) -> Result<bool> {
+    /// Validates the datasets that have no scores yet.
+    fn validate(&mut self, iteration: u64) -> Result<Validated> {
         let validator = Validator {
             store: self.store,
             plan: self.plan,
             observer: self.observer,
         };
         match validator.missing(iteration, self.network) {
-            Ok(()) => {
-                prune::after_validation(self.store, &self.plan.config)?;
-                Ok(true)
-            }
-            Err(Error::Interrupted) => Ok(false),
-            Err(other) => Err(other),
+            Ok(()) => {}
+            Err(Error::Interrupted) => return Ok(Validated::Interrupted),
+            Err(other) => return Err(other),
         }
+        let config = &self.plan.config;
+        prune::after_validation(self.store, config)?;
+        if config.trainer.tensorboard {
+            self.show_scores(iteration)?;
+        }
+        if config.trainer.early_stopping.is_none() {
+            return Ok(Validated::GoOn);
+        }
+        let scores = latest_scores(self.store.stats.scores(&config.name)?);
+        let Some(Stale {
+            best,
+            criterion,
+            validations,
+        }) = stale(config, &*self.plan.task, &scores)
+        else {
+            return Ok(Validated::GoOn);
+        };
+        self.observer.event(&Event::StoppedEarly {
+            iteration,
+            best,
+            criterion,
+            validations,
+        });
+        Ok(Validated::Enough)
     }
+
+    /// Gives TensorBoard the best scores of an iteration, by each criterion.
+    fn show_scores(&self, iteration: u64) -> Result<()> {
+        let run = &self.plan.config.name;
+        let scores = latest_scores(self.store.stats.scores(run)?);
+        let mut scalars = Vec::new();
+        for dataset in &self.plan.validate {
+            for criterion in self.plan.task.criteria() {
+                let here = scores
+                    .iter()
+                    .filter(|score| score.iteration == iteration && score.dataset == dataset.name);
+                if let Some((_, value)) = best_by(criterion, here) {
+                    scalars.push(Scalar {
+                        tag: format!("validation/{}/{}", dataset.name, criterion.name),
+                        iteration,
+                        value,
+                        time: tensorboard::now(),
+                    });
+                }
+            }
+        }
+        tensorboard::write(self.store, run, iteration, "validation", &scalars)
+    }
+}
+
+/// What a validation means for training.
+enum Validated {
+    GoOn,
+    /// The run gets no better.
+    Enough,
+    /// It was asked to stop.
+    Interrupted,
 }
 
 impl RunConfig {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, Array4, ArrayD, Ix4};
+use ndarray::{Array3, Array4, ArrayD, Ix4, s};
 
 use dacapo_array::{ArrayRead, ArrayReadExt, ArraySpec, Coordinate, Element, Roi};
 
@@ -102,11 +102,22 @@ impl Lookup {
             .into_dimensionality::<Ix4>();
         #[allow(clippy::expect_used, reason = "the shape above has four axes")]
         let source = source.expect("four axes");
+        let along: Vec<(usize, usize)> = entries(&self.axes[2], &bounds[2]).collect();
+        // Within an array, a row of the window is a piece of a row of the array.
+        let piece = along.first().filter(|first| {
+            let mut each = along.iter().enumerate();
+            each.all(|(n, &(k, x))| (k, x) == (first.0 + n, first.1 + n))
+        });
         for channel in 0..channels {
             for (i, z) in entries(&self.axes[0], &bounds[0]) {
                 for (j, y) in entries(&self.axes[1], &bounds[1]) {
-                    for (k, x) in entries(&self.axes[2], &bounds[2]) {
-                        window[[channel, i, j, k]] = source[[channel, z, y, x]];
+                    let mut to = window.slice_mut(s![channel, i, j, ..]);
+                    let from = source.slice(s![channel, z, y, ..]);
+                    match piece {
+                        Some(&(k, x)) => to
+                            .slice_mut(s![k..k + along.len()])
+                            .assign(&from.slice(s![x..x + along.len()])),
+                        None => along.iter().for_each(|&(k, x)| to[k] = from[x]),
                     }
                 }
             }

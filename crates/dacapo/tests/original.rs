@@ -408,3 +408,123 @@ fn a_directory_without_runs_says_so() {
     let error = OriginalBase::find(dir.path(), None).unwrap_err().to_string();
     assert!(error.contains("2 base directories are in it"), "{error}");
 }
+
+#[test]
+fn its_augmentations_are_imported_in_our_units() {
+    let original = Original::new();
+    original.edit_config(
+        "  augments: []\n",
+        "  augments:
+  - __type__: ElasticAugmentConfig
+    control_point_spacing: !!python/tuple [100, 80, 80]
+    control_point_displacement_sigma: !!python/tuple [0.0, 8.0, 12.0]
+    rotation_interval: !!python/tuple [0, 1.5707963267948966]
+    subsample: 8
+    uniform_3d_rotation: false
+  - __type__: GammaAugmentConfig
+    gamma_range: [0.75, 1.33]
+  - __type__: GaussianNoiseAugmentConfig
+    mean: 0.0
+    var: 0.01
+  - __type__: IntensityAugmentConfig
+    scale: [0.7, 1.3]
+    shift: [-0.2, 0.2]
+    clip: false
+  - __type__: SimpleAugmentConfig
+",
+    );
+    original.edit_config(
+        "start_config: null\n",
+        "start_config: {run: other, criterion: best}\n",
+    );
+    let path = original
+        .root()
+        .join(format!("runs_base_dir/configs/runs/{RUN}.yaml"));
+    let imported = dacapo::original::import(&path, None).unwrap().remove(0);
+    assert_eq!(imported.problems, Vec::<String>::new());
+    let config = imported.config.unwrap();
+    let augment = &config.trainer.augment;
+    let elastic = augment.elastic.as_ref().unwrap();
+    assert_eq!(elastic.control_point_spacing, [100.0, 80.0, 80.0]);
+    // Displacements are in world units there, of voxels of 4 nm.
+    assert_eq!(elastic.jitter_sigma, [0.0, 2.0, 3.0]);
+    assert!((elastic.rotation[1] - 90.0).abs() < 1e-9 && elastic.subsample == 8);
+    assert_eq!(augment.gamma, Some([0.75, 1.33]));
+    assert!((augment.noise - 0.1).abs() < 1e-6);
+    assert_eq!(
+        (augment.intensity_scale, augment.intensity_shift),
+        ([0.7, 1.3], [-0.2, 0.2])
+    );
+    assert!(augment.flips && augment.transposes);
+    assert!(matches!(
+        &config.start,
+        Some(dacapo::config::StartConfig::Run(start)) if start.run == "other"
+    ));
+    assert!(
+        imported
+            .notes
+            .iter()
+            .any(|note| note.contains("it begins with weights of other"))
+    );
+    assert!(config.problems().is_empty());
+}
+
+#[test]
+fn an_imported_run_trains_and_predicts_what_the_original_predicted() {
+    let original = Original::new();
+    let imported = dacapo::original::import(&original.root(), None).unwrap();
+    assert_eq!(imported.len(), 1);
+    let mut config = imported[0].config.clone().unwrap();
+    config.num_iterations = 2;
+    config.validation.untrained = true;
+    let checkpoint = original
+        .root()
+        .join(format!("runs_base_dir/{RUN}/checkpoints/iterations/10"));
+    config.start = Some(dacapo::config::StartConfig::File(dacapo::config::StartFile {
+        file: checkpoint.to_string_lossy().into_owned(),
+    }));
+    let store = original.store();
+    train(&store, &config, &engine(), &(), &TrainOptions::default()).unwrap();
+    assert_eq!(store.weights.iterations(RUN).unwrap(), [0, 2]);
+    let adopted = Original::new();
+    adopted.adopt(&AdoptOptions::default()).unwrap();
+    let model = |store: &LocalStore, iteration| {
+        let (tensors, _) = load_checkpoint(&store.weights.load(RUN, iteration).unwrap()).unwrap();
+        let model = tensors
+            .into_iter()
+            .filter(|tensor| tensor.name.starts_with("model/"));
+        model.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        model(&store, 0),
+        model(&adopted.store(), 10),
+        "both ways take the same weights"
+    );
+}
+
+#[test]
+fn what_is_no_run_config_is_not_imported() {
+    let original = Original::new();
+    let configs = original.root().join("runs_base_dir/configs");
+    let error = dacapo::original::import(&configs.join("tasks/affs.yaml"), None).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("it is a AffinitiesTaskConfig, a part of run configs"),
+        "{error}"
+    );
+    let empty = tempfile::tempdir().unwrap();
+    assert!(dacapo::original::import(empty.path(), None).is_err());
+    // A folder of run configs is as good as a base directory; data that is not there is told.
+    let folder = empty.path().join("mine");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(configs.join(format!("runs/{RUN}.yaml")), folder.join("a.yaml")).unwrap();
+    fs::copy(configs.join("tasks/affs.yaml"), folder.join("b.yaml")).unwrap();
+    let imported = dacapo::original::import(&folder, None).unwrap();
+    assert_eq!(imported.len(), 1);
+    assert!(
+        imported[0].config.is_none() && imported[0].problems[0].contains("data/instance.zarr is not there")
+    );
+    let imported = dacapo::original::import(&folder, Some(&original.root())).unwrap();
+    assert_eq!(imported[0].config.as_ref().unwrap().name, "a");
+}

@@ -6,6 +6,7 @@ pub mod config;
 pub mod datasplit;
 pub mod demo;
 pub mod evaluate;
+pub mod export;
 pub mod predict;
 pub mod runs;
 pub mod segment;

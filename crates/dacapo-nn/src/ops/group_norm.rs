@@ -9,7 +9,7 @@ use crate::Result;
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
 
 /// Added to the variance.
-pub(super) const EPSILON: f64 = 1e-5;
+pub(crate) const EPSILON: f64 = 1e-5;
 
 /// Brings groups of channels to mean 0 and variance 1, then scales and shifts each channel; a ReLU behind
 /// it where asked for.

@@ -6,6 +6,7 @@
 
 use crate::Result;
 use crate::cpu::params::{ParamSpec, Params};
+use crate::onnx::ToOnnx;
 use crate::simd::InstructionSet;
 
 mod activation;
@@ -33,7 +34,7 @@ pub(crate) use batch_norm::{BatchNorm, fold as fold_batch_norm};
 pub(crate) use concat::{Concat, Equivariance};
 pub(crate) use convolution::{Conv, TransposedConv};
 pub(crate) use dropout::Dropout;
-pub(crate) use group_norm::GroupNorm;
+pub(crate) use group_norm::{EPSILON, GroupNorm};
 pub(crate) use max_pool::MaxPool;
 pub(crate) use multiply::Multiply;
 pub(crate) use softmax::Softmax;
@@ -78,7 +79,7 @@ pub(crate) struct Pass {
 }
 
 /// One operation of an architecture, for any shape.
-pub(crate) trait Op: std::fmt::Debug + Send + Sync {
+pub(crate) trait Op: ToOnnx + std::fmt::Debug + Send + Sync {
     /// The parameters that it needs; their ids are handed to [`Op::plan`] in this order.
     fn params(&self) -> Vec<ParamSpec> {
         Vec::new()

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::schema::{self, Problem};
-use super::{DataConfig, RunConfig};
+use super::{DataConfig, RunConfig, StartConfig};
 use crate::{Error, Result};
 
 /// The languages that a config can be written in.
@@ -53,6 +53,9 @@ pub fn load_config(path: &Path, working_directory: &Path) -> Result<RunConfig> {
     }
     let mut config = checked(document, path)?;
     config.data.resolve_paths(&folders);
+    if let Some(StartConfig::File(start)) = &mut config.start {
+        start.file = resolve(&start.file, &folders);
+    }
     Ok(config)
 }
 
@@ -195,6 +198,12 @@ impl RunConfig {
             "trainer.checkpoint_interval",
             "at least 1",
         );
+        if let Some(stopping) = &trainer.early_stopping {
+            let key = "trainer.early_stopping";
+            need(stopping.patience > 0, &format!("{key}.patience"), "at least 1");
+            let fine = !self.data.validate.is_empty();
+            need(fine, key, "nothing says when to stop: data.validate is empty");
+        }
         need(self.validation.interval > 0, "validation.interval", "at least 1");
         found.extend(trainer.augment.problems(self.architecture.unet().dims()));
         found.extend(self.data.problems());

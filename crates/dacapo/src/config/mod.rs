@@ -4,9 +4,11 @@
 mod augment;
 mod data;
 mod diff;
+mod early_stopping;
 mod load;
 mod schema;
 mod source;
+mod start;
 mod trainer;
 mod validation;
 
@@ -19,6 +21,7 @@ use dacapo_tasks::TaskConfig;
 pub use augment::{AugmentConfig, BlurConfig, ElasticConfig, Outside, PoissonConfig, Rotate, SectionsConfig};
 pub use data::{DataConfig, DatasetConfig, IntensityRange, Sampling, SimpleConfig};
 pub use diff::{Difference, differences};
+pub use early_stopping::EarlyStopping;
 pub(crate) use load::resolve;
 pub use load::{Format, config_schema, load_config, load_data, parse_config};
 pub use schema::Problem;
@@ -26,6 +29,7 @@ pub(crate) use schema::suggestion;
 pub use source::{
     AnnotatedConfig, ArraySource, IntensitiesConfig, MadeArray, PercentilesConfig, ResampleConfig, ValueType,
 };
+pub use start::{NamedIteration, StartConfig, StartFile, StartIteration, StartRun};
 pub use trainer::TrainerConfig;
 pub use validation::{KeepOutputs, KeepPolicy, ValidationConfig};
 
@@ -48,6 +52,9 @@ pub struct RunConfig {
     pub task: TaskConfig,
     /// The network.
     pub architecture: ArchitectureConfig,
+    /// Weights to begin with: of another run (`run`, `iteration`), or in a `file`. Default: random ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartConfig>,
     /// How it is trained.
     #[serde(default)]
     pub trainer: TrainerConfig,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use dacapo_nn::{OptimizerConfig, Schedule};
 
-use super::AugmentConfig;
+use super::{AugmentConfig, EarlyStopping};
 
 /// Batches, optimiser, and what is kept while training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +35,12 @@ pub struct TrainerConfig {
     pub snapshot_interval: u64,
     /// Steps between checkpoints. Default: the validation's interval.
     pub checkpoint_interval: Option<u64>,
+    /// Stop before `num_iterations` if validations get no better. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStopping>,
+    /// Keep losses and scores as TensorBoard's event files, too, in the run's folder `tensorboard`.
+    #[serde(skip_serializing_if = "is_off")]
+    pub tensorboard: bool,
     /// Threads that prepare batches while the network works.
     pub workers: usize,
 }
@@ -53,7 +59,14 @@ impl Default for TrainerConfig {
             augment: AugmentConfig::default(),
             snapshot_interval: 1000,
             checkpoint_interval: None,
+            early_stopping: None,
+            tensorboard: false,
             workers: 1,
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_off(flag: &bool) -> bool {
+    !flag
 }

@@ -139,7 +139,15 @@ pub(super) fn translate(yaml: &str, run: &str, folders: &[PathBuf], warmup: Opti
         }
         let task = task(fields.part("task_config"), &mut remarks);
         let architecture = architecture(fields.part("architecture_config"), &mut remarks);
-        let trainer = trainer(fields.part("trainer_config"), &mut fields, warmup, &mut remarks);
+        let voxel_size = data["train"][0]["raw"].as_str().and_then(voxel_size_of);
+        let trainer = trainer(
+            fields.part("trainer_config"),
+            &mut fields,
+            warmup,
+            voxel_size.as_deref(),
+            &mut remarks,
+        );
+        let start = start(fields.part("start_config"), &mut remarks);
         let interval = fields.take("validation_interval");
         let value = json!({
             "name": run,
@@ -148,6 +156,7 @@ pub(super) fn translate(yaml: &str, run: &str, folders: &[PathBuf], warmup: Opti
             "data": data,
             "task": task,
             "architecture": architecture,
+            "start": start,
             "trainer": trainer,
             "validation": { "interval": interval.as_u64().filter(|&n| n > 0).unwrap_or(1000) },
         });
@@ -270,7 +279,73 @@ fn architecture(mut fields: Fields, remarks: &mut Remarks) -> Value {
     Value::Object(unet)
 }
 
-fn trainer(mut fields: Fields, run: &mut Fields, warmup: Option<u64>, remarks: &mut Remarks) -> Value {
+/// The weights that it begins with.
+fn start(mut fields: Fields, remarks: &mut Remarks) -> Value {
+    let run = fields.text("run", "");
+    if run.is_empty() {
+        return Value::Null;
+    }
+    let criterion = fields.text("criterion", "best");
+    let iteration = match criterion.parse::<u64>() {
+        Ok(iteration) => json!(iteration),
+        Err(_) => json!("best"),
+    };
+    remarks.notes.push(format!(
+        "it begins with weights of {run}, which has to be in the base of ours; what is best there ({criterion}), ours decides"
+    ));
+    fields.drop_all(&["name"]);
+    fields.finish(remarks);
+    json!({ "run": run, "iteration": iteration })
+}
+
+/// World units of a voxel of an array, if it can be opened.
+fn voxel_size_of(raw: &str) -> Option<Vec<f64>> {
+    let address: ArrayAddress = raw.parse().ok()?;
+    let array = open_array(&address, &Access::default()).ok()?;
+    Some(array.spec().voxel_size.to_f64())
+}
+
+/// Its deformation. Displacements are in world units there, angles in radians.
+fn elastic(each: &mut Fields, voxel_size: Option<&[f64]>, remarks: &mut Remarks) -> Value {
+    let numbers = |value: Value| -> Vec<f64> {
+        let items = value.as_array().cloned().unwrap_or_default();
+        items.iter().filter_map(Value::as_f64).collect()
+    };
+    let spacing = numbers(each.take("control_point_spacing"));
+    let mut sigma = numbers(each.take("control_point_displacement_sigma"));
+    match voxel_size {
+        Some(size) if size.len() == sigma.len() => {
+            sigma.iter_mut().zip(size).for_each(|(s, size)| *s /= size)
+        }
+        _ => remarks.notes.push(format!(
+            "{} is taken to be in voxels: the voxel size is not known",
+            each.at("control_point_displacement_sigma")
+        )),
+    }
+    let rotation = numbers(each.take("rotation_interval"));
+    let rotation = match rotation[..] {
+        [low, high] => [low.to_degrees(), high.to_degrees()],
+        _ => [0.0; 2],
+    };
+    let is_uniform = each.take("uniform_3d_rotation") == true;
+    json!({
+        "control_point_spacing": spacing,
+        "jitter_sigma": sigma,
+        "rotation": rotation,
+        "rotate": if is_uniform { "uniform" } else { "in_plane" },
+        "subsample": each.take("subsample").as_u64().unwrap_or(1).max(1),
+        "probability": each.take("augmentation_probability").as_f64().unwrap_or(1.0),
+        "outside": "mirror",
+    })
+}
+
+fn trainer(
+    mut fields: Fields,
+    run: &mut Fields,
+    warmup: Option<u64>,
+    voxel_size: Option<&[f64]>,
+    remarks: &mut Remarks,
+) -> Value {
     if fields.kind != "GunpowderTrainerConfig" {
         fields.unknown(remarks);
         return Value::Null;
@@ -298,6 +373,27 @@ fn trainer(mut fields: Fields, run: &mut Fields, warmup: Option<u64>, remarks: &
                     }
                 }
                 each.drop_all(&["clip"]);
+            }
+            "ElasticAugmentConfig" => {
+                augment["elastic"] = elastic(&mut each, voxel_size, remarks);
+                remarks.notes.push(format!(
+                    "{}: between control points displacements are smooth here, and raw is mirrored at its border",
+                    each.path
+                ));
+            }
+            "GammaAugmentConfig" => {
+                augment["gamma"] = each.take("gamma_range");
+                remarks
+                    .notes
+                    .push(format!("{}: there it changes nothing, here it does", each.path));
+            }
+            "GaussianNoiseAugmentConfig" => {
+                let variance = each.take("var").as_f64().unwrap_or(0.05);
+                augment["noise"] = variance.sqrt().into();
+                remarks.notes.push(format!(
+                    "{}: there the noise always has this variance, here it is the largest",
+                    each.path
+                ));
             }
             kind => {
                 remarks

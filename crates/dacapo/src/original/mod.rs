@@ -11,6 +11,7 @@
 
 mod adopt;
 mod config;
+mod import;
 mod stats;
 mod weights;
 
@@ -32,6 +33,8 @@ use crate::runs::{RunState, RunSummary};
 use crate::{Error, Result};
 
 pub use adopt::{AdoptOptions, Adopted, adopt};
+pub use import::{Imported, import};
+pub(crate) use weights::model_tensors;
 
 /// The containers of a run.
 const CONTAINERS: [&str; 2] = ["snapshot.zarr", "validation.zarr"];

@@ -25,17 +25,21 @@ pub(super) fn count(path: &Path) -> Result<usize> {
     Ok(open(path)?.tensors().len())
 }
 
-/// The tensors of a checkpoint under our names, taken over by `network`, and what has to be said about them. Without
-/// a readable state of the optimiser the weights come alone.
+/// The tensors of a model, under our names, each once: those of a checkpoint's, or of a state dict.
 ///
 /// # Errors
-/// [`Error::Original`] if it cannot be read, or is not of such a network.
-pub(super) fn convert(path: &Path, network: &mut dyn Network) -> Result<(Vec<NamedTensor>, Vec<String>)> {
+/// [`Error::Original`] if they cannot be read.
+pub(crate) fn model_tensors(path: &Path) -> Result<Vec<NamedTensor>> {
     let mut file = open(path)?;
     let all = file.tensors().to_vec();
+    read_model(path, &mut file, &model(&all))
+}
+
+/// Those that are of the model, with our names.
+fn model(all: &[TorchTensor]) -> Vec<(String, &TorchTensor)> {
     let in_model = all.iter().any(|tensor| tensor.name.starts_with("model/"));
     let mut model: Vec<(String, &TorchTensor)> = Vec::new();
-    for tensor in &all {
+    for tensor in all {
         let name = match tensor.name.strip_prefix("model/") {
             Some(name) => name,
             None if in_model => continue,
@@ -46,20 +50,40 @@ pub(super) fn convert(path: &Path, network: &mut dyn Network) -> Result<(Vec<Nam
             model.push((name, tensor));
         }
     }
-    let failed = |error: dacapo_nn::Error| Error::Original {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+    model
+}
+
+fn read_model(
+    path: &Path,
+    file: &mut TorchFile<BufReader<File>>,
+    model: &[(String, &TorchTensor)],
+) -> Result<Vec<NamedTensor>> {
     let mut tensors = Vec::with_capacity(model.len());
-    for (name, tensor) in &model {
+    for (name, tensor) in model {
         if name.ends_with(STATISTICS[2]) {
             continue;
         }
-        let mut read = file.read(tensor).map_err(failed)?;
+        let read = file.read(tensor);
+        let mut read = read.or_else(|error| refuse(path, error.to_string()))?;
         read.name = format!("model/{name}");
         tensors.push(read);
     }
-    network.import(&tensors).map_err(failed)?;
+    Ok(tensors)
+}
+
+/// The tensors of a checkpoint under our names, taken over by `network`, and what has to be said about them. Without
+/// a readable state of the optimiser the weights come alone.
+///
+/// # Errors
+/// [`Error::Original`] if it cannot be read, or is not of such a network.
+pub(super) fn convert(path: &Path, network: &mut dyn Network) -> Result<(Vec<NamedTensor>, Vec<String>)> {
+    let mut file = open(path)?;
+    let all = file.tensors().to_vec();
+    let model = model(&all);
+    let tensors = read_model(path, &mut file, &model)?;
+    network
+        .import(&tensors)
+        .or_else(|error| refuse(path, error.to_string()))?;
 
     // The optimiser numbers the parameters in the order of the model.
     let is_parameter = |name: &str| !STATISTICS.iter().any(|statistic| name.ends_with(statistic));
