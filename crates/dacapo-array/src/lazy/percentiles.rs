@@ -87,7 +87,7 @@ fn percentiles<const N: usize>(array: &dyn ArrayRead, percentiles: [f64; N]) -> 
     let spec = array.spec();
     let bits = 8 * spec.dtype.size() as u32;
     let step = vec![64; spec.spatial_dims()];
-    let parts = parts(spec, &step, PART / 4);
+    let parts = parts(spec, &step, PART / 16);
     // For each beginning of keys that is looked into, how many keys go on with each digit.
     let pass = |known: &[u64], shift: u32, digit: u32| -> Result<BTreeMap<u64, Vec<u64>>> {
         let mut counts: BTreeMap<u64, Vec<u64>> = known

@@ -144,7 +144,7 @@ fn intensities_are_a_linear_map() {
             let lazy = Intensities::new(source.clone(), 20.0, 120.0, clip).unwrap();
             let expected = reals(&source).mapv(|v| {
                 let scaled = (v - 20.0) / 100.0;
-                (if clip { scaled.max(0.0).min(1.0) } else { scaled }) as f32
+                (if clip { scaled.clamp(0.0, 1.0) } else { scaled }) as f32
             });
             check(&lazy, &NdData::F32(expected));
         }
