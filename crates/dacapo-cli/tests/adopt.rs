@@ -109,46 +109,46 @@ fn configs_are_imported_alone() {
     let original = fixture();
     let base = original.join("runs_base_dir");
     let base = base.to_str().unwrap();
-    let printed = dacapo(dir.path(), &["config", "import", base]);
-    assert!(printed.status.success(), "{}", text(&printed.stderr));
-    assert!(text(&printed.stdout).starts_with("name: run_affs_none\n"));
-    assert!(text(&printed.stderr).contains("becomes our mutex watershed"));
+    let printed = run(dir.path(), &["config", "import", base]);
+    assert!(printed.status.success(), "{}", stderr(&printed));
+    assert!(stdout(&printed).starts_with("name: run_affs_none\n"));
+    assert!(stderr(&printed).contains("becomes our mutex watershed"));
     assert_eq!(
         std::fs::read_dir(dir.path()).unwrap().count(),
         0,
         "nothing is written"
     );
 
-    let written = dacapo(dir.path(), &["config", "import", base, "-o", "mine.yaml"]);
+    let written = run(dir.path(), &["config", "import", base, "-o", "mine.yaml"]);
     assert!(written.status.success());
     assert_eq!(
         std::fs::read(dir.path().join("mine.yaml")).unwrap(),
         printed.stdout
     );
-    let checked = dacapo(dir.path(), &["config", "check", "mine.yaml"]);
-    assert!(checked.status.success(), "{}", text(&checked.stderr));
-    assert!(text(&checked.stdout).contains("run_affs_none: fine"));
+    let checked = run(dir.path(), &["config", "check", "mine.yaml"]);
+    assert!(checked.status.success(), "{}", stderr(&checked));
+    assert!(stdout(&checked).contains("run_affs_none: fine"));
     // What is there is not written over.
     assert!(
-        !dacapo(dir.path(), &["config", "import", base, "-o", "mine.yaml"])
+        !run(dir.path(), &["config", "import", base, "-o", "mine.yaml"])
             .status
             .success()
     );
 
-    let trained = dacapo(dir.path(), &["train", "mine.yaml", "--quiet"]);
-    assert!(trained.status.success(), "{}", text(&trained.stderr));
-    let exported = dacapo(
+    let trained = run(dir.path(), &["train", "mine.yaml", "--quiet"]);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let exported = run(
         dir.path(),
         &["export", "run_affs_none", "-o", "net.onnx", "--iteration", "20"],
     );
-    assert!(exported.status.success(), "{}", text(&exported.stderr));
+    assert!(exported.status.success(), "{}", stderr(&exported));
     assert_eq!(
-        text(&exported.stdout),
+        stdout(&exported),
         "net.onnx: iteration 20, [60, 60, 60] voxels in, [20, 20, 20] out\n"
     );
     assert!(std::fs::metadata(dir.path().join("net.onnx")).unwrap().len() > 1000);
-    let weights = dacapo(dir.path(), &["export", "run_affs_none", "-o", "net.safetensors"]);
-    assert!(weights.status.success(), "{}", text(&weights.stderr));
-    let other = dacapo(dir.path(), &["export", "run_affs_none", "-o", "net.pt"]);
-    assert!(text(&other.stderr).contains("neither in .onnx nor in .safetensors"));
+    let weights = run(dir.path(), &["export", "run_affs_none", "-o", "net.safetensors"]);
+    assert!(weights.status.success(), "{}", stderr(&weights));
+    let other = run(dir.path(), &["export", "run_affs_none", "-o", "net.pt"]);
+    assert!(stderr(&other).contains("neither in .onnx nor in .safetensors"));
 }

@@ -216,6 +216,7 @@ pub(crate) fn expect_shape(what: &'static str, tensor: &Tensor, expected: &[usiz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::activate;
 
     #[test]
     fn groups_have_activations_of_their_own() {

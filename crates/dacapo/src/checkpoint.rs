@@ -22,7 +22,7 @@ pub(crate) fn save(
     network: &dyn Network,
 ) -> Result<()> {
     let task = config.task.build(config.architecture.unet().dims())?;
-    let channels = serde_json::to_string(&task.head().channel_names).unwrap_or_default();
+    let channels = serde_json::to_string(&task.head().channel_names()).unwrap_or_default();
     let schedule = serde_json::to_string(&config.trainer.schedule).unwrap_or_default();
     let meta = [
         ("iteration", iteration.to_string()),

@@ -40,7 +40,7 @@ pub(crate) fn stale(config: &RunConfig, task: &dyn Task, scores: &[ValidationSco
     let validations = (means.len() - 1 - place) as u64;
     (validations >= stopping.patience).then(|| Stale {
         best: *iteration,
-        criterion: criterion.name.to_owned(),
+        criterion: criterion.name.to_string(),
         validations,
     })
 }

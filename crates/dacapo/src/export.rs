@@ -57,7 +57,7 @@ pub fn export(store: &LocalStore, run: &str, request: &ExportRequest) -> Result<
     tensors.retain(|tensor| tensor.name.starts_with("model/"));
     let input = request.input_shape.as_ref().unwrap_or(&unet.input_shape);
     let shapes = Shapes::for_input(&config, input)?;
-    let channels = serde_json::to_string(&task.head().channel_names).unwrap_or_default();
+    let channels = serde_json::to_string(&task.head().channel_names()).unwrap_or_default();
     let metadata: BTreeMap<String, String> = [
         ("run", run.to_owned()),
         ("iteration", iteration.to_string()),

@@ -76,7 +76,7 @@ pub(crate) fn read(store: &LocalStore, start: &StartConfig) -> Result<Source> {
             Ok(Source {
                 name: format!("run {} after {iteration} steps", start.run),
                 tensors,
-                channels: Some(task.head().channel_names),
+                channels: Some(task.head().channel_names()),
             })
         }
         StartConfig::File(start) => read_file(Path::new(&start.file)),
@@ -117,7 +117,7 @@ fn read_file(path: &Path) -> Result<Source> {
 /// [`Error::Shape`] if nothing fits: another network was meant.
 pub(crate) fn apply(source: &Source, config: &RunConfig, network: &mut dyn Network) -> Result<Started> {
     let task = config.task.build(config.architecture.unet().dims())?;
-    let ours = task.head().channel_names;
+    let ours = task.head().channel_names();
     let mut started = Started {
         source: source.name.clone(),
         taken: Vec::new(),

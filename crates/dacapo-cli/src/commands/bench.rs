@@ -171,7 +171,7 @@ fn measure(engine: &CpuEngine, subject: &Subject, volume: &[usize], layers: usiz
         instructions: engine.instructions().name(),
         threads: engine.threads(),
         peak_multiplications_per_second: peak,
-        parameters: spec.architecture.parameters(spec.out_channels)?,
+        parameters: spec.architecture.parameters(spec.out_channels())?,
         memory: MemoryReport {
             training: memory,
             prediction,
@@ -195,8 +195,8 @@ fn train(
     let shape = |channels: usize, voxels: &[usize]| [&[batch, channels], voxels].concat();
     let mut data = Batch {
         input: values(&shape(spec.architecture.fmaps_in, &input)),
-        target: values(&shape(spec.out_channels, &output)),
-        weight: Tensor::zeros(&shape(spec.out_channels, &output)),
+        target: values(&shape(spec.out_channels(), &output)),
+        weight: Tensor::zeros(&shape(spec.out_channels(), &output)),
     };
     data.target.data.iter_mut().for_each(|t| *t = f32::from(*t > 0.0));
     data.weight.data.fill(1.0);

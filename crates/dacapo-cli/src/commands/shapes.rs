@@ -90,7 +90,7 @@ impl Shapes {
             fitting.last().map(|shape| shape.input.clone())
         };
         let report = Report {
-            parameters: unet.parameters(spec.out_channels)?,
+            parameters: unet.parameters(spec.out_channels())?,
             batch,
             memory_available: available,
             configured: shape(unet.input_shape.clone(), unet.output_shape(&unet.input_shape)?)?,

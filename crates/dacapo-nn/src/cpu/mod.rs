@@ -8,7 +8,7 @@ use crate::{Engine, Error, Memory, Network, NetworkSpec, Result};
 use network::CpuNetwork;
 pub use profile::LayerProfile;
 
-mod average;
+pub(crate) mod average;
 pub(crate) mod graph;
 mod memory;
 mod network;

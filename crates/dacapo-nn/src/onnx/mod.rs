@@ -8,10 +8,12 @@ mod ops;
 
 use std::collections::BTreeMap;
 
+use crate::cpu::average;
 use crate::cpu::params::find_all;
 use crate::ops::Shape;
 use crate::protobuf::Message;
-use crate::{Activation, NamedTensor, NetworkSpec, Result};
+use crate::unet::Purpose;
+use crate::{Activation, NamedTensor, NetworkSpec, OutputGroup, Result, UNetConfig};
 
 pub(crate) use ops::ToOnnx;
 
@@ -35,9 +37,14 @@ pub fn export_onnx(
     input: &[usize],
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
-    let architecture = &spec.architecture;
+    // What training alone has is left out.
+    let architecture = UNetConfig {
+        deep_supervision: false,
+        dropout: 0.0,
+        ..spec.architecture.clone()
+    };
     architecture.output_shape(input)?;
-    let graph = architecture.graph(Some(spec.out_channels))?;
+    let graph = architecture.graph(Some(spec.out_channels()), Purpose::Train)?;
     let dims = architecture.dims();
     let mut voxels = [1; 3];
     voxels[3 - dims..].copy_from_slice(input);
@@ -48,7 +55,12 @@ pub fn export_onnx(
             reason,
             nearest: None,
         })?;
-    let values = find_all(graph.params.iter(), "model/", tensors)?;
+    // Predictions are made with the averages, where there are any.
+    let has_average = tensors
+        .iter()
+        .any(|tensor| tensor.name.starts_with(average::PREFIX));
+    let prefix = if has_average { average::PREFIX } else { "model/" };
+    let values = find_all(graph.params.iter(), prefix, tensors)?;
 
     let mut model = Model::new(dims);
     for (param, values) in graph.params.iter().zip(values) {
@@ -65,13 +77,8 @@ pub fn export_onnx(
         let name = node.op.to_onnx(&inputs, shapes[place + 1], &mut model);
         names.push(name);
     }
-    let last = names.pop().unwrap_or_default();
-    match spec.activation {
-        Activation::None => model.node_to("Identity", &[&last], "prediction", Vec::new()),
-        Activation::Sigmoid => model.node_to("Sigmoid", &[&last], "prediction", Vec::new()),
-    }
-    let output = shapes[shapes.len() - 1];
-    Ok(model.finish(shapes[0], output, metadata))
+    model.activate(&names[graph.output], &spec.outputs);
+    Ok(model.finish(shapes[0], shapes[graph.output], metadata))
 }
 
 /// A model that is being written.
@@ -144,6 +151,32 @@ impl Model {
             .text(8, name)
             .bytes(9, bytes);
         self.initializers.push(tensor);
+    }
+
+    /// Adds what stands behind the last layer; its result is called `prediction`.
+    fn activate(&mut self, last: &str, outputs: &[OutputGroup]) {
+        let words = |activation| match activation {
+            Activation::None => ("Identity", Vec::new()),
+            Activation::Sigmoid => ("Sigmoid", Vec::new()),
+            Activation::Softmax => ("Softmax", vec![integer("axis", 1)]),
+        };
+        if let [group] = outputs {
+            let (kind, attributes) = words(group.activation);
+            return self.node_to(kind, &[last], "prediction", attributes);
+        }
+        let axes = self.integers([1]);
+        let mut begin = 0;
+        let mut parts = Vec::new();
+        for group in outputs {
+            let end = begin + group.channels as i64;
+            let (from, to) = (self.integers([begin]), self.integers([end]));
+            let part = self.node("Slice", &[last, &from, &to, &axes], Vec::new());
+            let (kind, attributes) = words(group.activation);
+            parts.push(self.node(kind, &[&part], attributes));
+            begin = end;
+        }
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        self.node_to("Concat", &parts, "prediction", vec![integer("axis", 1)]);
     }
 
     fn finish(self, input: Shape, output: Shape, metadata: &BTreeMap<String, String>) -> Vec<u8> {

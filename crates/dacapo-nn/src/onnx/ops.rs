@@ -2,8 +2,8 @@
 
 use super::{Model, float, integer, integers, text};
 use crate::ops::{
-    Activate, Add, BatchNorm, Concat, Conv, EPSILON, Function, GroupNorm, MaxPool, Multiply, Shape,
-    TransposedConv, Trilinear, Upsample,
+    Activate, Add, Align, BatchNorm, Concat, Conv, Dropout, EPSILON, Function, GroupNorm, LEAK, MaxPool,
+    Multiply, Shape, Softmax, TransposedConv, Trilinear, Upsample,
 };
 use crate::protobuf::Message;
 
@@ -102,10 +102,43 @@ impl ToOnnx for MaxPool {
 
 impl ToOnnx for Activate {
     fn to_onnx(&self, inputs: &[(&str, Shape)], _: Shape, model: &mut Model) -> String {
-        let kind = match self.0 {
-            Function::Sigmoid => "Sigmoid",
-        };
-        model.node(kind, &[inputs[0].0], Vec::new())
+        let x = inputs[0].0;
+        match self.0 {
+            Function::Relu => model.node("Relu", &[x], Vec::new()),
+            Function::LeakyRelu => model.node("LeakyRelu", &[x], vec![float("alpha", LEAK)]),
+            Function::Sigmoid => model.node("Sigmoid", &[x], Vec::new()),
+            // x · (1 + erf(x / √2)) / 2: this version has no operator of that name.
+            Function::Gelu => {
+                let mut constant = |value: f32| {
+                    let name = model.fresh("constant");
+                    model.floats(&name, &[], &[value]);
+                    name
+                };
+                let (scale, one, half) = (
+                    constant(std::f32::consts::FRAC_1_SQRT_2),
+                    constant(1.0),
+                    constant(0.5),
+                );
+                let scaled = model.node("Mul", &[x, &scale], Vec::new());
+                let erf = model.node("Erf", &[&scaled], Vec::new());
+                let sum = model.node("Add", &[&erf, &one], Vec::new());
+                let share = model.node("Mul", &[&sum, &half], Vec::new());
+                model.node("Mul", &[x, &share], Vec::new())
+            }
+        }
+    }
+}
+
+impl ToOnnx for Softmax {
+    fn to_onnx(&self, inputs: &[(&str, Shape)], _: Shape, model: &mut Model) -> String {
+        model.node("Softmax", &[inputs[0].0], vec![integer("axis", 1)])
+    }
+}
+
+impl ToOnnx for Dropout {
+    /// Nothing is dropped from predictions.
+    fn to_onnx(&self, inputs: &[(&str, Shape)], _: Shape, _: &mut Model) -> String {
+        inputs[0].0.to_owned()
     }
 }
 
@@ -141,12 +174,19 @@ impl ToOnnx for Concat {
 }
 
 impl ToOnnx for Trilinear {
-    fn to_onnx(&self, inputs: &[(&str, Shape)], _: Shape, model: &mut Model) -> String {
+    fn to_onnx(&self, inputs: &[(&str, Shape)], output: Shape, model: &mut Model) -> String {
+        let (input, shape) = inputs[0];
+        let places = match self.align {
+            Align::Corners => "align_corners",
+            Align::Parts | Align::InnerParts => "half_pixel",
+        };
         let attributes = vec![
             text("mode", "linear"),
-            text("coordinate_transformation_mode", "align_corners"),
+            text("coordinate_transformation_mode", places),
         ];
-        resized(inputs[0].0, self.factor, attributes, model)
+        let large = std::array::from_fn(|a| shape.voxels[a] * self.factor[a]);
+        let value = resized(input, self.factor, attributes, model);
+        centred(&value, large, output.voxels, model)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::math::{normal_cdf_and_density, sigmoid};
 const CHUNK: usize = 1 << 14;
 
 /// What is left of negative values by a leaky ReLU.
-const LEAK: f32 = 0.01;
+pub(crate) const LEAK: f32 = 0.01;
 
 /// Which function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,7 +28,7 @@ mod upsample;
 #[cfg(test)]
 pub(crate) mod check;
 
-pub(crate) use activation::{Activate, Function};
+pub(crate) use activation::{Activate, Function, LEAK};
 pub(crate) use add::Add;
 pub(crate) use batch_norm::{BatchNorm, fold as fold_batch_norm};
 pub(crate) use concat::{Concat, Equivariance};
