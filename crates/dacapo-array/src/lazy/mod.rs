@@ -1,5 +1,5 @@
 //! Arrays that are computed from other arrays when they are read, region by region and never as a whole. They
-//! compose in any order: each is an [`ArrayRead`] over others. What a config calls them is said elsewhere.
+//! compose in any order: each is an [`crate::ArrayRead`] over others. What a config calls them is said elsewhere.
 //!
 //! | | values | channels | region |
 //! |---|---|---|---|
