@@ -248,7 +248,7 @@ fn onnxruntime_predicts_what_we_predict() {
             target: tensor(3, &output, 2),
             weight: tensor(3, &output, 2),
         };
-        (0..3).for_each(|_| drop(network.train_step(&batch, 1e-2)));
+        (0..3).for_each(|_| drop(network.train_step(&batch, 1e-3)));
         let raw = tensor(channels, &input, 2);
         let mut expected = Tensor::default();
         network.forward(&raw, &mut expected).unwrap();

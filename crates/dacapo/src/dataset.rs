@@ -272,7 +272,7 @@ impl Dataset {
     /// A window of raw as it is stored (channels, z, y, x), from `begin` voxels of the raw array; mirrored past its
     /// border.
     pub(crate) fn raw(&self, begin: &[i64], shape: &[usize]) -> Result<Array4<f32>> {
-        Lookup::mirrored(self.raw.spec(), begin, shape).read::<f32>(&*self.raw)
+        Lookup::mirrored(self.raw.spec(), begin, shape).read_floats(&*self.raw)
     }
 }
 
@@ -307,7 +307,7 @@ pub(crate) fn read_input(
     begin: &[i64],
     shape: &[usize],
 ) -> Result<Array4<f32>> {
-    let mut values = Lookup::mirrored(raw.spec(), begin, shape).read::<f32>(raw)?;
+    let mut values = Lookup::mirrored(raw.spec(), begin, shape).read_floats(raw)?;
     if let Some(values) = values.as_slice_mut() {
         intensity.map(values);
     }

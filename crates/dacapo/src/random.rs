@@ -157,6 +157,7 @@ impl Random {
 /// [`philox`] of several counters at once, in a form that compilers turn into vector instructions.
 fn philox_lanes<const N: usize>(mut counter: [[u32; N]; 4], mut key: [u32; 2]) -> [[u32; N]; 4] {
     for _ in 0..10 {
+        #[allow(clippy::needless_range_loop, reason = "four arrays are gone through together")]
         for lane in 0..N {
             let product0 = 0xD251_1F53 * u64::from(counter[0][lane]);
             let product1 = 0xCD9E_8D57 * u64::from(counter[2][lane]);

@@ -125,10 +125,14 @@ impl<'a> Sampler<'a> {
             }
         };
         augmentation.expose(&mut raw, dataset.intensity);
-        let turned: Vec<Array3<f32>> = raw.outer_iter().map(|channel| symmetry.apply(channel)).collect();
-        let views: Vec<_> = turned.iter().map(|channel| channel.view()).collect();
-        #[allow(clippy::expect_used, reason = "every channel of one array has the same shape")]
-        let input = ndarray::stack(Axis(0), &views).expect("equal shapes");
+        let mut turned: Vec<Array3<f32>> = raw.outer_iter().map(|channel| symmetry.apply(channel)).collect();
+        let input = if turned.len() == 1 {
+            turned.remove(0).insert_axis(Axis(0))
+        } else {
+            let views: Vec<_> = turned.iter().map(|channel| channel.view()).collect();
+            #[allow(clippy::expect_used, reason = "every channel of one array has the same shape")]
+            ndarray::stack(Axis(0), &views).expect("equal shapes")
+        };
 
         let labels = symmetry.apply(labelled.labels.view());
         let known = symmetry.apply(labelled.known.view());
@@ -331,7 +335,16 @@ fn stack(dims: usize, mut arrays: Vec<Array4<f32>>) -> Tensor {
     }
     let data = match arrays.len() {
         1 if arrays[0].is_standard_layout() => arrays.remove(0).into_raw_vec_and_offset().0,
-        _ => arrays.iter().flatten().copied().collect(),
+        _ => {
+            let mut data = Vec::with_capacity(arrays.iter().map(|array| array.len()).sum());
+            for array in &arrays {
+                match array.as_slice() {
+                    Some(values) => data.extend_from_slice(values),
+                    None => data.extend(array),
+                }
+            }
+            data
+        }
     };
     Tensor { shape, data }
 }

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, Array4, ArrayD, Ix4, s};
+use ndarray::{Array3, Array4, ArrayD};
 
-use dacapo_array::{ArrayRead, ArrayReadExt, ArraySpec, Coordinate, Element, Roi};
+use dacapo_array::{ArrayRead, ArrayReadExt, ArraySpec, Coordinate, Element, NdData, Roi};
 
 use crate::Result;
 
@@ -80,28 +80,48 @@ impl Lookup {
 
     /// The window (channels, z, y, x), with the default value where it is taken from nowhere.
     pub fn read<T: Element>(&self, array: &dyn ArrayRead) -> Result<Array4<T>> {
+        let Some(bounds) = self.bounds() else {
+            return Ok(self.gather(array.spec(), &[], &[0..0, 0..0, 0..0], |value: T| value));
+        };
+        let source: ArrayD<T> = array.read_as(&world_box(array.spec(), &bounds))?;
+        Ok(
+            self.gather(array.spec(), in_order(&source).as_ref(), &bounds, |value: T| {
+                value
+            }),
+        )
+    }
+
+    /// As [`Lookup::read`], for values as floats: the usual types of images are converted on the way.
+    pub fn read_floats(&self, array: &dyn ArrayRead) -> Result<Array4<f32>> {
+        let Some(bounds) = self.bounds() else {
+            return self.read(array);
+        };
         let spec = array.spec();
-        let channels = spec.channels.iter().product();
+        Ok(match array.read(&world_box(spec, &bounds))? {
+            NdData::U8(source) => self.gather(spec, in_order(&source).as_ref(), &bounds, f32::from),
+            NdData::U16(source) => self.gather(spec, in_order(&source).as_ref(), &bounds, f32::from),
+            source => {
+                let source: ArrayD<f32> = source.cast()?;
+                self.gather(spec, in_order(&source).as_ref(), &bounds, |value: f32| value)
+            }
+        })
+    }
+
+    /// The window of an array, of which `source` is what lies in `bounds`.
+    fn gather<S: Copy, T: Copy + Default>(
+        &self,
+        spec: &ArraySpec,
+        source: &[S],
+        bounds: &[Range<usize>; 3],
+        value: impl Fn(S) -> T,
+    ) -> Array4<T> {
+        let channels: usize = spec.channels.iter().product();
         let [depth, height, width] = self.shape();
         let mut window = Array4::from_elem((channels, depth, height, width), T::default());
-        let Some(bounds) = self.bounds() else {
-            return Ok(window);
+        let Some(values) = window.as_slice_mut().filter(|_| !source.is_empty()) else {
+            return window;
         };
-        let source: ArrayD<T> = array.read_as(&world_box(spec, &bounds))?;
-        let shape = [channels, bounds[0].len(), bounds[1].len(), bounds[2].len()];
-        let source = source
-            .as_standard_layout()
-            .into_owned()
-            .into_shape_with_order(shape);
-        #[allow(
-            clippy::expect_used,
-            reason = "an array of 2 or 3 spatial axes has these lengths as a volume"
-        )]
-        let source = source
-            .expect("a read has the shape of its Roi")
-            .into_dimensionality::<Ix4>();
-        #[allow(clippy::expect_used, reason = "the shape above has four axes")]
-        let source = source.expect("four axes");
+        let lengths = bounds.each_ref().map(ExactSizeIterator::len);
         let along: Vec<(usize, usize)> = entries(&self.axes[2], &bounds[2]).collect();
         // Within an array, a row of the window is a piece of a row of the array.
         let piece = along.first().filter(|first| {
@@ -111,18 +131,23 @@ impl Lookup {
         for channel in 0..channels {
             for (i, z) in entries(&self.axes[0], &bounds[0]) {
                 for (j, y) in entries(&self.axes[1], &bounds[1]) {
-                    let mut to = window.slice_mut(s![channel, i, j, ..]);
-                    let from = source.slice(s![channel, z, y, ..]);
+                    let to = &mut values[((channel * depth + i) * height + j) * width..][..width];
+                    let from =
+                        &source[((channel * lengths[0] + z) * lengths[1] + y) * lengths[2]..][..lengths[2]];
                     match piece {
-                        Some(&(k, x)) => to
-                            .slice_mut(s![k..k + along.len()])
-                            .assign(&from.slice(s![x..x + along.len()])),
-                        None => along.iter().for_each(|&(k, x)| to[k] = from[x]),
+                        Some(&(k, x)) => {
+                            let from = &from[x..x + along.len()];
+                            to[k..k + along.len()]
+                                .iter_mut()
+                                .zip(from)
+                                .for_each(|(to, &from)| *to = value(from));
+                        }
+                        None => along.iter().for_each(|&(k, x)| to[k] = value(from[x])),
                     }
                 }
             }
         }
-        Ok(window)
+        window
     }
 
     fn shape(&self) -> [usize; 3] {
@@ -137,6 +162,14 @@ impl Lookup {
             *bound = *low..high + 1;
         }
         Some(bounds)
+    }
+}
+
+/// An array's values, last axis fastest.
+fn in_order<T: Copy>(array: &ArrayD<T>) -> std::borrow::Cow<'_, [T]> {
+    match array.as_slice() {
+        Some(values) => values.into(),
+        None => array.iter().copied().collect::<Vec<T>>().into(),
     }
 }
 
@@ -173,7 +206,7 @@ fn mirror(i: i64, length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dacapo_array::{MemoryArray, NdData};
+    use dacapo_array::MemoryArray;
     use ndarray::ArrayD;
 
     /// Values are their own index, 100 z + 10 y + x.
@@ -198,6 +231,12 @@ mod tests {
         for ((_, z, y, x), &value) in window.indexed_iter() {
             assert_eq!(value as usize, 100 * [2, 1, 0][z] + 10 * [3, 4, 3][y] + x);
         }
+        let lookup = Lookup::mirrored(array.spec(), &[-2, 3, 0], &[3, 3, 2]);
+        assert_eq!(lookup.read_floats(&array).unwrap(), window.mapv(f32::from));
+        // Mirrored along the rows, too.
+        let lookup = Lookup::mirrored(array.spec(), &[0, 0, -2], &[1, 1, 10]);
+        let row: Vec<f32> = lookup.read_floats(&array).unwrap().into_iter().collect();
+        assert_eq!(row, [2.0, 1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 4.0, 3.0]);
     }
 
     #[test]
