@@ -5,6 +5,9 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
+/// Voxels that one task works on.
+const CHUNK: usize = 1 << 15;
+
 /// The channel with the largest value at each voxel of (channels, z, y, x): the first of equal ones. NaN is less than
 /// anything; where all are NaN, and so all minus infinity, it is channel 0.
 ///
@@ -34,33 +37,33 @@ pub fn argmax(values: ArrayView4<f32>) -> Result<Array3<u8>> {
         .into_par_iter()
         .enumerate()
         .for_each_init(
-            || vec![0.0; width],
-            |most, (z, mut plane)| {
+            || (vec![0.0; width], vec![0; width]),
+            |(most, best), (z, mut plane)| {
                 let values = values.index_axis(Axis(1), z);
                 for (y, mut winners) in plane.outer_iter_mut().enumerate() {
                     most.fill(f32::NEG_INFINITY);
-                    for (channel, values) in values.axis_iter(Axis(0)).enumerate() {
-                        let row = values.index_axis_move(Axis(0), y);
-                        raise(
-                            most,
-                            winners.as_slice_mut().unwrap_or_default(),
-                            row,
-                            channel as u8,
-                        );
+                    best.fill(0);
+                    for (values, channel) in values.axis_iter(Axis(0)).zip(0..) {
+                        raise(most, best, values.index_axis_move(Axis(0), y), channel);
                     }
+                    winners
+                        .iter_mut()
+                        .zip(&*best)
+                        .for_each(|(winner, &best)| *winner = best as u8);
                 }
             },
         );
     Ok(winners)
 }
 
-/// Notes a channel where its values are the largest so far.
-fn raise(most: &mut [f32], winners: &mut [u8], row: ArrayView1<f32>, channel: u8) {
-    let places = most.iter_mut().zip(winners);
-    let note = |((most, winner), &value): ((&mut f32, &mut u8), &f32)| {
-        let is_more = value > *most;
-        *most = if is_more { value } else { *most };
-        *winner = if is_more { channel } else { *winner };
+/// Notes a channel where its values are the largest so far. Numbers as wide as values are compared side by side.
+fn raise(most: &mut [f32], best: &mut [u32], row: ArrayView1<f32>, channel: u32) {
+    let places = most.iter_mut().zip(best);
+    let note = |((most, best), &value): ((&mut f32, &mut u32), &f32)| {
+        // As bits, so that there is no branch.
+        let is_more = 0_u32.wrapping_sub(u32::from(value > *most));
+        *best = (channel & is_more) | (*best & !is_more);
+        *most = if value > *most { value } else { *most };
     };
     match row.to_slice() {
         Some(row) => places.zip(row).for_each(note),
@@ -70,10 +73,21 @@ fn raise(most: &mut [f32], winners: &mut [u8], row: ArrayView1<f32>, channel: u8
 
 /// Whether each value is above a threshold. NaN is not.
 pub fn threshold(values: ArrayView3<f32>, threshold: f32) -> Array3<bool> {
-    let mut above = Array3::from_elem(values.raw_dim(), false);
-    Zip::from(&mut above)
-        .and(values)
-        .par_for_each(|above, &value| *above = value > threshold);
+    let shape = values.raw_dim();
+    let Some(values) = values.as_slice() else {
+        return Zip::from(values).par_map_collect(|&value| value > threshold);
+    };
+    let mut above = Array3::from_elem(shape, false);
+    #[allow(clippy::expect_used, reason = "it has just been made")]
+    let chunks = above
+        .as_slice_mut()
+        .expect("standard layout")
+        .par_chunks_mut(CHUNK);
+    chunks.zip(values.par_chunks(CHUNK)).for_each(|(above, values)| {
+        for (above, &value) in above.iter_mut().zip(values) {
+            *above = value > threshold;
+        }
+    });
     above
 }
 

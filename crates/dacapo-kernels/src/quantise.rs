@@ -65,12 +65,8 @@ impl ValueRange {
 
 /// The bytes of values, in one pass: see [`ValueRange::byte`].
 pub fn quantise<D: Dimension>(values: ArrayView<f32, D>, range: ValueRange) -> ArrayD<u8> {
-    let mut bytes = ArrayD::zeros(values.shape());
     let values: ArrayViewD<f32> = values.into_dyn();
-    Zip::from(&mut bytes)
-        .and(values)
-        .par_for_each(|byte, &value| *byte = range.byte(value));
-    bytes
+    Zip::from(values).par_map_collect(|&value| range.byte(value))
 }
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ macro_rules! config {
             /// Distances that reach further than what is annotated do not count in training, for there may be a
             /// border that is nearer.
             pub mask_distances: bool,
-            /// How much voxels count in training.
+            /// How much voxels count in training. The loss of distances squares these weights, as that of the original
+            /// does: where a class is rare, `uniform` learns its borders better than balanced ones.
             pub weights: ClassWeights,
             $($(#[$doc])* pub $field: $Type,)*
             /// Values to try as thresholds, in those of the predictions.

@@ -115,7 +115,7 @@ pub enum Activation {
 pub enum LossKind {
     /// Binary cross-entropy of the sigmoid of the output.
     BceWithLogits,
-    /// The squared difference.
+    /// The squared difference, times the weight; so weights count squared, as the original has it.
     Mse,
     /// The squared difference of the sigmoid of the output.
     MseOfSigmoid,

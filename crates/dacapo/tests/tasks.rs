@@ -113,7 +113,7 @@ fn signed_distances_are_learned() {
 
 #[test]
 fn inner_distances_are_learned() {
-    learns("inner_distance", 90, 2.5);
+    learns("inner_distance", 90, 3.0);
 }
 
 #[test]
