@@ -453,3 +453,48 @@ fn shapes_of_a_network_are_listed_with_what_they_cost() {
         "{text}"
     );
 }
+
+#[test]
+fn a_machine_is_measured_with_a_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let path = config(dir, "measured", 4, "");
+    let path = path.to_str().unwrap();
+    let arguments = [
+        "bench",
+        path,
+        "--seconds",
+        "1",
+        "--volume",
+        "40,100,100",
+        "--layers",
+        "5",
+    ];
+    let report: Value = serde_json::from_str(&succeed(dir, &[&["--json"], &arguments[..]].concat())).unwrap();
+    for part in ["training", "prediction"] {
+        let number = |key: &str| report[part][key].as_f64().unwrap();
+        assert!(
+            number("multiplications") > 1e5 && number("seconds") > 0.0,
+            "{report}"
+        );
+        // What else runs disturbs both; a thousandth and a hundredfold would be a wrong count.
+        assert!((1e-3..2.0).contains(&number("share_of_peak")), "{report}");
+    }
+    assert_eq!(report["layers"].as_array().unwrap().len(), 5);
+    let pieces = report["volume"]["pieces"].as_u64().unwrap();
+    assert!(
+        report["volume"]["hours"].as_f64().unwrap() > 0.0 && pieces > 20,
+        "{report}"
+    );
+    let text = succeed(dir, &arguments);
+    assert!(
+        text.contains("of the peak") && text.contains("hours of prediction"),
+        "{text}"
+    );
+    let wrong = run(dir, &["bench", path, "--volume", "40,100"]);
+    assert!(
+        !wrong.status.success() && stderr(&wrong).contains("3 axes"),
+        "{}",
+        stderr(&wrong)
+    );
+}

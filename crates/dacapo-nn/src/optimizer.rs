@@ -125,14 +125,16 @@ impl Optimizer {
 
     /// Euclidean norm of all gradients.
     pub(crate) fn gradient_norm(params: &Params) -> f64 {
-        let squares = |param: &Param| {
-            param
-                .gradient
-                .iter()
-                .map(|&g| f64::from(g) * f64::from(g))
-                .sum::<f64>()
-        };
-        params.trained().map(squares).sum::<f64>().sqrt()
+        /// Values that one task sums.
+        const CHUNK: usize = 1 << 14;
+        let squares = |values: &[f32]| values.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
+        let chunks: Vec<&[f32]> = params
+            .trained()
+            .flat_map(|param| param.gradient.chunks(CHUNK))
+            .collect();
+        // Added up in order, whatever thread took each.
+        let sums: Vec<f64> = chunks.par_iter().map(|chunk| squares(chunk)).collect();
+        sums.into_iter().sum::<f64>().sqrt()
     }
 
     /// Updates all trained parameters from their gradients times `gradient_scale`.

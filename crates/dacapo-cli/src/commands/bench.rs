@@ -26,12 +26,15 @@ pub struct Bench {
     /// Show the operations that take the longest in a training step.
     #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = "20")]
     layers: usize,
+    /// Seconds to measure for, about.
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    seconds: u16,
 }
 
-/// How long each part is measured.
-const PEAK: Duration = Duration::from_secs(2);
-const STEPS: Duration = Duration::from_secs(20);
-const PREDICTIONS: Duration = Duration::from_secs(12);
+/// Parts of the time in which each part is measured.
+const PEAK: f64 = 0.05;
+const STEPS: f64 = 0.5;
+const PREDICTIONS: f64 = 0.3;
 /// Training steps that are looked into.
 const PROFILED: usize = 3;
 
@@ -108,13 +111,55 @@ impl Bench {
             );
         }
         context.printer.note("measuring, for about a minute");
-        let report = measure(&engine, &subject, &self.volume, self.layers)?;
+        let report = self.measure(&engine, &subject)?;
         if context.printer.json {
             context.printer.value(&report)?;
         } else {
             print(&report, context)?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn measure(&self, engine: &CpuEngine, subject: &Subject) -> anyhow::Result<Report> {
+        let Subject { spec, batch, .. } = subject;
+        let time = |part: f64| Duration::from_secs_f64(part * f64::from(self.seconds));
+        let peak = engine.peak(time(PEAK));
+        let input = spec.architecture.input_shape.clone();
+        let Memory { training: memory, .. } = engine.memory(spec, &input, *batch)?;
+        let Memory { prediction, .. } = engine.memory(spec, &subject.block, 1)?;
+        let profile = engine.profile(spec, &input, *batch, PROFILED)?;
+        let multiplications = engine.multiplications(spec, &input, *batch)?.iter().sum();
+        let mut network = engine.build(spec)?;
+        let training = train(&mut *network, *batch, multiplications, peak, time(STEPS))?;
+        let [forward, _] = engine.multiplications(spec, &subject.block, 1)?;
+        let predicting = predict(&mut *network, &subject.block, forward, peak, time(PREDICTIONS))?;
+        let volume = (!self.volume.is_empty()).then(|| {
+            let along = self
+                .volume
+                .iter()
+                .zip(&subject.written)
+                .map(|(n, w)| n.div_ceil(*w));
+            let pieces: usize = along.product();
+            Volume {
+                shape: self.volume.clone(),
+                pieces,
+                hours: pieces as f64 * predicting.seconds / 3600.0,
+            }
+        });
+        Ok(Report {
+            instructions: engine.instructions().name(),
+            threads: engine.threads(),
+            peak_multiplications_per_second: peak,
+            parameters: spec.architecture.parameters(spec.out_channels())?,
+            memory: MemoryReport {
+                training: memory,
+                prediction,
+            },
+            training,
+            prediction: predicting,
+            volume,
+            layers: slowest(profile, self.layers, peak),
+        })
     }
 
     fn subject(&self) -> anyhow::Result<Subject> {
@@ -146,48 +191,12 @@ impl Bench {
     }
 }
 
-fn measure(engine: &CpuEngine, subject: &Subject, volume: &[usize], layers: usize) -> anyhow::Result<Report> {
-    let Subject { spec, batch, .. } = subject;
-    let peak = engine.peak(PEAK);
-    let input = spec.architecture.input_shape.clone();
-    let Memory { training: memory, .. } = engine.memory(spec, &input, *batch)?;
-    let Memory { prediction, .. } = engine.memory(spec, &subject.block, 1)?;
-    let profile = engine.profile(spec, &input, *batch, PROFILED)?;
-    let multiplications = engine.multiplications(spec, &input, *batch)?.iter().sum();
-    let mut network = engine.build(spec)?;
-    let training = train(&mut *network, *batch, multiplications, peak)?;
-    let [forward, _] = engine.multiplications(spec, &subject.block, 1)?;
-    let predicting = predict(&mut *network, &subject.block, forward, peak)?;
-    let volume = (!volume.is_empty()).then(|| {
-        let along = volume.iter().zip(&subject.written).map(|(n, w)| n.div_ceil(*w));
-        let pieces: usize = along.product();
-        Volume {
-            shape: volume.to_vec(),
-            pieces,
-            hours: pieces as f64 * predicting.seconds / 3600.0,
-        }
-    });
-    Ok(Report {
-        instructions: engine.instructions().name(),
-        threads: engine.threads(),
-        peak_multiplications_per_second: peak,
-        parameters: spec.architecture.parameters(spec.out_channels())?,
-        memory: MemoryReport {
-            training: memory,
-            prediction,
-        },
-        training,
-        prediction: predicting,
-        volume,
-        layers: slowest(profile, layers, peak),
-    })
-}
-
 fn train(
     network: &mut dyn Network,
     batch: usize,
     multiplications: u64,
     peak: f64,
+    time: Duration,
 ) -> anyhow::Result<Measured> {
     let spec = network.spec().clone();
     let input = spec.architecture.input_shape.clone();
@@ -200,7 +209,7 @@ fn train(
     };
     data.target.data.iter_mut().for_each(|t| *t = f32::from(*t > 0.0));
     data.weight.data.fill(1.0);
-    let (seconds, repetitions) = median(STEPS, || Ok(network.train_step(&data, 1e-4).map(drop)?))?;
+    let (seconds, repetitions) = median(time, || Ok(network.train_step(&data, 1e-4).map(drop)?))?;
     Ok(measured(
         batch,
         input,
@@ -217,10 +226,11 @@ fn predict(
     block: &[usize],
     multiplications: u64,
     peak: f64,
+    time: Duration,
 ) -> anyhow::Result<Measured> {
     let input = values(&[&[1, network.spec().architecture.fmaps_in], block].concat());
     let mut predicted = Tensor::default();
-    let (seconds, repetitions) = median(PREDICTIONS, || Ok(network.forward(&input, &mut predicted)?))?;
+    let (seconds, repetitions) = median(time, || Ok(network.forward(&input, &mut predicted)?))?;
     let output = network.output_shape(block)?;
     Ok(measured(
         1,

@@ -5,7 +5,7 @@ use crate::cpu::plan::Plan;
 use crate::ops::Mode;
 use crate::simd::InstructionSet;
 use crate::unet::Purpose;
-use crate::{Error, Memory, NetworkSpec, Result};
+use crate::{Memory, NetworkSpec, Result};
 
 /// Bytes of a value.
 const VALUE: usize = size_of::<f32>();
@@ -50,14 +50,7 @@ fn values(
     threads: usize,
     set: InstructionSet,
 ) -> Result<usize> {
-    spec.architecture.output_shape(shape)?;
-    let shapes = graph
-        .shapes(spec.architecture.zyx(shape))
-        .map_err(|(_, reason)| Error::InputShape {
-            shape: shape.to_vec(),
-            reason,
-            nearest: None,
-        })?;
+    let shapes = spec.architecture.buffer_shapes(graph, shape)?;
     let plan = Plan::new(graph, shapes, batch, mode, set, spec.recompute)?;
     // In training the prediction, the target and the weight.
     let outputs = if mode == Mode::Train { 3 } else { 1 };

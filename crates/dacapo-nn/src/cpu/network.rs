@@ -91,19 +91,11 @@ impl CpuNetwork {
 
     /// A plan for spatial inputs of `shape`.
     fn new_plan(&self, shape: &[usize], batch: usize, mode: Mode) -> Result<Plan> {
-        let architecture = &self.spec.architecture;
-        architecture.output_shape(shape)?;
         let graph = match mode {
             Mode::Train => &self.training,
             Mode::Predict => &self.predicting,
         };
-        let shapes = graph
-            .shapes(architecture.zyx(shape))
-            .map_err(|(_, reason)| Error::InputShape {
-                shape: shape.to_vec(),
-                reason,
-                nearest: None,
-            })?;
+        let shapes = self.spec.architecture.buffer_shapes(graph, shape)?;
         Plan::new(graph, shapes, batch, mode, self.set, self.spec.recompute)
     }
 

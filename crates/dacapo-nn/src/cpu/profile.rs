@@ -8,7 +8,7 @@ use crate::cpu::plan::Plan;
 use crate::ops::Mode;
 use crate::simd::InstructionSet;
 use crate::unet::Purpose;
-use crate::{Error, NetworkSpec, Result};
+use crate::{NetworkSpec, Result};
 
 /// One operation of a training step.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,14 +27,7 @@ fn planned(spec: &NetworkSpec, shape: &[usize], batch: usize, set: InstructionSe
     let graph = spec
         .architecture
         .graph(Some(spec.out_channels()), Purpose::Train)?;
-    spec.architecture.output_shape(shape)?;
-    let shapes = graph
-        .shapes(spec.architecture.zyx(shape))
-        .map_err(|(_, reason)| Error::InputShape {
-            shape: shape.to_vec(),
-            reason,
-            nearest: None,
-        })?;
+    let shapes = spec.architecture.buffer_shapes(&graph, shape)?;
     let plan = Plan::new(&graph, shapes, batch, Mode::Train, set, spec.recompute)?;
     Ok((graph, plan))
 }

@@ -229,38 +229,13 @@ impl Builder<'_> {
             conv.relu = relu && (norm == Norm::None || folded);
             x = self.graph.push(conv, &[x]);
             layer += 1 + usize::from(norm != Norm::None);
-            let groups = match norm {
-                Norm::None => 0,
-                Norm::Batch if folded => {
-                    self.graph.folds.push(Fold {
-                        conv: conv_name,
-                        norm: norm_name.clone(),
-                    });
-                    0
-                }
-                Norm::Batch => {
-                    let norm = BatchNorm {
-                        name: norm_name.clone(),
-                        channels: width,
-                        relu,
-                    };
-                    x = self.graph.push(norm, &[x]);
-                    0
-                }
-                Norm::Group => (1..=MOST_GROUPS.min(width))
-                    .rev()
-                    .find(|g| width.is_multiple_of(*g))
-                    .unwrap_or(1),
-                Norm::Instance => width,
-            };
-            if groups > 0 {
-                let norm = GroupNorm {
-                    name: norm_name,
-                    channels: width,
-                    groups,
-                    relu,
-                };
-                x = self.graph.push(norm, &[x]);
+            if folded {
+                self.graph.folds.push(Fold {
+                    conv: conv_name,
+                    norm: norm_name,
+                });
+            } else {
+                x = self.normalised(x, norm_name, width, relu);
             }
             match after {
                 After::Sigmoid => x = self.graph.push(Activate(Function::Sigmoid), &[x]),
@@ -270,6 +245,30 @@ impl Builder<'_> {
             layer += usize::from(after != After::Nothing);
         }
         x
+    }
+
+    /// A convolution's output, normalised as the config says, with a ReLU behind it where asked for (and where there is
+    /// a normalisation).
+    fn normalised(&mut self, x: Buffer, name: String, channels: usize, relu: bool) -> Buffer {
+        let groups = match self.config.effective_norm() {
+            Norm::None => return x,
+            Norm::Batch => {
+                let norm = BatchNorm { name, channels, relu };
+                return self.graph.push(norm, &[x]);
+            }
+            Norm::Group => (1..=MOST_GROUPS.min(channels))
+                .rev()
+                .find(|g| channels.is_multiple_of(*g))
+                .unwrap_or(1),
+            Norm::Instance => channels,
+        };
+        let norm = GroupNorm {
+            name,
+            channels,
+            groups,
+            relu,
+        };
+        self.graph.push(norm, &[x])
     }
 
     /// Upsampling to `width` channels with the activation, all but the repetition of voxels where that is the kind: a

@@ -3,6 +3,7 @@
 use super::build::Purpose;
 use super::config::UNetConfig;
 use crate::cpu::graph::Graph;
+use crate::ops::Shape;
 use crate::{Error, Result};
 
 /// How far from a shape a fitting one is looked for, in voxels.
@@ -49,6 +50,21 @@ impl UNetConfig {
                 nearest,
             }
         })
+    }
+
+    /// Shapes of all buffers of one of its graphs, for a spatial input shape.
+    ///
+    /// # Errors
+    /// As [`UNetConfig::output_shape`].
+    pub(crate) fn buffer_shapes(&self, graph: &Graph, input: &[usize]) -> Result<Vec<Shape>> {
+        self.output_shape(input)?;
+        graph
+            .shapes(self.zyx(input))
+            .map_err(|(_, reason)| Error::InputShape {
+                shape: input.to_vec(),
+                reason,
+                nearest: None,
+            })
     }
 
     /// Shapes that it takes, with the shapes that it gives, in voxels, from the smallest to about `most` along the
