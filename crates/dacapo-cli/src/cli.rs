@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use dacapo::array::storage::Location;
 
 use crate::commands::{
-    arrays, bench, config, datasplit, demo, evaluate, export, predict, runs, segment, show, train, validate,
+    arrays, bench, config, datasplit, demo, evaluate, export, predict, runs, segment, show, sweep, train,
+    validate,
 };
 use crate::context::Context;
 use crate::printer::Printer;
@@ -71,6 +72,8 @@ enum Command {
     Predict(predict::Predict),
     /// Make segments of a prediction, in memory or larger than it.
     Segment(segment::Segment),
+    /// Score every threshold of a prediction.
+    Sweep(sweep::Sweep),
     /// Score a segmentation by the truth, in memory or larger than it.
     Evaluate(evaluate::Evaluate),
     /// Write a trained network as a file for other programs: ONNX, safetensors.
@@ -103,6 +106,7 @@ pub fn run() -> ExitCode {
         Command::Validate(command) => command.run(&context),
         Command::Predict(command) => command.run(&context),
         Command::Segment(command) => command.run(&context),
+        Command::Sweep(command) => command.run(&context),
         Command::Evaluate(command) => command.run(&context),
         Command::Export(command) => command.run(&context),
         Command::Runs(command) => command.run(&context),

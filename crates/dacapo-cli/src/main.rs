@@ -6,6 +6,7 @@ mod context;
 mod credentials;
 mod figures;
 mod interrupt;
+mod prediction;
 mod printer;
 mod progress;
 mod report;

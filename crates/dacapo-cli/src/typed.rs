@@ -1,6 +1,7 @@
 //! Values as they are typed on the command line: regions, sizes, lists of names.
 
 use dacapo::array::{Coordinate, Decimal, Roi, ZarrFormat};
+use dacapo::kernels::Connectivity;
 
 fn number(text: &str) -> Result<Decimal, String> {
     text.trim().parse::<Decimal>().map_err(|error| error.to_string())
@@ -51,6 +52,12 @@ pub fn format(text: &str) -> Result<ZarrFormat, String> {
         "3" => Ok(ZarrFormat::V3),
         _ => Err("there are versions 2 and 3".to_owned()),
     }
+}
+
+/// Reads how many neighbours a voxel has.
+pub fn connectivity(text: &str) -> Result<Connectivity, String> {
+    let count = text.parse().map_err(|error| format!("{error}"))?;
+    Connectivity::from_neighbors(count).map_err(|error| error.to_string())
 }
 
 /// Reads an offset in voxels: `-1,0,0`.

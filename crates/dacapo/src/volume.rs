@@ -74,6 +74,11 @@ impl<'a> Volume<'a> {
         self.named.array.spec().channels.iter().product()
     }
 
+    /// All of its voxels.
+    pub fn all(&self) -> Ranges {
+        self.shape.map(|length| 0..length)
+    }
+
     /// Where voxels lie.
     pub fn roi(&self, ranges: &Ranges) -> Roi {
         let ranges = &ranges[3 - self.dims()..];

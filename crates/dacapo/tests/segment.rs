@@ -9,7 +9,8 @@
 use std::path::Path;
 
 use dacapo::{
-    Error, EvaluateRequest, NamedArray, SegmentMethod, SegmentRequest, evaluate, neighborhood_of, segment,
+    Error, EvaluateRequest, NamedArray, SegmentMethod, SegmentRequest, SweepMethod, SweepRequest, evaluate,
+    neighborhood_of, segment, sweep,
 };
 use dacapo_array::storage::Access;
 use dacapo_array::{
@@ -94,11 +95,7 @@ fn request(method: SegmentMethod, block: Option<usize>) -> SegmentRequest<'stati
 
 fn segments(dir: &Path, input: &MemoryArray, request: &SegmentRequest) -> Array3<u64> {
     let output: ArrayAddress = format!("{}/out.zarr/segments", dir.display()).parse().unwrap();
-    let named = NamedArray {
-        name: "input",
-        array: input,
-    };
-    let done = segment(named, &output, &Access::default(), request, &()).unwrap();
+    let done = segment(named("input", input), &output, &Access::default(), request, &()).unwrap();
     let made = ZarrArray::open(&output, &Access::default()).unwrap();
     assert_eq!((&made.spec().roi, made.spec().dtype), (&done.roi, done.dtype));
     made.read_all()
@@ -107,6 +104,10 @@ fn segments(dir: &Path, input: &MemoryArray, request: &SegmentRequest) -> Array3
         .unwrap()
         .into_dimensionality()
         .unwrap()
+}
+
+fn named<'a>(name: &'a str, array: &'a MemoryArray) -> NamedArray<'a> {
+    NamedArray { name, array }
 }
 
 #[test]
@@ -144,7 +145,6 @@ fn objects_by_blocks_are_nearly_those_in_memory() {
     let input = array(NdData::F32(predicted(&truth).into_dyn()), Some(6));
     let score = |segments: &Array3<u64>| {
         let test = array(NdData::U64(segments.clone().into_dyn()), None);
-        let named = |name, array| NamedArray { name, array };
         let request = EvaluateRequest::default();
         let found = evaluate(named("truth", &labels), named("test", &test), &request, &()).unwrap();
         found.scores.voi.unwrap()
@@ -184,13 +184,9 @@ fn seeds_grow_inside_of_the_mask_and_what_cannot_be_is_told() {
         flat([5, 0, 0, 0, 0, 0, 0, 0, 9]),
         flat([1, 1, 1, 1, 1, 0, 1, 1, 1]),
     );
-    let named = |array| NamedArray {
-        name: "beside",
-        array,
-    };
     let request = SegmentRequest {
-        seeds: Some(named(&seeds)),
-        mask: Some(named(&mask)),
+        seeds: Some(named("seeds", &seeds)),
+        mask: Some(named("mask", &mask)),
         ..request(SegmentMethod::Watershed, None)
     };
     let found = segments(dir.path(), &input, &request);
@@ -222,4 +218,75 @@ fn predictions_name_their_offsets() {
     let names = ["affinity [-1, 0, 0]", "affinity [0, 3, 0]", "lsd size"].map(str::to_owned);
     assert_eq!(neighborhood_of(&names), Some(vec![vec![-1, 0, 0], vec![0, 3, 0]]));
     assert_eq!(neighborhood_of(&["foreground".to_owned()]), None);
+}
+
+#[test]
+fn a_sweep_scores_as_if_each_value_were_segmented_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let truth = truth().slice(ndarray::s![..30, ..60, ..60]).to_owned();
+    let labels = array(NdData::U64(truth.clone().into_dyn()), None);
+    let bytes = predicted(&truth).mapv(|value| (value * 255.0).round() as u8);
+    let input = array(NdData::U8(bytes.into_dyn()), Some(6));
+    let mutex = |bias| SegmentMethod::MutexWatershed {
+        bias_short: bias,
+        bias_long: bias,
+    };
+    let components = |threshold| SegmentMethod::Components {
+        threshold: Some(threshold),
+        connectivity: Connectivity::Faces,
+    };
+    let methods: [(SweepMethod, &dyn Fn(f32) -> SegmentMethod); 4] = [
+        (SweepMethod::Agglomerate, &SegmentMethod::Agglomerate),
+        (SweepMethod::MutexWatershed, &mutex),
+        (SweepMethod::Components(Connectivity::Faces), &components),
+        (SweepMethod::Threshold, &SegmentMethod::Threshold),
+    ];
+    for (method, one) in methods {
+        let request = SweepRequest {
+            method,
+            neighborhood: neighborhood(),
+            range: ValueRange::UNIT,
+            values: vec![0.3, 0.55, 0.9],
+            roi: None,
+        };
+        let swept = sweep(named("input", &input), named("truth", &labels), &request).unwrap();
+        assert_eq!(swept.points.len(), 3);
+        let best = swept.best.unwrap();
+        for point in &swept.points {
+            let found = segments(dir.path(), &input, &self::request(one(point.value), None));
+            let score = if method == SweepMethod::Threshold {
+                let count = |f: &dyn Fn(bool, bool) -> bool| {
+                    let pairs = found.iter().zip(&truth);
+                    pairs.filter(|&(&a, &b)| f(a != 0, b != 0)).count() as f64
+                };
+                2.0 * count(&|a, b| a && b) / (count(&|a, _| a) + count(&|_, b| b))
+            } else {
+                let test = array(NdData::U64(found.into_dyn()), None);
+                let request = EvaluateRequest::default();
+                let found = evaluate(named("truth", &labels), named("test", &test), &request, &());
+                found.unwrap().scores.voi.unwrap()
+            };
+            assert_eq!(
+                point.scores[swept.criterion],
+                Some(score),
+                "{method:?} {}",
+                point.value
+            );
+            let of_best = swept.points[best].scores[swept.criterion].unwrap();
+            assert!(if swept.higher_is_better {
+                score <= of_best
+            } else {
+                score >= of_best
+            });
+        }
+        let all = sweep(
+            named("input", &input),
+            named("truth", &labels),
+            &SweepRequest {
+                values: Vec::new(),
+                ..request
+            },
+        );
+        assert!(all.unwrap().points.len() >= 19);
+    }
 }

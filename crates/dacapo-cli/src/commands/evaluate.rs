@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use dacapo::array::{Placement, Roi, open_source};
+use dacapo::array::Roi;
 use dacapo::tasks::{INSTANCE_CRITERIA, InstanceRules, Mistake, ZeroIs};
-use dacapo::{EvaluateRequest, Evaluated, NamedArray, evaluate};
+use dacapo::{EvaluateRequest, Evaluated, evaluate};
 use serde_json::json;
 
 use crate::context::Context;
+use crate::prediction::Opened;
 use crate::printer::table;
 use crate::typed;
 
@@ -60,9 +61,8 @@ pub struct Evaluate {
 impl Evaluate {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let open = |path: &PathBuf| open_source(path, &Placement::default(), context.store.access());
-        let (truth, test) = (open(&self.truth)?, open(&self.test)?);
-        let (truth_name, test_name) = (self.truth.display().to_string(), self.test.display().to_string());
+        let truth = Opened::new(&self.truth, context)?;
+        let test = Opened::new(&self.test, context)?;
         let request = EvaluateRequest {
             rules: InstanceRules {
                 truth_zero: if self.count_truth_zero {
@@ -81,14 +81,8 @@ impl Evaluate {
             largest: self.largest,
             block: self.block,
         };
-        let named = |name, array| NamedArray { name, array };
         let progress = context.progress()?;
-        let evaluated = evaluate(
-            named(&truth_name, &*truth),
-            named(&test_name, &*test),
-            &request,
-            progress.as_ref(),
-        );
+        let evaluated = evaluate(truth.named(), test.named(), &request, progress.as_ref());
         progress.finish();
         let evaluated = evaluated?;
         if context.printer.json {

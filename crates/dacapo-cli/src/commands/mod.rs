@@ -12,5 +12,6 @@ pub mod runs;
 pub mod segment;
 pub mod shapes;
 pub mod show;
+pub mod sweep;
 pub mod train;
 pub mod validate;

@@ -2,17 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use dacapo::array::{ArrayAddress, ArrayRead, Placement, Roi, ZarrArray, ZarrFormat, open_source};
+use dacapo::array::{ArrayAddress, Roi, ZarrFormat};
 use dacapo::kernels::Connectivity;
-use dacapo::tasks::ValueRange;
-use dacapo::{NamedArray, SegmentMethod, SegmentRequest, neighborhood_of, segment};
-use serde_json::{Value, json};
+use dacapo::{SegmentMethod, SegmentRequest, segment};
+use serde_json::json;
 
 use crate::context::Context;
+use crate::prediction::Opened;
 use crate::typed;
 
 /// Make segments of a prediction, in memory or block by block.
@@ -59,7 +58,7 @@ pub struct Segment {
     #[arg(long, value_name = "Z,Y,X/…", value_parser = typed::offset, value_delimiter = '/', allow_hyphen_values = true)]
     offsets: Vec<Offset>,
     /// Neighbours of components: over faces (6), edges (18) or corners (26); in 2D 4 or 8.
-    #[arg(long, value_name = "N", default_value = "6", value_parser = neighbours)]
+    #[arg(long, value_name = "N", default_value = "6", value_parser = typed::connectivity)]
     connectivity: Connectivity,
     /// Where to begin a watershed: labels.
     #[arg(long, value_name = "ARRAY")]
@@ -93,45 +92,29 @@ enum Method {
     Agglomerate,
 }
 
-fn neighbours(text: &str) -> Result<Connectivity, String> {
-    let count = text.parse().map_err(|error| format!("{error}"))?;
-    Connectivity::from_neighbors(count).map_err(|error| error.to_string())
-}
-
 impl Segment {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let open = |path: &PathBuf| -> anyhow::Result<(String, Arc<dyn ArrayRead>)> {
-            let array = open_source(path, &Placement::default(), context.store.access())?;
-            Ok((path.display().to_string(), array))
-        };
-        let (name, input) = open(&self.input)?;
-        let beside = |path: &Option<PathBuf>| path.as_ref().map(open).transpose();
+        let input = Opened::new(&self.input, context)?;
+        let beside =
+            |path: &Option<PathBuf>| path.as_ref().map(|path| Opened::new(path, context)).transpose();
         let (seeds, mask) = (beside(&self.seeds)?, beside(&self.mask)?);
-        let said = self.said(context);
         let method = self.method()?;
-        let mut neighborhood = self.offsets.clone();
         let of_affinities = match method {
             SegmentMethod::Watershed => seeds.is_none(),
             SegmentMethod::MutexWatershed { .. } | SegmentMethod::Agglomerate(_) => true,
             _ => false,
         };
-        if neighborhood.is_empty() && of_affinities {
-            let names = said.get("channel_names").cloned().unwrap_or_default();
-            let names: Vec<String> = serde_json::from_value(names).unwrap_or_default();
-            let Some(found) = neighborhood_of(&names) else {
-                bail!(
-                    "{name} does not say which offsets its channels have; say them: --offsets=-1,0,0/0,-1,0/0,0,-1"
-                );
-            };
-            neighborhood = found;
-        }
         let request = SegmentRequest {
             method,
-            neighborhood,
-            range: range(&said)?,
-            mask: mask.as_ref().map(named),
-            seeds: seeds.as_ref().map(named),
+            neighborhood: if of_affinities {
+                input.neighborhood(&self.offsets)?
+            } else {
+                Vec::new()
+            },
+            range: input.range()?,
+            mask: mask.as_ref().map(Opened::named),
+            seeds: seeds.as_ref().map(Opened::named),
             roi: self.roi,
             block: self
                 .block
@@ -140,12 +123,8 @@ impl Segment {
             format: self.format,
         };
         let progress = context.progress()?;
-        let array = NamedArray {
-            name: &name,
-            array: &*input,
-        };
         let access = context.store.access();
-        let done = segment(array, &self.output, access, &request, progress.as_ref());
+        let done = segment(input.named(), &self.output, access, &request, progress.as_ref());
         progress.finish();
         let done = done?;
         if context.printer.json {
@@ -191,30 +170,5 @@ impl Segment {
             },
             Method::Agglomerate => SegmentMethod::Agglomerate(threshold()?),
         })
-    }
-
-    /// What the input says of itself, if it is a Zarr array.
-    fn said(&self, context: &Context) -> serde_json::Map<String, Value> {
-        let address = self.input.to_string_lossy().parse::<ArrayAddress>().ok();
-        let array = address.and_then(|address| ZarrArray::open(&address, context.store.access()).ok());
-        array.map(|array| array.attributes().clone()).unwrap_or_default()
-    }
-}
-
-fn named(array: &(String, Arc<dyn ArrayRead>)) -> NamedArray<'_> {
-    NamedArray {
-        name: &array.0,
-        array: &*array.1,
-    }
-}
-
-/// What bytes stand for.
-fn range(said: &serde_json::Map<String, Value>) -> anyhow::Result<ValueRange> {
-    match said.get("value_range") {
-        None => Ok(ValueRange::UNIT),
-        Some(range) => {
-            let [min, max]: [f32; 2] = serde_json::from_value(range.clone())?;
-            Ok(ValueRange::new(min, max)?)
-        }
     }
 }

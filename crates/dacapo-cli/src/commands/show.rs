@@ -230,6 +230,7 @@ fn panels(losses: &[(f64, f64)], best: &[ValidationScore]) -> Vec<Panel> {
     };
     let mut panels = vec![Panel {
         title: "training loss".into(),
+        x: "iteration",
         series: vec![loss],
     }];
     let datasets: std::collections::BTreeSet<&str> = best.iter().map(|s| s.dataset.as_str()).collect();
@@ -248,6 +249,7 @@ fn panels(losses: &[(f64, f64)], best: &[ValidationScore]) -> Vec<Panel> {
         });
         panels.push(Panel {
             title: format!("validation on {dataset}, best parameters"),
+            x: "iteration",
             series: series.collect(),
         });
     }

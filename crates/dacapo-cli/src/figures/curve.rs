@@ -8,7 +8,7 @@ use plotters::prelude::*;
 pub struct Series {
     /// In the legend.
     pub name: String,
-    /// (iteration, value).
+    /// Along x and y.
     pub points: Vec<(f64, f64)>,
     /// Whether single points are marked.
     pub marked: bool,
@@ -18,6 +18,8 @@ pub struct Series {
 pub struct Panel {
     /// Above it.
     pub title: String,
+    /// Below it.
+    pub x: &'static str,
     /// The curves.
     pub series: Vec<Series>,
 }
@@ -36,7 +38,9 @@ pub fn draw(path: &Path, panels: &[Panel]) -> anyhow::Result<()> {
     root.fill(&WHITE).map_err(|e| failed(&e))?;
     for (area, panel) in root.split_evenly((panels.len(), 1)).iter().zip(panels) {
         let points = || panel.series.iter().flat_map(|series| &series.points);
+        let first = points().map(|point| point.0).fold(0.0, f64::min);
         let last = points().map(|point| point.0).fold(1.0, f64::max);
+        let decimals = if last > 10.0 { 0 } else { 1 };
         let (low, high) = points().fold((f64::MAX, f64::MIN), |(low, high), p| {
             (low.min(p.1), high.max(p.1))
         });
@@ -50,12 +54,12 @@ pub fn draw(path: &Path, panels: &[Panel]) -> anyhow::Result<()> {
             .margin(12)
             .x_label_area_size(32)
             .y_label_area_size(52)
-            .build_cartesian_2d(0.0..last, low..high)
+            .build_cartesian_2d(first..last, low..high)
             .map_err(|e| failed(&e))?;
         chart
             .configure_mesh()
-            .x_desc("iteration")
-            .x_label_formatter(&|iteration| format!("{iteration:.0}"))
+            .x_desc(panel.x)
+            .x_label_formatter(&|x| format!("{x:.decimals$}"))
             .light_line_style(BLACK.mix(0.05))
             .bold_line_style(BLACK.mix(0.12))
             .draw()
@@ -138,6 +142,7 @@ mod tests {
         };
         let panel = |points| Panel {
             title: "loss".into(),
+            x: "iteration",
             series: vec![series(points)],
         };
         draw(&path, &[panel(vec![]), panel(vec![(1.0, 0.5), (2.0, 0.25)])]).unwrap();

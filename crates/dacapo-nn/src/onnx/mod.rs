@@ -46,15 +46,7 @@ pub fn export_onnx(
     architecture.output_shape(input)?;
     let graph = architecture.graph(Some(spec.out_channels()), Purpose::Train)?;
     let dims = architecture.dims();
-    let mut voxels = [1; 3];
-    voxels[3 - dims..].copy_from_slice(input);
-    let shapes = graph
-        .shapes(voxels)
-        .map_err(|(_, reason)| crate::Error::InputShape {
-            shape: input.to_vec(),
-            reason,
-            nearest: None,
-        })?;
+    let shapes = architecture.buffer_shapes(&graph, input)?;
     // Predictions are made with the averages, where there are any.
     let has_average = tensors
         .iter()

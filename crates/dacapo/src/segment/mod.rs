@@ -365,7 +365,7 @@ impl<'a> Scene<'a> {
                 name: "the segmentation",
                 array: output,
             },
-            &self.volume.roi(&self.all()),
+            &self.volume.roi(&self.volume.all()),
         )?;
         for_each_block(&blocks.grid, 1, observer, |block| {
             let inner = blocks.inner(block);
@@ -373,10 +373,6 @@ impl<'a> Scene<'a> {
             remap_by_table(labels.view_mut(), &tables[places[block.index]])?;
             self.volume.write(output, &inner, labels)
         })
-    }
-
-    fn all(&self) -> Ranges {
-        self.volume.shape.map(|length| 0..length)
     }
 
     fn check_memory(&self, channels: usize) -> Result<()> {
@@ -390,7 +386,7 @@ impl<'a> Scene<'a> {
 
     /// Seeds that grow over the first channel, in memory.
     fn grow(&self, output: &DraftArray) -> Result<()> {
-        let all = self.all();
+        let all = self.volume.all();
         let values = self.volume.values(&all, self.request.range)?;
         let seeds = self.seeds.as_ref().map(|seeds| seeds.labels(&all)).transpose()?;
         let seeds = seeds.unwrap_or_else(|| Array3::zeros(self.volume.shape));
@@ -414,7 +410,7 @@ impl<'a> Scene<'a> {
         if self.request.block.is_some() {
             return objects::by_blocks(self, &by_blocks, channels, output, observer);
         }
-        let all = self.all();
+        let all = self.volume.all();
         let values = self.affinities(&all, channels)?;
         let mask = self.mask(&all)?;
         let mask = mask.as_ref().map(|mask| mask.view());

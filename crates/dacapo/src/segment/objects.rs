@@ -83,7 +83,7 @@ pub(super) fn by_blocks(
         name: "the fragments",
         array: output as &dyn ArrayRead,
     };
-    let fragments = Volume::new(fragments, &scene.volume.roi(&scene.all()))?;
+    let fragments = Volume::new(fragments, &scene.volume.roi(&scene.volume.all()))?;
     let graph: Mutex<ContactGraph<MeanAffinity>> = Mutex::default();
     for_each_block(&blocks.grid, threads, observer, |block| {
         let inner = blocks.inner(block);

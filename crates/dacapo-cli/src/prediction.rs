@@ -1,0 +1,70 @@
+//! Arrays of any format as they are named on the command line, with what a prediction says of itself.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::bail;
+use dacapo::array::{ArrayAddress, ArrayRead, Placement, ZarrArray, open_source};
+use dacapo::tasks::ValueRange;
+use dacapo::{NamedArray, neighborhood_of};
+use serde_json::{Map, Value};
+
+use crate::context::Context;
+
+/// An array and its name.
+pub struct Opened {
+    name: String,
+    array: Arc<dyn ArrayRead>,
+    /// The attributes, if it is a Zarr array.
+    said: Map<String, Value>,
+}
+
+impl Opened {
+    /// Opens Zarr, N5, TIFF, a folder of PNG, NumPy or HDF5.
+    pub fn new(path: &Path, context: &Context) -> anyhow::Result<Self> {
+        let access = context.store.access();
+        let name = path.display().to_string();
+        let address = name.parse::<ArrayAddress>().ok();
+        let zarr = address.and_then(|address| ZarrArray::open(&address, access).ok());
+        Ok(Self {
+            array: open_source(path, &Placement::default(), access)?,
+            said: zarr.map(|array| array.attributes().clone()).unwrap_or_default(),
+            name,
+        })
+    }
+
+    /// For the library.
+    pub fn named(&self) -> NamedArray<'_> {
+        NamedArray {
+            name: &self.name,
+            array: &*self.array,
+        }
+    }
+
+    /// What its bytes stand for: 0 to 1, unless it says otherwise.
+    pub fn range(&self) -> anyhow::Result<ValueRange> {
+        match self.said.get("value_range") {
+            None => Ok(ValueRange::UNIT),
+            Some(range) => {
+                let [min, max]: [f32; 2] = serde_json::from_value(range.clone())?;
+                Ok(ValueRange::new(min, max)?)
+            }
+        }
+    }
+
+    /// The offsets of its channels, if they are affinities: as it says, unless some are given.
+    pub fn neighborhood(&self, given: &[Vec<i64>]) -> anyhow::Result<Vec<Vec<i64>>> {
+        if !given.is_empty() {
+            return Ok(given.to_vec());
+        }
+        let names = self.said.get("channel_names").cloned().unwrap_or_default();
+        let names: Vec<String> = serde_json::from_value(names).unwrap_or_default();
+        match neighborhood_of(&names) {
+            Some(found) => Ok(found),
+            None => bail!(
+                "{} does not say which offsets its channels have; say them: --offsets=-1,0,0/0,-1,0/0,0,-1",
+                self.name
+            ),
+        }
+    }
+}
