@@ -81,8 +81,11 @@ impl Original {
                 .unwrap()
                 .spec()
                 .clone();
-            assert_eq!(spec.dtype, DType::U8);
-            let labels = NdData::U8(ArrayD::from_shape_fn(spec.shape(), |i| 1 + u8::from(i[2] > 30)));
+            let halves = ArrayD::from_shape_fn(spec.shape(), |i| 1 + u8::from(i[2] > 30));
+            let labels = match spec.dtype {
+                DType::U8 => NdData::U8(halves),
+                _ => NdData::U64(halves.mapv(u64::from)),
+            };
             let options = CreateOptions {
                 overwrite: true,
                 ..CreateOptions::default()
