@@ -498,3 +498,51 @@ fn a_machine_is_measured_with_a_network() {
         stderr(&wrong)
     );
 }
+
+#[test]
+fn a_trained_network_is_exported() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path(), "made", 20, "");
+    succeed(dir.path(), &["train", "made.yaml", "--quiet"]);
+    let printed = succeed(
+        dir.path(),
+        &["export", "made", "-o", "net.onnx", "--iteration", "latest"],
+    );
+    assert_eq!(
+        printed,
+        "net.onnx: iteration 20, [16, 16, 16] voxels in, [16, 16, 16] out\n"
+    );
+    let larger = [
+        "export",
+        "made",
+        "-o",
+        "large.onnx",
+        "--iteration",
+        "20",
+        "--input-shape",
+        "24,32,32",
+    ];
+    assert!(succeed(dir.path(), &larger).contains("[24, 32, 32] voxels in"));
+    let size = |name: &str| fs::metadata(dir.path().join(name)).unwrap().len();
+    assert!(size("net.onnx") > 1000);
+    succeed(
+        dir.path(),
+        &["export", "made", "-o", "net.safetensors", "--iteration", "latest"],
+    );
+    assert!(size("net.safetensors") < size("net.onnx") * 2);
+    for (arguments, reason) in [
+        (["export", "made", "-o", "net.onnx"], "is there already"),
+        (
+            ["export", "made", "-o", "net.pt"],
+            "neither in .onnx nor in .safetensors",
+        ),
+        (["export", "nade", "-o", "other.onnx"], "no run nade"),
+    ] {
+        let output = run(dir.path(), &arguments);
+        assert!(
+            !output.status.success() && stderr(&output).contains(reason),
+            "{}",
+            stderr(&output)
+        );
+    }
+}

@@ -18,39 +18,47 @@ pub(crate) fn ln(x: f32) -> f32 {
     exponent as f32 * LN_2 + 2.0 * s * series
 }
 
+/// Added to a number of less than 2²² it leaves no bits for a fraction: the sum is the nearest whole number, and its
+/// lowest bits are that number as an integer. Compilers have vector instructions for this, but none for a cast that
+/// saturates.
+const ROUND: f32 = 12_582_912.0;
+
+/// The nearest whole number to one of less than 2²², as a float and as an integer.
+#[inline]
+pub(crate) fn nearest(x: f32) -> (f32, i32) {
+    let sum = x + ROUND;
+    (sum - ROUND, sum.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
+}
+
 /// 2ˣ for -126 ≤ x ≤ 126, to 6 digits: the series of e to the fraction times ln 2.
 #[inline]
 pub(crate) fn exp2(x: f32) -> f32 {
-    let x = x.clamp(-126.0, 126.0);
-    // Rounds to the nearest whole number: the sum has no bits for a fraction.
-    const ROUND: f32 = 12_582_912.0;
-    let whole = (x + ROUND) - ROUND;
+    let (whole, exponent) = nearest(x.clamp(-126.0, 126.0));
     let r = (x - whole) * LN_2;
     let series = 1.0
         + r * (1.0
             + r * (1.0 / 2.0
                 + r * (1.0 / 6.0
                     + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0 + r * (1.0 / 5040.0)))))));
-    f32::from_bits(((whole as i32 + 127) << 23) as u32) * series
+    f32::from_bits(((exponent + 127) << 23) as u32) * series
 }
 
 /// x to a power, for x ≥ 0; 0 stays 0.
 #[inline]
 pub(crate) fn power(x: f32, exponent: f32) -> f32 {
     let log = ln(x.max(f32::MIN_POSITIVE)) * std::f32::consts::LOG2_E;
-    if x > 0.0 { exp2(log * exponent) } else { 0.0 }
+    let power = exp2((log * exponent).clamp(-126.0, 126.0));
+    if x > 0.0 { power } else { 0.0 }
 }
 
 /// Sine and cosine of a whole number of turns plus `turn`, which lies in 0…1; to 6 digits.
 #[inline]
 pub(crate) fn sine_cosine(turn: f32) -> (f32, f32) {
-    const ROUND: f32 = 12_582_912.0;
-    let quarter = (4.0 * turn + ROUND) - ROUND;
-    let a = (turn - 0.25 * quarter) * TAU;
+    let (quarters, quarter) = nearest(4.0 * turn);
+    let a = (turn - 0.25 * quarters) * TAU;
     let q = a * a;
     let sine = a * (1.0 - q * (1.0 / 6.0 - q * (1.0 / 120.0 - q * (1.0 / 5040.0 - q * (1.0 / 362_880.0)))));
     let cosine = 1.0 - q * (1.0 / 2.0 - q * (1.0 / 24.0 - q * (1.0 / 720.0 - q * (1.0 / 40_320.0))));
-    let quarter = quarter as i32;
     let (s, c) = if quarter & 1 == 1 {
         (cosine, sine)
     } else {

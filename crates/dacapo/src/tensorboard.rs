@@ -5,9 +5,9 @@
 //! A file is a list of records (length, its checksum, an `Event` message, its checksum: TensorFlow's TFRecord), of
 //! which the first names the version. TensorBoard reads the files of a folder in the order of their names.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dacapo_array::storage::{Durability, StorageExt, join};
+use dacapo_array::storage::{Durability, join};
 use dacapo_nn::protobuf::Message;
 use dacapo_store::LocalStore;
 
@@ -51,7 +51,8 @@ pub(crate) fn write(
     Ok(store.storage().write(&key, &file(scalars), Durability::Whole)?)
 }
 
-/// Removes the files of iterations past `iteration`, which a run that resumes there makes again.
+/// Removes the files of iterations past `iteration`, which a run that resumes there makes again, and what a kill left
+/// unfinished.
 ///
 /// # Errors
 /// [`crate::Error::Array`] if they cannot be listed or removed.
@@ -64,11 +65,12 @@ pub(crate) fn truncate_after(store: &LocalStore, run: &str, iteration: u64) -> R
             .split('.')
             .nth(3)
             .and_then(|part| part.parse::<u64>().ok());
-        if number.is_some_and(|number| number > iteration) && storage.exists(&join(&folder, &entry.name))? {
+        if number.is_some_and(|number| number > iteration) {
             storage.delete(&join(&folder, &entry.name))?;
         }
     }
-    Ok(())
+    // What a killed writer left half written; whoever asks for this holds the run.
+    Ok(storage.sweep(&folder, Duration::ZERO)?)
 }
 
 fn folder(run: &str) -> Result<String> {

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dacapo::array::storage::Access;
+use dacapo::array::{ArrayAddress, ArrayRead, ArrayWrite, CreateOptions, DType, NdData, ZarrArray};
 use dacapo::nn::{CpuEngine, load_checkpoint};
 use dacapo::original::{AdoptOptions, OriginalBase, adopt};
 use dacapo::store::{ArrayStore, ConfigStore, StatsStore, WeightsStore};
 use dacapo::{LocalStore, RunState, TrainOptions, load_run, runs, train};
+use ndarray::ArrayD;
 
 const RUN: &str = "run_affs_none";
 
@@ -67,6 +70,31 @@ impl Original {
     fn edit(&self, path: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
         let path = self.root().join("runs_base_dir").join(path);
         fs::write(&path, change(fs::read(&path).unwrap())).unwrap();
+    }
+
+    /// Gives the data labels, of which the fixture has none: two halves.
+    fn label(&self) {
+        for crop in ["train/crop1", "test/crop2"] {
+            let address = format!("{}/data/instance.zarr/{crop}/labels", self.root().display());
+            let address: ArrayAddress = address.parse().unwrap();
+            let spec = ZarrArray::open(&address, &Access::default())
+                .unwrap()
+                .spec()
+                .clone();
+            let halves = ArrayD::from_shape_fn(spec.shape(), |i| 1 + u8::from(i[2] > 30));
+            let labels = match spec.dtype {
+                DType::U8 => NdData::U8(halves),
+                _ => NdData::U64(halves.mapv(u64::from)),
+            };
+            let options = CreateOptions {
+                overwrite: true,
+                ..CreateOptions::default()
+            };
+            ZarrArray::create(&address, &Access::default(), &spec, &options)
+                .unwrap()
+                .write(&spec.roi, &labels)
+                .unwrap();
+        }
     }
 
     fn edit_config(&self, from: &str, to: &str) {
@@ -472,6 +500,7 @@ fn its_augmentations_are_imported_in_our_units() {
 #[test]
 fn an_imported_run_trains_and_predicts_what_the_original_predicted() {
     let original = Original::new();
+    original.label();
     let imported = dacapo::original::import(&original.root(), None).unwrap();
     assert_eq!(imported.len(), 1);
     let mut config = imported[0].config.clone().unwrap();

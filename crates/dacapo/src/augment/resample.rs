@@ -5,6 +5,7 @@ use ndarray::{Array3, Array4, ArrayView3};
 use rayon::prelude::*;
 
 use super::{Deformation, Frame};
+use crate::elementary::nearest;
 
 /// A grid of voxels over a crop, finer than raw or not.
 #[derive(Debug, Clone, PartialEq)]
@@ -286,9 +287,11 @@ impl Row {
             let last = lattice.window[a].saturating_sub(1 + beyond) as f32;
             for (source, offset) in self.sources[a].iter_mut().zip(&mut self.offsets) {
                 let lifted = (*source + lift).max(0.0);
-                let whole = (lifted as i32 as f32).min(last);
+                let (near, _) = nearest(lifted);
+                let below = if near > lifted { near - 1.0 } else { near };
+                let (whole, index) = nearest(below.min(last));
                 *source = (lifted - whole).min(1.0);
-                *offset += whole as i32 as u32 * step as u32;
+                *offset += index as u32 * step as u32;
             }
         }
     }
