@@ -46,7 +46,7 @@ impl Show {
         if context.printer.json {
             context.printer.value(&serde_json::json!({
                 "summary": run,
-                "scores": best_scores(context, &self.run)?,
+                "scores": Scored::load(context, &self.run)?.best,
                 "files": files,
             }))?;
             return Ok(ExitCode::SUCCESS);
@@ -77,34 +77,56 @@ fn newest(context: &Context, run: &str) -> anyhow::Result<BTreeMap<(String, u64,
 }
 
 /// Of each dataset and iteration, the score that is best by the criterion that decides.
-fn best_scores(context: &Context, run: &str) -> anyhow::Result<Vec<ValidationScore>> {
-    let config = load_run(&context.store, run)?;
-    let task = config.task.build(config.architecture.unet().dims())?;
-    let criterion = match &config.validation.criterion {
-        Some(name) => task
-            .criteria()
-            .iter()
-            .find(|c| c.name == name.as_str())
-            .unwrap_or(task.default_criterion()),
-        None => task.default_criterion(),
-    };
-    let value = |score: &ValidationScore| score.scores.get(&*criterion.name).copied().flatten();
-    let mut best: BTreeMap<(String, u64), ValidationScore> = BTreeMap::new();
-    for ((dataset, iteration, _), score) in newest(context, run)? {
-        let Some(new) = value(&score) else { continue };
-        let old = best.get(&(dataset.clone(), iteration)).and_then(value);
-        let is_better = |old| {
-            if criterion.higher_is_better {
-                new > old
-            } else {
-                new < old
-            }
-        };
-        if old.is_none_or(is_better) {
-            best.insert((dataset, iteration), score);
-        }
+struct Scored {
+    criterion: String,
+    best: Vec<ValidationScore>,
+}
+
+impl Scored {
+    /// The names of the scores to be seen at a glance: the criterion, and what it is made of.
+    fn names(&self) -> Vec<&str> {
+        let all = self
+            .best
+            .first()
+            .into_iter()
+            .flat_map(|score| score.scores.keys());
+        all.map(String::as_str)
+            .filter(|name| name.starts_with(&self.criterion))
+            .collect()
     }
-    Ok(best.into_values().collect())
+
+    fn load(context: &Context, run: &str) -> anyhow::Result<Self> {
+        let config = load_run(&context.store, run)?;
+        let task = config.task.build(config.architecture.unet().dims())?;
+        let criterion = match &config.validation.criterion {
+            Some(name) => task
+                .criteria()
+                .iter()
+                .find(|c| c.name == name.as_str())
+                .unwrap_or(task.default_criterion()),
+            None => task.default_criterion(),
+        };
+        let value = |score: &ValidationScore| score.scores.get(&*criterion.name).copied().flatten();
+        let mut best: BTreeMap<(String, u64), ValidationScore> = BTreeMap::new();
+        for ((dataset, iteration, _), score) in newest(context, run)? {
+            let Some(new) = value(&score) else { continue };
+            let old = best.get(&(dataset.clone(), iteration)).and_then(value);
+            let is_better = |old| {
+                if criterion.higher_is_better {
+                    new > old
+                } else {
+                    new < old
+                }
+            };
+            if old.is_none_or(is_better) {
+                best.insert((dataset, iteration), score);
+            }
+        }
+        Ok(Self {
+            criterion: criterion.name.to_string(),
+            best: best.into_values().collect(),
+        })
+    }
 }
 
 /// Prints the curve of the loss, and the best scores of each validation.
@@ -121,16 +143,18 @@ pub fn scores(context: &Context, run: &str) -> anyhow::Result<()> {
             .printer
             .line(format!("loss {first:.4} {} {last:.4}", sparkline(&losses, WIDTH)))?;
     }
-    let best = best_scores(context, run)?;
-    let Some(first) = best.first() else { return Ok(()) };
-    let names: Vec<&str> = first.scores.keys().map(String::as_str).collect();
+    let scored = Scored::load(context, run)?;
+    if scored.best.is_empty() {
+        return Ok(());
+    }
+    let names = scored.names();
     let overall = dacapo::best(&context.store, run)?;
     let mut rows = table(
         ["dataset", "iteration", "best parameters"]
             .into_iter()
             .chain(names.iter().copied()),
     );
-    for score in &best {
+    for score in &scored.best {
         let is_best = |b: &Best| {
             b.dataset == score.dataset && b.iteration == score.iteration && b.parameters == score.parameters
         };
@@ -154,7 +178,7 @@ pub fn scores(context: &Context, run: &str) -> anyhow::Result<()> {
 /// Writes the run's curves, and a montage of each validation dataset; returns the files.
 pub fn figures(context: &Context, run: &str, out: &Path) -> anyhow::Result<Vec<PathBuf>> {
     std::fs::create_dir_all(out)?;
-    let best = best_scores(context, run)?;
+    let scored = Scored::load(context, run)?;
     let mut files = Vec::new();
     let training = context.store.stats.training(run)?;
     if !training.is_empty() {
@@ -166,7 +190,7 @@ pub fn figures(context: &Context, run: &str, out: &Path) -> anyhow::Result<Vec<P
                     .iter()
                     .map(|s| (s.iteration as f64, s.loss))
                     .collect::<Vec<_>>(),
-                &best,
+                &scored,
             ),
         )?;
         files.push(path);
@@ -176,7 +200,8 @@ pub fn figures(context: &Context, run: &str, out: &Path) -> anyhow::Result<Vec<P
     let default = &task.default_criterion().name;
     let criterion = config.validation.criterion.as_deref().unwrap_or(default);
     for dataset in &config.data.validate {
-        let of_dataset: Vec<&ValidationScore> = best.iter().filter(|s| s.dataset == dataset.name).collect();
+        let of_dataset: Vec<&ValidationScore> =
+            scored.best.iter().filter(|s| s.dataset == dataset.name).collect();
         let overall = dacapo::best(&context.store, run)?;
         let decided = overall
             .iter()
@@ -212,7 +237,7 @@ pub fn file_name(dataset: &str) -> String {
         .collect()
 }
 
-fn panels(losses: &[(f64, f64)], best: &[ValidationScore]) -> Vec<Panel> {
+fn panels(losses: &[(f64, f64)], scored: &Scored) -> Vec<Panel> {
     // As many points as a screen can show; each the mean of its neighbours.
     let share = losses.len().div_ceil(400).max(1);
     let mean = |chunk: &[(f64, f64)]| {
@@ -233,14 +258,12 @@ fn panels(losses: &[(f64, f64)], best: &[ValidationScore]) -> Vec<Panel> {
         x: "iteration",
         series: vec![loss],
     }];
+    let best = &scored.best;
     let datasets: std::collections::BTreeSet<&str> = best.iter().map(|s| s.dataset.as_str()).collect();
     for dataset in datasets {
         let of_dataset: Vec<&ValidationScore> = best.iter().filter(|s| s.dataset == dataset).collect();
-        let names: Vec<&String> = of_dataset
-            .first()
-            .map_or_else(Vec::new, |s| s.scores.keys().collect());
-        let series = names.into_iter().map(|name| Series {
-            name: name.clone(),
+        let series = scored.names().into_iter().map(|name| Series {
+            name: name.to_owned(),
             points: of_dataset
                 .iter()
                 .filter_map(|s| Some((s.iteration as f64, s.scores.get(name).copied().flatten()?)))
