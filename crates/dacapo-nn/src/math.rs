@@ -49,7 +49,7 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn normal_cdf_and_density(x: f32) -> (f32, f32) {
     /// 1 / √(2π).
-    const PEAK: f32 = 0.398_942_28;
+    const PEAK: f32 = 0.398_942_3;
     let t = 1.0 / (1.0 + 0.212_132_03 * x.abs());
     let mut p = -0.064_716_57;
     for c in [

@@ -110,7 +110,9 @@ impl Bench {
                 self.volume.len()
             );
         }
-        context.printer.note("measuring, for about a minute");
+        context
+            .printer
+            .note(format!("measuring, for about {} seconds", self.seconds));
         let report = self.measure(&engine, &subject)?;
         if context.printer.json {
             context.printer.value(&report)?;

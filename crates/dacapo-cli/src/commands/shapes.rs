@@ -86,8 +86,8 @@ impl Shapes {
         let available = available();
         let fits = |memory: fn(&Shape) -> u64| {
             let room = available? as f64 * SHARE;
-            let fitting = all.iter().filter(|shape| (memory(shape) as f64) < room);
-            fitting.last().map(|shape| shape.input.clone())
+            let largest = all.iter().rfind(|shape| (memory(shape) as f64) < room);
+            largest.map(|shape| shape.input.clone())
         };
         let report = Report {
             parameters: unet.parameters(spec.out_channels())?,
