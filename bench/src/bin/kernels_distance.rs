@@ -22,7 +22,9 @@ fn main() {
         .unwrap();
     let shape: [usize; 3] = [z, y, x].map(|n| n.parse().unwrap());
     let bytes = std::fs::read(file).unwrap();
-    let labels = bytes.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().unwrap()));
+    let labels = bytes
+        .chunks_exact(8)
+        .map(|b| u64::from_le_bytes(b.try_into().unwrap()));
     let labels = Array3::from_shape_vec(shape, labels.collect()).unwrap();
     drop(bytes);
     let mask = match case.as_str() {
@@ -44,7 +46,10 @@ fn main() {
     let (wall, cpu) = (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let memory = memory("VmHWM") - before;
     std::hint::black_box(found.unwrap());
-    println!("{}", serde_json::json!({"wall": wall, "cpu": cpu, "memory": memory}));
+    println!(
+        "{}",
+        serde_json::json!({"wall": wall, "cpu": cpu, "memory": memory})
+    );
 }
 
 /// Voxels whose next ones along each axis have the same label.

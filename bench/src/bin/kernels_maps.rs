@@ -23,7 +23,9 @@ fn main() {
     let [z, y, x]: [usize; 3] = [z, y, x].map(|n| n.parse().unwrap());
     let bytes = std::fs::read(file).unwrap();
     let mut work: Box<dyn FnMut() -> usize> = if case == "lsds" {
-        let labels = bytes.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().unwrap()));
+        let labels = bytes
+            .chunks_exact(8)
+            .map(|b| u64::from_le_bytes(b.try_into().unwrap()));
         let labels = Array3::from_shape_vec((z, y, x), labels.collect()).unwrap();
         let options = LsdOptions {
             dims: 3,
@@ -36,7 +38,9 @@ fn main() {
             std::hint::black_box(found.unwrap()).len()
         })
     } else {
-        let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+        let values = bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
         let values: Vec<f32> = values.collect();
         let channels = values.len() / (z * y * x);
         let values = Array4::from_shape_vec((channels, z, y, x), values).unwrap();
@@ -61,5 +65,8 @@ fn main() {
     let each = |seconds: f64| seconds / f64::from(times);
     let (wall, cpu) = (each(wall.elapsed().as_secs_f64()), each(cpu_seconds() - cpu));
     let memory = memory("VmHWM") - before;
-    println!("{}", serde_json::json!({"wall": wall, "cpu": cpu, "memory": memory}));
+    println!(
+        "{}",
+        serde_json::json!({"wall": wall, "cpu": cpu, "memory": memory})
+    );
 }
