@@ -6,7 +6,7 @@
     python segmentation.py DIR [--rounds 3] [--threads 1] [--out results/NAME.md]
 
 Each round runs every program once, in turn, each in a process of its own; medians over the rounds are shown. CPU seconds
-are those of all threads, memory is the peak beyond what was read, in MiB.
+are those of all threads and of as many repetitions as the clock needs, memory is the peak beyond what was read, in MiB.
 """
 
 import argparse
@@ -24,6 +24,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("data", type=Path)
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--threads", type=int, default=1)
+parser.add_argument("--only", nargs="+", help="operations of ours")
 parser.add_argument("--out", type=Path)
 options = parser.parse_args()
 
@@ -48,6 +49,7 @@ ROWS = [
     ("dice at one threshold", "dice-1", None, "", ""),
     ("dice at 256 thresholds", "dice-256", None, "", ""),
 ]
+ROWS = [row for row in ROWS if not options.only or row[1] in options.only]
 
 
 def run(command):
@@ -86,7 +88,8 @@ for name, ours, theirs, peer, goal in ROWS:
         p = median["peer", theirs]
         memory = f"1/{p['memory'] / m['memory']:.1f}" if m["memory"] >= 1 else ""
         line += f" {peer} | {p['cpu']:.3f} | {1e9 * p['cpu'] / p['voxels']:.1f} | {p['memory']:.0f} |"
-        line += f" {p['cpu'] / max(m['cpu'], 0.01):.1f}x | {memory} | {goal} |"
+        ratio = p["cpu"] / p["voxels"] / max(m["cpu"] / m["voxels"], 1e-12)
+        line += f" {ratio:.1f}x | {memory} | {goal} |"
     else:
         line += f" | | | | | | {goal} |"
     lines.append(line)

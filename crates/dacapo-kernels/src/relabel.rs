@@ -234,15 +234,15 @@ fn replace<T: Id>(labels: ArrayViewMut3<T>, change: impl Fn(T) -> T + Sync) {
 }
 
 fn replace_runs<T: Id>(labels: &mut [T], mut change: impl FnMut(T) -> T) {
-    let mut start = 0;
-    while start < labels.len() {
-        let label = labels[start];
-        let end = end_of_run(labels, start);
-        let new = change(label);
-        if new != label {
-            labels[start..end].fill(new);
+    let Some(&first) = labels.first() else {
+        return;
+    };
+    let mut last = (first, change(first));
+    for label in labels {
+        if *label != last.0 {
+            last = (*label, change(*label));
         }
-        start = end;
+        *label = last.1;
     }
 }
 

@@ -84,14 +84,7 @@ pub fn watershed<H: Height>(
         }
     }
     let steps = frame.steps(connectivity);
-    let mut ahead = 0;
     while let Some(p) = queue.pop() {
-        // Voxels of similar height lie anywhere: what is around the next one is fetched while this one is at work.
-        if let Some(soon) = queue.soon() {
-            for &step in &steps {
-                ahead ^= floods[(soon as usize).wrapping_add_signed(step)];
-            }
-        }
         let flood = floods[p as usize];
         for &step in &steps {
             let q = (p as usize).wrapping_add_signed(step);
@@ -101,8 +94,6 @@ pub fn watershed<H: Height>(
             }
         }
     }
-
-    std::hint::black_box(ahead);
 
     let rows = frame.rows().flat_map(|row| &floods[row]);
     let mut labels = rows.map(|&flood| if flood == CLOSED { 0 } else { names[flood as usize] });
@@ -200,8 +191,6 @@ trait Queue<K> {
     fn new(keys: &mut [K], floods: &[u32]) -> Self;
     fn push(&mut self, key: K, voxel: u32);
     fn pop(&mut self) -> Option<u32>;
-    /// One that waits and comes soon, if it is quickly found.
-    fn soon(&self) -> Option<u32>;
 }
 
 /// A set of numbers, of which the least is quickly found: a bit for each, a bit for each 64 of these that has any set,
@@ -300,12 +289,6 @@ impl Queue<u8> for Levels {
         }
         voxel
     }
-
-    #[inline]
-    fn soon(&self) -> Option<u32> {
-        // Those of one height are mostly neighbours, and their surroundings known.
-        None
-    }
 }
 
 /// A place for each voxel, in the order of the heights: those of one height are filled in the order in which voxels
@@ -367,11 +350,6 @@ impl Queue<u32> for Places {
     fn pop(&mut self) -> Option<u32> {
         let lowest = self.waiting.take()?;
         Some(self.voxels[lowest][0])
-    }
-
-    #[inline]
-    fn soon(&self) -> Option<u32> {
-        self.waiting.get().map(|lowest| self.voxels[lowest][0])
     }
 }
 

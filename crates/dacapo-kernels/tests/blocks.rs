@@ -1,6 +1,11 @@
 //! Segmenting by blocks beside segmenting in memory: the same components bit for bit, nearly the same objects, whatever
 //! the blocks, their order and the workers.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail loudly, and show figures"
+)]
 
 mod common;
 
