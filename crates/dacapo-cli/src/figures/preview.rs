@@ -153,7 +153,11 @@ fn draw_row(canvas: &mut Canvas, top: usize, batch: &TrainingBatch, sample: usiz
                     (((value - black) / (white - black)).clamp(0.0, 1.0) * 255.0) as u8
                 })
             };
-            tile(&format!("{title} {first}-{}", first + shown.len() - 1), &colour);
+            let channels = match shown.len() {
+                1 => first.to_string(),
+                n => format!("{first}-{}", first + n - 1),
+            };
+            tile(&format!("{title} {channels}"), &colour);
         }
     }
 }

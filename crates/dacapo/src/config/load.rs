@@ -360,6 +360,36 @@ architecture: {kind: unet}
     }
 
     #[test]
+    fn weights_to_begin_with_are_told_by_the_nearest_choice() {
+        let with = |start: &str| parse(&format!("{MINIMAL}start: {start}\n"));
+        for fine in [
+            "{run: a}",
+            "{run: a, iteration: best}",
+            "{run: a, iteration: 5}",
+            "{file: a.pt}",
+        ] {
+            let config = with(fine).unwrap();
+            assert_eq!(parse(&config.to_yaml().unwrap()).unwrap(), config);
+        }
+        assert_eq!(
+            with("{run: a, iteration: bets}").unwrap_err(),
+            ["start.iteration: unknown choice \"bets\"; did you mean `best`?"]
+        );
+        assert_eq!(
+            with("{run: a, itertion: 5}").unwrap_err(),
+            ["start.itertion: unknown key; did you mean `iteration`?"]
+        );
+        let none = MINIMAL.to_owned() + "trainer: {early_stopping: {patience: 0}}\n";
+        assert_eq!(
+            parse(&none).unwrap_err(),
+            [
+                "trainer.early_stopping.patience: at least 1",
+                "trainer.early_stopping: nothing says when to stop: data.validate is empty",
+            ]
+        );
+    }
+
+    #[test]
     fn values_without_sense_are_told() {
         let text = MINIMAL.to_owned() + "trainer: {min_labelled: 2, checkpoint_interval: 0}\n";
         assert_eq!(

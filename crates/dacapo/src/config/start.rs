@@ -38,10 +38,10 @@ pub struct StartFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum StartIteration {
-    /// After so many steps.
-    Number(u64),
     /// By what it is.
     Named(NamedIteration),
+    /// After so many steps.
+    Number(u64),
 }
 
 /// A checkpoint by what it is.
