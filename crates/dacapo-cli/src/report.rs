@@ -9,6 +9,24 @@ pub const INTERRUPTED: u8 = 130;
 /// Wrong usage or config.
 const USAGE: u8 = 2;
 
+/// An error with its causes, in one sentence.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Many errors say their cause themselves.
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// What a person can do about an error.
+pub fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(dacapo::hint)
+}
+
 /// Prints an error with its causes and its hint to standard error; returns the exit code. Writing into a pipe
 /// that nobody reads any more is no failure.
 #[allow(clippy::print_stderr, reason = "the one place where errors are shown")]
@@ -21,16 +39,8 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(broken_pipe) {
         return ExitCode::SUCCESS;
     }
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        // Many errors say their cause themselves.
-        if !text.contains(&cause) {
-            text.push_str(if text.is_empty() { "" } else { ": " });
-            text.push_str(&cause);
-        }
-    }
-    eprintln!("error: {text}");
-    if let Some(hint) = error.chain().find_map(dacapo::hint) {
+    eprintln!("error: {}", sentence(error));
+    if let Some(hint) = hint(error) {
         eprintln!("hint: {hint}");
     }
     if error.chain().any(dacapo::is_interruption) {

@@ -16,8 +16,6 @@ use crate::{Error, Result};
 const CONTEXT: usize = 12;
 /// Contacts of fewer links say nothing: one voxel never merges two objects.
 const LEAST_LINKS: u64 = 4;
-/// From this mean affinity on the segments of two blocks are one, where those are mutex watersheds.
-const MUTEX_THRESHOLD: f64 = 0.7;
 
 /// A segmentation of affinities, as the work that each block and the whole have to do.
 pub struct AffinityBlocks {
@@ -87,15 +85,15 @@ impl AffinityBlocks {
         self.segmenter.contacts(fragments, prediction, inner)
     }
 
-    /// The segments of the whole, by the contacts of all fragments.
+    /// The segments of the whole, by the contacts of all fragments. Segments of mutex watersheds stay what they are:
+    /// longer affinities than those of their contacts have kept them apart.
     ///
     /// # Errors
     /// From 2³² fragments on.
     pub fn solve(&self, graph: &ContactGraph<MeanAffinity>) -> Result<Remap> {
         let threshold = match self.parameters {
             Some(PostProcessorParameters::Agglomerate { threshold }) => f64::from(threshold),
-            Some(_) => MUTEX_THRESHOLD,
-            None => return Ok(Remap::joining(&[])?),
+            _ => return Ok(Remap::joining(&[])?),
         };
         let limits = MergeLimits {
             least_links: LEAST_LINKS,

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::context::{Context, quoted};
 use crate::printer::{bytes, table};
+use crate::report;
 
 /// Read a base directory of the Python DaCapo.
 #[derive(Debug, Args)]
@@ -98,10 +99,15 @@ impl Adopt {
             match adopt(base, run, store, &engine, &options) {
                 Ok(done) => adopted.push(done),
                 Err(error) => {
-                    context.printer.warn(error.to_string());
+                    let error = anyhow::Error::from(error);
+                    let problem = report::sentence(&error);
+                    context.printer.warn(&problem);
+                    if let Some(hint) = report::hint(&error) {
+                        context.printer.note(format!("hint: {hint}"));
+                    }
                     failed.push(Failed {
                         original: run.clone(),
-                        problem: error.to_string(),
+                        problem,
                     });
                 }
             }
