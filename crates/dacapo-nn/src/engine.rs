@@ -251,7 +251,7 @@ mod tests {
         // Large values are no overflow.
         let mut large = [500.0, -500.0];
         activate(&[group(2, Activation::Softmax)], 1, &mut large);
-        assert_eq!(large, [1.0, 0.0]);
+        assert!(large[0] == 1.0 && large[1] < 1e-37, "{large:?}");
         activate(&[], 1, &mut []);
     }
 }

@@ -22,9 +22,12 @@ use crate::{Activation, OutputGroup};
 pub fn activate(outputs: &[OutputGroup], samples: usize, values: &mut [f32]) {
     let mut before = Vec::new();
     for (group, begin, len) in groups(outputs, samples, values.len()) {
+        if len == 0 {
+            continue;
+        }
         let shape = Shape {
             channels: group.channels,
-            voxels: [1, 1, len / group.channels.max(1)],
+            voxels: [1, 1, len / group.channels],
         };
         let mut kernel: Box<dyn Kernel> = match group.activation {
             Activation::None => continue,

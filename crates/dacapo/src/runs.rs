@@ -7,7 +7,7 @@ use serde::Serialize;
 use dacapo_store::{ConfigStore, LocalStore, StatsStore, ValidationScore, WeightsStore};
 use dacapo_tasks::Task;
 
-use crate::best::{Best, best_of, latest_scores};
+use crate::best::{Best, best_of, deciding, latest_scores};
 use crate::config::{Format, RunConfig, parse_config, suggestion};
 use crate::early::stale;
 use crate::original::OriginalBase;
@@ -57,7 +57,9 @@ pub struct RunSummary {
     pub total: u64,
     /// Iterations that have a checkpoint.
     pub checkpoints: Vec<u64>,
-    /// The best scores so far.
+    /// The criterion that says which is best.
+    pub criterion: Option<String>,
+    /// The best scores so far, by every criterion.
     pub best: Vec<Best>,
     /// Its size on disk.
     pub bytes: u64,
@@ -147,6 +149,7 @@ pub fn summary(store: &LocalStore, run: &str) -> Result<RunSummary> {
         iterations: 0,
         total: 0,
         checkpoints: Vec::new(),
+        criterion: None,
         best: Vec::new(),
         bytes: store.size(run)?,
         problem: None,
@@ -184,6 +187,7 @@ fn fill(store: &LocalStore, summary: &mut RunSummary) -> Result<()> {
         None if kept == 0 && store.stats.training(&run)?.is_empty() => RunState::New,
         None => RunState::Interrupted,
     };
+    summary.criterion = Some(deciding(&config, &*task).name.to_string());
     summary.best = best_of(&config, &*task, &scores);
     Ok(())
 }

@@ -31,6 +31,8 @@ impl Runs {
             let best: Vec<String> = run
                 .best
                 .iter()
+                // The criterion that decides, and what it is made of; --json has all.
+                .filter(|best| (run.criterion.as_ref()).is_none_or(|name| best.criterion.starts_with(name)))
                 .map(|best| {
                     format!(
                         "{} {} {:.4} at {}",

@@ -147,7 +147,7 @@ impl Segment {
     fn method(&self) -> anyhow::Result<SegmentMethod> {
         let threshold = || {
             self.threshold
-                .ok_or_else(|| anyhow::anyhow!("--method needs a --threshold"))
+                .ok_or_else(|| anyhow::anyhow!("this method needs a --threshold"))
         };
         Ok(match self.method {
             Method::Threshold => SegmentMethod::Threshold(threshold()?),

@@ -276,6 +276,7 @@ impl OriginalBase {
                 .iter()
                 .map(|(iteration, _)| *iteration)
                 .collect(),
+            criterion: None,
             best: reading.best(),
             bytes: size(&self.root.join(run)),
             // What has to be known of its data is of no matter here.
