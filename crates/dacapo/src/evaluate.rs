@@ -8,7 +8,7 @@ use dacapo_kernels::ContingencyTable;
 use dacapo_tasks::{InstanceRules, InstanceScores};
 
 use crate::observer::Observer;
-use crate::volume::{Blocks, NamedArray, Volume, for_each_block, within};
+use crate::volume::{Blocks, NamedArray, Volume, for_each_block, shared, within};
 use crate::{Error, Result};
 
 /// Blocks have so many voxels along each axis unless asked for others.
@@ -74,7 +74,6 @@ pub fn evaluate(
         other: segmentation.name.to_owned(),
         reason,
     };
-    let (a, b) = (truth.array.spec(), segmentation.array.spec());
     for named in [truth, segmentation] {
         let spec = named.array.spec();
         if spec.dtype.is_float() {
@@ -92,33 +91,8 @@ pub fn evaluate(
             )));
         }
     }
-    if a.voxel_size != b.voxel_size {
-        return Err(incomparable(format!(
-            "their voxels are of {} and {}",
-            a.voxel_size, b.voxel_size
-        )));
-    }
-    let voxel_size = a.voxel_size.clone();
-    if !(b.roi.begin().clone() - a.roi.begin()).is_multiple_of(&voxel_size) {
-        return Err(incomparable(format!(
-            "{} and {} do not lie on one grid of voxels",
-            a.roi, b.roi
-        )));
-    }
-    let shared = a.roi.intersect(&b.roi);
-    let roi = request
-        .roi
-        .as_ref()
-        .map_or(shared.clone(), |roi| roi.intersect(&shared));
-    if roi.is_empty() {
-        let within = request.roi.as_ref();
-        let within = within.map_or(String::new(), |roi| format!(" within {roi}"));
-        return Err(incomparable(format!(
-            "{} and {} share nothing{within}",
-            a.roi, b.roi
-        )));
-    }
-
+    let roi = shared(truth, segmentation, request.roi.as_ref())?;
+    let voxel_size = truth.array.spec().voxel_size.clone();
     let (truth, segmentation) = (Volume::new(truth, &roi)?, Volume::new(segmentation, &roi)?);
     let blocks = Blocks::new(truth.shape, request.block)?;
     let band = request.rules.boundary_band;

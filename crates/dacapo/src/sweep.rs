@@ -16,7 +16,7 @@ use dacapo_tasks::{
 };
 use serde::Serialize;
 
-use crate::volume::{NamedArray, Volume};
+use crate::volume::{NamedArray, Volume, shared};
 use crate::{Error, Result};
 
 /// What is varied.
@@ -77,26 +77,9 @@ pub struct Swept {
 /// [`Error::Incomparable`] for arrays that do not lie on one grid or share nothing; [`Error::LabelType`];
 /// [`Error::Task`] for affinities that do not fit their offsets.
 pub fn sweep(prediction: NamedArray, truth: NamedArray, request: &SweepRequest) -> Result<Swept> {
-    let (a, b) = (truth.array.spec(), prediction.array.spec());
-    let incomparable = |reason: String| Error::Incomparable {
-        truth: truth.name.to_owned(),
-        other: prediction.name.to_owned(),
-        reason,
-    };
-    if a.voxel_size != b.voxel_size {
-        let (a, b) = (&a.voxel_size, &b.voxel_size);
-        return Err(incomparable(format!("their voxels are of {a} and {b}")));
-    }
-    let shared = a.roi.intersect(&b.roi);
-    let roi = request
-        .roi
-        .as_ref()
-        .map_or(shared.clone(), |roi| roi.intersect(&shared));
-    if roi.is_empty() {
-        return Err(incomparable(format!("{} and {} share nothing", a.roi, b.roi)));
-    }
+    let roi = shared(truth, prediction, request.roi.as_ref())?;
     let scene = Scene {
-        dims: a.spatial_dims(),
+        dims: truth.array.spec().spatial_dims(),
         truth: Volume::new(truth, &roi)?,
         prediction: Volume::new(prediction, &roi)?,
         request,
@@ -132,6 +115,9 @@ pub fn sweep(prediction: NamedArray, truth: NamedArray, request: &SweepRequest) 
     })
 }
 
+/// A threshold between bytes, with the value that it stands for.
+type Level = (u8, f32);
+
 struct Scene<'a> {
     truth: Volume<'a>,
     prediction: Volume<'a>,
@@ -145,7 +131,7 @@ impl Scene<'_> {
     }
 
     /// The first channel in bytes, and the thresholds between them with what they stand for.
-    fn bytes(&self) -> Result<(Array3<u8>, Vec<(u8, f32)>)> {
+    fn bytes(&self) -> Result<(Array3<u8>, Vec<Level>)> {
         let range = self.request.range;
         let values = self.prediction.values(&self.prediction.all(), range)?;
         let first = values.index_axis(Axis(0), 0);
@@ -173,7 +159,7 @@ impl Scene<'_> {
         let (bytes, thresholds) = self.bytes()?;
         let truth = self.truth()?.mapv(|label| label != 0);
         let curve = ThresholdCounts::new(bytes.view(), truth.view(), None)?.curve();
-        let point = |(byte, value): (u8, f32)| {
+        let point = |(byte, value): Level| {
             let agreement = &curve[usize::from(byte)];
             SweepScores {
                 value,

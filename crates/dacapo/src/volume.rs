@@ -22,6 +22,39 @@ pub struct NamedArray<'a> {
     pub array: &'a dyn ArrayRead,
 }
 
+/// The region of two arrays that lie on one grid of voxels, in a Roi if there is one.
+///
+/// # Errors
+/// [`Error::Incomparable`] if their voxels differ or lie apart, or if there is no such region.
+pub(crate) fn shared(truth: NamedArray, other: NamedArray, within: Option<&Roi>) -> Result<Roi> {
+    let (a, b) = (truth.array.spec(), other.array.spec());
+    let incomparable = |reason: String| Error::Incomparable {
+        truth: truth.name.to_owned(),
+        other: other.name.to_owned(),
+        reason,
+    };
+    if a.voxel_size != b.voxel_size {
+        let (a, b) = (&a.voxel_size, &b.voxel_size);
+        return Err(incomparable(format!("their voxels are of {a} and {b}")));
+    }
+    if !(b.roi.begin().clone() - a.roi.begin()).is_multiple_of(&a.voxel_size) {
+        let (a, b) = (&a.roi, &b.roi);
+        return Err(incomparable(format!(
+            "{a} and {b} do not lie on one grid of voxels"
+        )));
+    }
+    let both = a.roi.intersect(&b.roi);
+    let roi = within.map_or(both.clone(), |roi| roi.intersect(&both));
+    if roi.is_empty() {
+        let within = within.map_or(String::new(), |roi| format!(" within {roi}"));
+        return Err(incomparable(format!(
+            "{} and {} share nothing{within}",
+            a.roi, b.roi
+        )));
+    }
+    Ok(roi)
+}
+
 /// Voxels along z, y and x.
 pub(crate) type Ranges = [Range<usize>; 3];
 

@@ -172,7 +172,7 @@ fn objects_by_blocks_are_nearly_those_in_memory() {
 #[test]
 fn seeds_grow_inside_of_the_mask_and_what_cannot_be_is_told() {
     let dir = tempfile::tempdir().unwrap();
-    let height = Array4::from_shape_fn((1, 1, 1, 9), |at| (at.3 as f32 - 4.0).abs() * -1.0);
+    let height = Array4::from_shape_fn((1, 1, 1, 9), |at| -(at.3 as f32 - 4.0).abs());
     let input = array(NdData::F32(height.into_dyn()), Some(1));
     let flat = |values: [u64; 9]| {
         array(

@@ -1,6 +1,7 @@
 //! The real binary as tests start it, and places that fail it.
 #![allow(
     dead_code,
+    clippy::print_stderr,
     clippy::unwrap_used,
     reason = "each test uses some of it, and may fail loudly"
 )]

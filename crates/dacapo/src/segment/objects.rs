@@ -40,8 +40,8 @@ pub(super) fn by_blocks(
 
     // What a block saw where another looks too, until that one has compared it with its own: by both.
     let seen: Mutex<HashMap<(usize, usize), Array3<u64>>> = Mutex::default();
-    let (pairs, counts): (Mutex<Vec<(u64, u64)>>, Mutex<Vec<u64>>) =
-        (Mutex::default(), Mutex::new(vec![0; outers.len()]));
+    let pairs: Mutex<Vec<(u64, u64)>> = Mutex::default();
+    let counts: Mutex<Vec<u64>> = Mutex::new(vec![0; outers.len()]);
     let neighbours = neighbours(&outers);
     for_each_block(&blocks.grid, threads, observer, |block| {
         let (index, inner) = (block.index, blocks.inner(block));
