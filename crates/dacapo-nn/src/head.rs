@@ -20,8 +20,15 @@ use crate::{Activation, OutputGroup};
 /// assert_eq!(values, [0.5; 6]);
 /// ```
 pub fn activate(outputs: &[OutputGroup], samples: usize, values: &mut [f32]) {
-    let mut before = Vec::new();
-    for (group, begin, len) in groups(outputs, samples, values.len()) {
+    let before = values.to_vec();
+    activate_to(outputs, samples, &before, values);
+}
+
+/// The same out of `from`.
+pub(crate) fn activate_to(outputs: &[OutputGroup], samples: usize, from: &[f32], to: &mut [f32]) {
+    debug_assert_eq!(from.len(), to.len());
+    for (group, begin, len) in groups(outputs, samples, from.len()) {
+        let (from, to) = (&from[begin..begin + len], &mut to[begin..begin + len]);
         if len == 0 {
             continue;
         }
@@ -30,7 +37,10 @@ pub fn activate(outputs: &[OutputGroup], samples: usize, values: &mut [f32]) {
             voxels: [1, 1, len / group.channels],
         };
         let mut kernel: Box<dyn Kernel> = match group.activation {
-            Activation::None => continue,
+            Activation::None => {
+                to.copy_from_slice(from);
+                continue;
+            }
             Activation::Sigmoid => Box::new(Activate(Function::Sigmoid)),
             Activation::Softmax => Softmax.kernel(shape),
         };
@@ -39,9 +49,6 @@ pub fn activate(outputs: &[OutputGroup], samples: usize, values: &mut [f32]) {
             stream: 0,
             again: false,
         };
-        let values = &mut values[begin..begin + len];
-        before.clear();
-        before.extend_from_slice(values);
-        kernel.forward(&[&before], values, &mut Params(Vec::new()), pass);
+        kernel.forward(&[from], to, &mut Params(Vec::new()), pass);
     }
 }

@@ -7,7 +7,7 @@ use crate::cpu::graph::Graph;
 use crate::cpu::params::{Param, Params, find_all};
 use crate::cpu::plan::{Plan, add_to};
 use crate::engine::expect_shape;
-use crate::head::activate;
+use crate::head::activate_to;
 use crate::loss::loss_and_gradient;
 use crate::ops::{Mode, fold_batch_norm};
 use crate::optimizer::Optimizer;
@@ -288,8 +288,7 @@ impl Network for CpuNetwork {
             let values = plan.value(&mut self.slab, self.predicting.output);
             // Tiles spread what is not finite to their other voxels, where a sum would not.
             let checked = finite("prediction", values);
-            output.data.copy_from_slice(values);
-            activate(&self.spec.outputs, plan.batch, &mut output.data);
+            activate_to(&self.spec.outputs, plan.batch, values, &mut output.data);
             self.keep(plan);
             checked
         })
