@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
+use dacapo::NamedArray;
 use dacapo::array::{ArrayAddress, ArrayRead, Placement, ZarrArray, open_source};
-use dacapo::tasks::ValueRange;
-use dacapo::{NamedArray, neighborhood_of};
+use dacapo::tasks::{ValueRange, neighborhood_of};
 use serde_json::{Map, Value};
 
 use crate::context::Context;

@@ -210,7 +210,7 @@ impl AffinitiesTaskConfig {
             channel_names: self
                 .neighborhood
                 .iter()
-                .map(|offset| format!("affinity {offset:?}"))
+                .map(|offset| format!("{NAME}{offset:?}"))
                 .collect(),
             segmenter: Segmenter::new(offsets.clone()),
             offsets,
@@ -242,6 +242,18 @@ pub(crate) struct AffinitiesTask {
     parameters: Vec<PostProcessorParameters>,
     segmenter: Segmenter,
     prediction: PredictionType,
+}
+
+/// What channels of affinities are called, before their offset.
+const NAME: &str = "affinity ";
+
+/// The offsets of affinities by the names of their channels, as a prediction of ours has them.
+pub fn neighborhood_of(channel_names: &[String]) -> Option<Vec<Vec<i64>>> {
+    let affinities = channel_names.iter().map_while(|name| name.strip_prefix(NAME));
+    let offsets: Vec<Vec<i64>> = affinities
+        .map(|offset| serde_json::from_str(offset).ok())
+        .collect::<Option<_>>()?;
+    (!offsets.is_empty()).then_some(offsets)
 }
 
 /// The descriptors' names, by axes.

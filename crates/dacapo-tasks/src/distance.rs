@@ -8,13 +8,9 @@ use serde::{Deserialize, Serialize};
 use dacapo_kernels::{ValueRange, signed_distance};
 
 use crate::classes::{ClassConfig, ClassWeights, Classes, Weighting, default_classes};
-use crate::maps::{Maps, Segments};
-use crate::parameters::PostProcessorParameters;
+use crate::maps::{LearnMaps, Maps, Segments};
 use crate::scores::BinaryEvaluation;
-use crate::task::{
-    Activation, Annotation, Criterion, Head, HeadGroup, LossKind, PredictionType, Scores, Targets, Task,
-    inner_shape,
-};
+use crate::task::{Activation, Annotation, Head, HeadGroup, LossKind, PredictionType, Targets, inner_shape};
 use crate::{Error, Result};
 
 /// From this tanh on, a distance is as good as any larger one: that there may be a nearer border, which is not
@@ -191,29 +187,13 @@ impl DistanceTask {
                 distance < unknown || distance >= far && unknown >= far
             }))
     }
-
-    /// The channels that segments are made of.
-    fn segmented<'a>(&self, prediction: ArrayView4<'a, f32>) -> Result<ArrayView4<'a, f32>> {
-        let Kind::Hot(map) = self.kind else {
-            return Ok(prediction);
-        };
-        let count = self.maps.classes.len();
-        let found = prediction.shape();
-        if found[0] != 2 * count {
-            return Err(Error::Shape {
-                what: "prediction",
-                found: found.to_vec(),
-                expected: format!("{} channels", 2 * count),
-            });
-        }
-        Ok(match map {
-            DistanceMap::Hot => prediction.slice_move(s![..count, .., .., ..]),
-            DistanceMap::Distance => prediction.slice_move(s![count.., .., .., ..]),
-        })
-    }
 }
 
-impl Task for DistanceTask {
+impl LearnMaps for DistanceTask {
+    fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
     fn head(&self) -> Head {
         let names = self.maps.classes.names();
         let distances = names.iter().map(|name| format!("{name} distance")).collect();
@@ -241,7 +221,7 @@ impl Task for DistanceTask {
 
     fn targets(&self, annotation: Annotation) -> Result<Targets> {
         annotation.check()?;
-        let (before, after) = self.label_context(annotation.voxel_size);
+        let (before, after) = LearnMaps::label_context(self, annotation.voxel_size);
         let [depth, height, width] = inner_shape(annotation.labels.shape(), before, after)?;
         let window = s![
             before[0]..before[0] + depth,
@@ -307,42 +287,22 @@ impl Task for DistanceTask {
         self.prediction
     }
 
-    fn prediction_range(&self) -> ValueRange {
-        self.maps.range
-    }
-
-    fn parameters(&self) -> Vec<PostProcessorParameters> {
-        self.maps.parameters.clone()
-    }
-
-    fn sweep(
-        &self,
-        prediction: ArrayView4<f32>,
-        mask: Option<ArrayView3<bool>>,
-        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
-    ) -> Result<()> {
-        let maps = self.segmented(prediction)?;
-        self.maps.sweep(maps, mask, &self.maps.parameters, each)
-    }
-
-    fn segment(
-        &self,
-        prediction: ArrayView4<f32>,
-        mask: Option<ArrayView3<bool>>,
-        parameters: &PostProcessorParameters,
-    ) -> Result<Array3<u64>> {
-        self.maps.segment(self.segmented(prediction)?, mask, parameters)
-    }
-
-    fn evaluate(&self, truth: Annotation, segmentation: ArrayView3<u64>) -> Result<Scores> {
-        self.maps.evaluate(truth, segmentation)
-    }
-
-    fn criteria(&self) -> &[Criterion] {
-        self.maps.criteria()
-    }
-
-    fn default_criterion(&self) -> &Criterion {
-        &self.maps.criteria()[0]
+    fn segmented<'a>(&self, prediction: ArrayView4<'a, f32>) -> Result<ArrayView4<'a, f32>> {
+        let Kind::Hot(map) = self.kind else {
+            return Ok(prediction);
+        };
+        let count = self.maps.classes.len();
+        let found = prediction.shape();
+        if found[0] != 2 * count {
+            return Err(Error::Shape {
+                what: "prediction",
+                found: found.to_vec(),
+                expected: format!("{} channels", 2 * count),
+            });
+        }
+        Ok(match map {
+            DistanceMap::Hot => prediction.slice_move(s![..count, .., .., ..]),
+            DistanceMap::Distance => prediction.slice_move(s![count.., .., .., ..]),
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! The task of foreground: whether a voxel is of a class, for each class by itself.
 
-use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
+use ndarray::Array4;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +8,9 @@ use dacapo_kernels::ValueRange;
 
 use crate::Result;
 use crate::classes::{ClassConfig, ClassWeights, Classes, Weighting, default_classes};
-use crate::maps::{Maps, Segments};
-use crate::parameters::PostProcessorParameters;
+use crate::maps::{LearnMaps, Maps, Segments};
 use crate::scores::BinaryEvaluation;
-use crate::task::{Activation, Annotation, Criterion, Head, LossKind, PredictionType, Scores, Targets, Task};
+use crate::task::{Activation, Annotation, Head, LossKind, PredictionType, Targets};
 
 /// Which classes to tell from everything else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -63,14 +62,14 @@ pub(crate) struct ForegroundTask {
     prediction: PredictionType,
 }
 
-impl Task for ForegroundTask {
+impl LearnMaps for ForegroundTask {
+    fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
     fn head(&self) -> Head {
         let names = self.maps.classes.names().to_vec();
         Head::of(names, Activation::Sigmoid, LossKind::BceWithLogits)
-    }
-
-    fn label_context(&self, _: [f64; 3]) -> ([usize; 3], [usize; 3]) {
-        ([0; 3], [0; 3])
     }
 
     fn targets(&self, annotation: Annotation) -> Result<Targets> {
@@ -96,43 +95,5 @@ impl Task for ForegroundTask {
 
     fn prediction_dtype(&self) -> PredictionType {
         self.prediction
-    }
-
-    fn prediction_range(&self) -> ValueRange {
-        self.maps.range
-    }
-
-    fn parameters(&self) -> Vec<PostProcessorParameters> {
-        self.maps.parameters.clone()
-    }
-
-    fn sweep(
-        &self,
-        prediction: ArrayView4<f32>,
-        mask: Option<ArrayView3<bool>>,
-        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
-    ) -> Result<()> {
-        self.maps.sweep(prediction, mask, &self.maps.parameters, each)
-    }
-
-    fn segment(
-        &self,
-        prediction: ArrayView4<f32>,
-        mask: Option<ArrayView3<bool>>,
-        parameters: &PostProcessorParameters,
-    ) -> Result<Array3<u64>> {
-        self.maps.segment(prediction, mask, parameters)
-    }
-
-    fn evaluate(&self, truth: Annotation, segmentation: ArrayView3<u64>) -> Result<Scores> {
-        self.maps.evaluate(truth, segmentation)
-    }
-
-    fn criteria(&self) -> &[Criterion] {
-        self.maps.criteria()
-    }
-
-    fn default_criterion(&self) -> &Criterion {
-        &self.maps.criteria()[0]
     }
 }

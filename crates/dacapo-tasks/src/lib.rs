@@ -27,7 +27,7 @@ mod scores;
 mod segmenter;
 mod task;
 
-pub use affinities::{AffinitiesTaskConfig, AffinityWeights, LsdConfig};
+pub use affinities::{AffinitiesTaskConfig, AffinityWeights, LsdConfig, neighborhood_of};
 pub use by_blocks::AffinityBlocks;
 pub use classes::{ClassConfig, ClassWeights};
 pub use dacapo_kernels::{ValueRange, quantise};

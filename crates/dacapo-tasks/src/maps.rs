@@ -9,7 +9,7 @@ use dacapo_kernels::{Connectivity, ValueRange, argmax, connected_components};
 use crate::classes::Classes;
 use crate::parameters::PostProcessorParameters;
 use crate::scores::{BINARY_CRITERIA, BinaryEvaluation, INSTANCE_CRITERIA, binary_scores, instance_scores};
-use crate::task::{Annotation, Criterion, Scores, expect_shape};
+use crate::task::{Annotation, Criterion, Head, PredictionType, Scores, Targets, Task, expect_shape};
 use crate::{Error, Result};
 
 /// What segments are, and how they are scored.
@@ -224,4 +224,81 @@ fn criteria(classes: &Classes, segments: Segments) -> Vec<Criterion> {
         }));
     }
     criteria
+}
+
+/// What a task of maps learns. What becomes of its predictions is the same for all.
+pub(crate) trait LearnMaps: Send + Sync {
+    fn maps(&self) -> &Maps;
+
+    fn head(&self) -> Head;
+
+    fn label_context(&self, _: [f64; 3]) -> ([usize; 3], [usize; 3]) {
+        ([0; 3], [0; 3])
+    }
+
+    fn targets(&self, annotation: Annotation) -> Result<Targets>;
+
+    fn prediction_dtype(&self) -> PredictionType;
+
+    /// The channels that segments are made of.
+    fn segmented<'a>(&self, prediction: ArrayView4<'a, f32>) -> Result<ArrayView4<'a, f32>> {
+        Ok(prediction)
+    }
+}
+
+impl<T: LearnMaps> Task for T {
+    fn head(&self) -> Head {
+        LearnMaps::head(self)
+    }
+
+    fn label_context(&self, voxel_size: [f64; 3]) -> ([usize; 3], [usize; 3]) {
+        LearnMaps::label_context(self, voxel_size)
+    }
+
+    fn targets(&self, annotation: Annotation) -> Result<Targets> {
+        LearnMaps::targets(self, annotation)
+    }
+
+    fn prediction_dtype(&self) -> PredictionType {
+        LearnMaps::prediction_dtype(self)
+    }
+
+    fn prediction_range(&self) -> ValueRange {
+        self.maps().range
+    }
+
+    fn parameters(&self) -> Vec<PostProcessorParameters> {
+        self.maps().parameters.clone()
+    }
+
+    fn sweep(
+        &self,
+        prediction: ArrayView4<f32>,
+        mask: Option<ArrayView3<bool>>,
+        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
+    ) -> Result<()> {
+        let maps = self.maps();
+        maps.sweep(self.segmented(prediction)?, mask, &maps.parameters, each)
+    }
+
+    fn segment(
+        &self,
+        prediction: ArrayView4<f32>,
+        mask: Option<ArrayView3<bool>>,
+        parameters: &PostProcessorParameters,
+    ) -> Result<Array3<u64>> {
+        self.maps().segment(self.segmented(prediction)?, mask, parameters)
+    }
+
+    fn evaluate(&self, truth: Annotation, segmentation: ArrayView3<u64>) -> Result<Scores> {
+        self.maps().evaluate(truth, segmentation)
+    }
+
+    fn criteria(&self) -> &[Criterion] {
+        self.maps().criteria()
+    }
+
+    fn default_criterion(&self) -> &Criterion {
+        &self.maps().criteria()[0]
+    }
 }

@@ -1,6 +1,6 @@
 //! The task of classes that exclude each other: which one a voxel is of, or none of them.
 
-use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
+use ndarray::Array4;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +8,10 @@ use dacapo_kernels::ValueRange;
 
 use crate::Result;
 use crate::classes::{ClassConfig, ClassWeights, Classes, Weighting, default_classes};
-use crate::maps::{Maps, Segments};
+use crate::maps::{LearnMaps, Maps, Segments};
 use crate::parameters::PostProcessorParameters;
 use crate::scores::BinaryEvaluation;
-use crate::task::{Activation, Annotation, Criterion, Head, LossKind, PredictionType, Scores, Targets, Task};
+use crate::task::{Activation, Annotation, Head, LossKind, PredictionType, Targets};
 
 /// Which classes to tell from each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -76,7 +76,11 @@ pub(crate) struct OneHotTask {
     prediction: PredictionType,
 }
 
-impl Task for OneHotTask {
+impl LearnMaps for OneHotTask {
+    fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
     fn head(&self) -> Head {
         let mut names = vec!["background".to_owned()];
         names.extend(self.maps.classes.names().iter().cloned());
@@ -84,10 +88,6 @@ impl Task for OneHotTask {
             OneHotLoss::CrossEntropy => Head::of(names, Activation::Softmax, LossKind::CrossEntropy),
             OneHotLoss::Mse => Head::of(names, Activation::None, LossKind::Mse),
         }
-    }
-
-    fn label_context(&self, _: [f64; 3]) -> ([usize; 3], [usize; 3]) {
-        ([0; 3], [0; 3])
     }
 
     fn targets(&self, annotation: Annotation) -> Result<Targets> {
@@ -108,43 +108,5 @@ impl Task for OneHotTask {
 
     fn prediction_dtype(&self) -> PredictionType {
         self.prediction
-    }
-
-    fn prediction_range(&self) -> ValueRange {
-        self.maps.range
-    }
-
-    fn parameters(&self) -> Vec<PostProcessorParameters> {
-        self.maps.parameters.clone()
-    }
-
-    fn sweep(
-        &self,
-        prediction: ArrayView4<f32>,
-        mask: Option<ArrayView3<bool>>,
-        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
-    ) -> Result<()> {
-        self.maps.sweep(prediction, mask, &self.maps.parameters, each)
-    }
-
-    fn segment(
-        &self,
-        prediction: ArrayView4<f32>,
-        mask: Option<ArrayView3<bool>>,
-        parameters: &PostProcessorParameters,
-    ) -> Result<Array3<u64>> {
-        self.maps.segment(prediction, mask, parameters)
-    }
-
-    fn evaluate(&self, truth: Annotation, segmentation: ArrayView3<u64>) -> Result<Scores> {
-        self.maps.evaluate(truth, segmentation)
-    }
-
-    fn criteria(&self) -> &[Criterion] {
-        self.maps.criteria()
-    }
-
-    fn default_criterion(&self) -> &Criterion {
-        &self.maps.criteria()[0]
     }
 }

@@ -1,14 +1,14 @@
 //! Scoring one array by another, block by block: what the scores mean is `dacapo_tasks`' matter, and any block
 //! size gives the same.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use dacapo_array::{Coordinate, Roi};
 use dacapo_kernels::ContingencyTable;
 use dacapo_tasks::{InstanceRules, InstanceScores};
 
 use crate::observer::Observer;
-use crate::volume::{Blocks, NamedArray, Volume, for_each_block, shared, within};
+use crate::volume::{Blocks, NamedArray, Volume, for_each_block, lock, shared, within};
 use crate::{Error, Result};
 
 /// Blocks have so many voxels along each axis unless asked for others.
@@ -106,12 +106,11 @@ pub fn evaluate(
             within(&inner, &outer),
             inner.each_ref().map(|range| range.start as u64),
         )?;
-        *table.lock().unwrap_or_else(PoisonError::into_inner) += &part;
+        *lock(&table) += &part;
         Ok(())
     })?;
-    let table = table.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Evaluated {
-        scores: InstanceScores::new(&table, request.rules, request.largest),
+        scores: InstanceScores::new(&lock(&table), request.rules, request.largest),
         roi,
         voxel_size,
     })

@@ -60,7 +60,7 @@ pub use prune::{PruneLine, PruneRequest, plan_prune, prune};
 pub use runs::{RunState, RunSummary, load_run, runs, summary};
 pub use sampler::{Crop, Sampler, TrainingBatch, with_batches};
 pub use scores::{ArrayScore, RunScores};
-pub use segment::{SegmentMethod, SegmentRequest, Segmented, neighborhood_of, segment};
+pub use segment::{SegmentMethod, SegmentRequest, Segmented, segment};
 pub use start::Started;
 pub use sweep::{SweepMethod, SweepRequest, SweepScores, Swept, sweep};
 pub use tiles::Tiling;

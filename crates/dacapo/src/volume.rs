@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ndarray::{Array3, Array4};
 
@@ -260,6 +261,11 @@ pub(crate) fn for_each_block(
             Err(Error::Blocks { failed, total, first })
         }
     }
+}
+
+/// What a mutex holds; what a thread that panicked has left is as good as any.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells of blocks, and ends the job after the first that failed.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use dacapo::{
     Error, EvaluateRequest, NamedArray, SegmentMethod, SegmentRequest, SweepMethod, SweepRequest, evaluate,
-    neighborhood_of, segment, sweep,
+    segment, sweep,
 };
 use dacapo_array::storage::Access;
 use dacapo_array::{
@@ -18,7 +18,7 @@ use dacapo_array::{
     ZarrFormat, open_array,
 };
 use dacapo_kernels::{Background, Connectivity, affinities, connected_components, gaussian};
-use dacapo_tasks::ValueRange;
+use dacapo_tasks::{ValueRange, neighborhood_of};
 use ndarray::{Array3, Array4, ArrayD, Axis, Ix3};
 
 const OFFSETS: [[i64; 3]; 6] = [

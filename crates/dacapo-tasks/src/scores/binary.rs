@@ -4,7 +4,7 @@ use ndarray::{Array3, ArrayView3, Axis, Slice, Zip};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use dacapo_kernels::{DistanceOptions, distance_transform};
+use dacapo_kernels::{Agreement, DistanceOptions, distance_transform};
 
 use super::criterion;
 use crate::task::{Criterion, expect_shape};
@@ -284,7 +284,12 @@ impl Counts {
         let (fp, fn_) = (&self.false_positives, &self.false_negatives);
         let tp = self.right;
         let (of_truth, of_test) = (tp + fn_.count, tp + fp.count);
-        let dice = ratio(2 * tp, 2 * tp + fp.count + fn_.count);
+        let agreement = Agreement {
+            both: tp,
+            only_predicted: fp.count,
+            only_true: fn_.count,
+            neither: self.background,
+        };
         // Wrong ones within the tolerance are right.
         let near = tp + (fp.count - fp.far) + (fn_.count - fn_.far);
         let mean = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64).and_then(finite);
@@ -295,8 +300,8 @@ impl Counts {
         let positive_clipped = mean(fp.sum_clipped, of_test);
         let [surface_95, surface_mean] = surface_scores(from_surfaces);
         [
-            dice,
-            ratio(tp, tp + fp.count + fn_.count),
+            agreement.dice(),
+            agreement.jaccard(),
             finite(fp.most.max(fn_.most)),
             ratio(fn_.count, of_truth),
             ratio(fn_.far, of_truth),
@@ -313,9 +318,9 @@ impl Counts {
             ratio(near, near + fp.far),
             ratio(near, near + fn_.far),
             ratio(2 * near, 2 * near + fp.far + fn_.far),
-            ratio(tp, of_test),
-            ratio(tp, of_truth),
-            dice,
+            agreement.precision(),
+            agreement.recall(),
+            agreement.f1(),
             surface_95,
             surface_mean,
         ]

@@ -2,7 +2,7 @@
 
 mod objects;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use ndarray::{Array3, Axis, s};
 
@@ -15,7 +15,7 @@ use dacapo_kernels::{
 use dacapo_tasks::{AffinitiesTaskConfig, PostProcessorParameters, TaskConfig};
 
 use crate::observer::Observer;
-use crate::volume::{Blocks, NamedArray, Ranges, Volume, for_each_block, within};
+use crate::volume::{Blocks, NamedArray, Ranges, Volume, for_each_block, lock, within};
 use crate::{Error, Result};
 
 /// Blocks of methods for which blocks change nothing.
@@ -162,17 +162,6 @@ impl std::fmt::Display for SegmentMethod {
             Self::Agglomerate(threshold) => write!(f, "agglomerate(threshold={threshold})"),
         }
     }
-}
-
-/// The offsets of affinities by the names of their channels, as a prediction of ours has them.
-pub fn neighborhood_of(channel_names: &[String]) -> Option<Vec<Vec<i64>>> {
-    let affinities = channel_names
-        .iter()
-        .map_while(|name| name.strip_prefix("affinity "));
-    let offsets: Vec<Vec<i64>> = affinities
-        .map(|offset| serde_json::from_str(offset).ok())
-        .collect::<Option<_>>()?;
-    (!offsets.is_empty()).then_some(offsets)
 }
 
 /// Everything that is segmented, opened.
@@ -344,11 +333,10 @@ impl<'a> Scene<'a> {
             let [z, y, x] = within(&inner, &outer);
             let own = numbers.slice(s![z, y, x]).mapv(u64::from);
             self.volume.write(output, &inner, own)?;
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.push((block.index, outer, faces));
+            lock(&told).push((block.index, outer, faces));
             Ok(())
         })?;
-        let mut told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut told = std::mem::take(&mut *lock(&told));
         told.sort_unstable_by_key(|(index, ..)| *index);
         let mut join = ComponentJoin::default();
         let places: Vec<usize> = told

@@ -3,7 +3,7 @@
 //! applied block by block. Nothing depends on the order of blocks, nor on the number of threads.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use ndarray::{Array3, s};
 
@@ -14,7 +14,7 @@ use dacapo_tasks::AffinityBlocks;
 use super::Scene;
 use crate::Result;
 use crate::observer::Observer;
-use crate::volume::{NamedArray, Ranges, Volume, common, for_each_block, within};
+use crate::volume::{NamedArray, Ranges, Volume, common, for_each_block, lock, within};
 
 /// Blocks that are worked on at once: each is a volume with its context.
 const THREADS: usize = 4;
@@ -117,10 +117,6 @@ fn numbered(segments: &Remap, counts: &[u64], capacity: u64) -> Remap {
         })
         .collect();
     Remap::new(pairs, Unlisted::Keep)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn voxels(ranges: &Ranges) -> usize {
