@@ -255,11 +255,16 @@ impl CpuNetwork {
 /// Refuses values that are NaN or infinite.
 fn finite(what: &'static str, values: &[f32]) -> Result<()> {
     use rayon::prelude::*;
-    let bad = values
-        .par_iter()
-        .with_min_len(1 << 14)
-        .find_first(|value| !value.is_finite());
-    match bad {
+    // Bit by bit without a branch, which the compiler makes vectors of; looking at each value by itself was a fifth
+    // of a prediction's time.
+    let all_finite = |values: &&[f32]| {
+        let bad = values
+            .iter()
+            .fold(0, |bad, value| bad | u32::from(!value.is_finite()));
+        bad == 0
+    };
+    let chunk = values.par_chunks(1 << 14).find_first(|chunk| !all_finite(chunk));
+    match chunk.and_then(|chunk| chunk.iter().find(|value| !value.is_finite())) {
         None => Ok(()),
         Some(&value) => Err(Error::NotFinite {
             what,
