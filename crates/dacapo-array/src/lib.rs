@@ -31,6 +31,6 @@ pub use roi::{Roi, SnapMode};
 pub use spec::ArraySpec;
 pub use traits::{ArrayRead, ArrayReadExt, ArrayWrite};
 pub use zarr::{
-    Codec, CreateOptions, DamagedChunk, DraftArray, Missing, Stored, ZarrArray, ZarrFormat, list_arrays,
-    open_array,
+    Codec, CreateOptions, DamagedChunk, DraftArray, Missing, Stored, ZarrArray, ZarrFormat, leave_group,
+    levels_within, list_arrays, open_array,
 };

@@ -8,7 +8,7 @@
 use dacapo_array::storage::{Access, UNFINISHED};
 use dacapo_array::{
     ArrayAddress, ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Codec, Coordinate, CreateOptions, DType,
-    Error, MemoryArray, NdData, Roi, ZarrArray, ZarrFormat,
+    DraftArray, Error, MemoryArray, NdData, Roi, ZarrArray, ZarrFormat,
 };
 use ndarray::ArrayD;
 use proptest::prelude::*;
@@ -58,12 +58,15 @@ proptest! {
         writes in prop::collection::vec(((3..20_i64, 0..13_i64, -4..18_i64), (1..9_usize, 1..9_usize, 1..12_usize)), 1..5),
         reads in prop::collection::vec(((-2..22_i64, -3..15_i64, -8..20_i64), (1..20_usize, 1..9_usize, 1..25_usize)), 1..5),
         codec in prop::sample::select(vec![Codec::None, Codec::Zstd { level: 1 }, Codec::BloscLz4 { level: 5 }]),
+        pending in 0..20_000_usize,
     ) {
         let dir = tempfile::tempdir().unwrap();
         let access = Access::default();
         let array = ZarrArray::create(&address(dir.path()), &access, &spec(), &options(codec)).unwrap();
         prop_assert_eq!(array.chunk_shape(), [1, 4, 4, 5]);
         prop_assert_eq!(array.object_shape(), [2, 8, 12, 10]);
+        let made: ArrayAddress = format!("{}/a.zarr/made", dir.path().display()).parse().unwrap();
+        let draft = DraftArray::new(&made, &access, &spec(), &options(codec)).unwrap().with_pending(pending);
         let memory = MemoryArray::new(spec(), NdData::U16(ArrayD::from_elem(spec().shape(), 7))).unwrap();
         for (i, ((z, y, x), (d, h, w))) in writes.into_iter().enumerate() {
             let begin = [z, y, x];
@@ -71,8 +74,13 @@ proptest! {
             let shape = std::array::from_fn(|a| [d, h, w][a].min((end[a] - begin[a]) as usize));
             let data = numbered(shape, i as u16);
             array.write(&roi(begin, shape), &data).unwrap();
+            draft.write(&roi(begin, shape), &data).unwrap();
+            if i == 1 {
+                prop_assert_eq!(draft.read_all().unwrap(), array.read_all().unwrap());
+            }
             memory.write(&roi(begin, shape), &data).unwrap();
         }
+        let made = draft.publish().unwrap();
         let fresh = ZarrArray::open(&address(dir.path()), &access).unwrap();
         let mut buffer = NdData::U16(ArrayD::from_elem(vec![4000], 9));
         for ((z, y, x), (d, h, w)) in reads {
@@ -92,9 +100,57 @@ proptest! {
             }
             prop_assert_eq!(&array.read_as::<u16>(&roi).unwrap(), &expected);
             prop_assert_eq!(&fresh.read_as::<u16>(&roi).unwrap(), &expected);
+            prop_assert_eq!(&made.read_as::<u16>(&roi).unwrap(), &expected);
             fresh.read_into(&roi, &mut buffer).unwrap();
             prop_assert_eq!(&buffer, &NdData::U16(expected));
         }
+    }
+}
+
+#[test]
+fn blocks_of_a_draft_by_threads_make_shards_that_are_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = Access::default();
+    let data = numbered([17, 13, 22], 5);
+    let NdData::U16(all) = &data else { unreachable!() };
+    // Blocks that fit neither chunks nor shards, with room for all, for some and for none of what is not whole.
+    for (pending, edge) in [(1 << 20, 5), (3_000, 5), (0, 5), (1 << 20, 4)] {
+        let options = CreateOptions {
+            overwrite: true,
+            ..options(Codec::Zstd { level: 1 })
+        };
+        let draft = DraftArray::new(&address(dir.path()), &access, &spec(), &options)
+            .unwrap()
+            .with_pending(pending);
+        let grid = [17_usize, 13, 22].map(|length| length.div_ceil(edge));
+        let blocks: Vec<[usize; 3]> = (0..grid.iter().product::<usize>())
+            .map(|i| [i / grid[2] / grid[1], i / grid[2] % grid[1], i % grid[2]].map(|n| n * edge))
+            .collect();
+        std::thread::scope(|scope| {
+            for half in 0..4 {
+                let (blocks, draft) = (&blocks, &draft);
+                scope.spawn(move || {
+                    for begin in blocks.iter().skip(half).step_by(4) {
+                        let end: [usize; 3] =
+                            std::array::from_fn(|axis| (begin[axis] + edge).min([17, 13, 22][axis]));
+                        let shape = std::array::from_fn(|axis| end[axis] - begin[axis]);
+                        let [z, y, x] = *begin;
+                        let block = all.slice(ndarray::s![.., z..end[0], y..end[1], x..end[2]]);
+                        let place = [3 + z as i64, y as i64, x as i64 - 4];
+                        draft
+                            .write(&roi(place, shape), &NdData::U16(block.into_dyn().to_owned()))
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        let array = draft.publish().unwrap();
+        assert_eq!(
+            array.read_all().unwrap(),
+            data,
+            "{pending} bytes, blocks of {edge}"
+        );
+        assert_eq!(array.stored().unwrap().chunks.len(), 2 * 3 * 2 * 3);
     }
 }
 

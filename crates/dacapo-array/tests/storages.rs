@@ -240,15 +240,28 @@ fn writer() {
 
 #[test]
 fn processes_that_write_parts_of_one_chunk_lose_nothing() {
+    nothing_is_lost(&CreateOptions {
+        chunk_shape: Some(vec![4, 4, 32]),
+        ..CreateOptions::default()
+    });
+}
+
+#[test]
+fn processes_that_write_parts_of_one_shard_lose_nothing() {
+    nothing_is_lost(&CreateOptions {
+        chunk_shape: Some(vec![2, 4, 4]),
+        shard_shape: Some(vec![4, 4, 64]),
+        format: ZarrFormat::V3,
+        ..CreateOptions::default()
+    });
+}
+
+fn nothing_is_lost(options: &CreateOptions) {
     let dir = tempfile::tempdir().unwrap();
     let container = dir.path().join("p.zarr");
     let at = address(container.to_str().unwrap());
     let spec = spec(SHAPE);
-    let options = CreateOptions {
-        chunk_shape: Some(vec![4, 4, 32]),
-        ..CreateOptions::default()
-    };
-    ZarrArray::create(&at, &Access::default(), &spec, &options).unwrap();
+    ZarrArray::create(&at, &Access::default(), &spec, options).unwrap();
     let mut writers: Vec<Child> = (0..WRITERS).map(|i| start("writer", &container, i)).collect();
     // Others list and read meanwhile: each column is as one of its writings made it, or not there yet.
     let mut reads = 0;

@@ -1,5 +1,6 @@
 //! The `dacapo` command. Everything that it does is the library's; here is how it is asked for and shown.
 
+mod bar;
 mod cli;
 mod commands;
 mod context;

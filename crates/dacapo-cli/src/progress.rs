@@ -1,17 +1,13 @@
 //! Bars with rate and time left for training, prediction and validation.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
 
 use dacapo::{Event, Observer};
-use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::bar::{Bar, Counted};
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 
-/// Where no bar is visible, a line is printed so often.
-const LINE_INTERVAL: Duration = Duration::from_secs(15);
 /// Weight of the newest loss in what is shown.
 const SMOOTHING: f64 = 0.05;
 
@@ -24,19 +20,11 @@ pub struct Progress {
 
 #[derive(Default)]
 struct State {
-    training: Option<ProgressBar>,
-    blocks: Option<ProgressBar>,
+    training: Option<Bar>,
+    blocks: Option<Bar>,
     loss: Option<f64>,
-    last_line: Option<Instant>,
     /// What the bar of blocks says.
     doing: String,
-}
-
-fn style(template: &str) -> ProgressStyle {
-    // A template that does not parse shows a plain bar instead.
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
 }
 
 impl Progress {
@@ -52,17 +40,7 @@ impl Progress {
     /// Takes the bars away.
     pub fn finish(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        for bar in [state.training.take(), state.blocks.take()].into_iter().flatten() {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn blocks(&self, state: &mut State, total: usize) -> ProgressBar {
-        let bar = self.printer.bars.add(ProgressBar::new(total as u64));
-        bar.set_style(style("  {msg:<28} [{bar:30}] {pos}/{len} blocks, {eta} left"));
-        bar.set_message(state.doing.clone());
-        state.blocks = Some(bar.clone());
-        bar
+        (state.training, state.blocks) = (None, None);
     }
 }
 
@@ -89,35 +67,17 @@ impl Observer for Progress {
                     "training {run}{from}: {total} iterations, {} weights",
                     thousands(*parameters as u64)
                 ));
-                let bar = self.printer.bars.add(ProgressBar::new(*total));
-                bar.set_style(style("  {msg:<28} [{bar:30}] {pos}/{len}, {per_sec}, {eta} left"));
-                bar.set_message("training");
-                bar.set_position(*iteration);
-                bar.reset_eta();
+                let bar = Bar::new(&self.printer, "training", Counted::Iterations, *total);
+                bar.at(*iteration);
+                bar.forget_rate();
                 state.training = Some(bar);
             }
-            Event::Step {
-                iteration,
-                total,
-                loss,
-                seconds,
-                ..
-            } => {
+            Event::Step { iteration, loss, .. } => {
                 let smooth = state.loss.map_or(*loss, |old| old + SMOOTHING * (loss - old));
                 state.loss = Some(smooth);
                 if let Some(bar) = &state.training {
-                    bar.set_position(*iteration);
-                    bar.set_message(format!("training, loss {smooth:.4}"));
-                }
-                let due = state.last_line.is_none_or(|last| last.elapsed() >= LINE_INTERVAL);
-                if !self.printer.has_bars() && due {
-                    state.last_line = Some(Instant::now());
-                    let left = Duration::from_secs_f64(seconds * (total - iteration) as f64);
-                    self.printer.note(format!(
-                        "iteration {iteration}/{total}, loss {smooth:.4}, {:.2} a second, {} left",
-                        1.0 / seconds.max(1e-9),
-                        indicatif::HumanDuration(left)
-                    ));
+                    bar.doing(format!("training, loss {smooth:.4}"));
+                    bar.at(*iteration);
                 }
             }
             Event::ValidationStarted { iteration, dataset } => {
@@ -127,14 +87,15 @@ impl Observer for Progress {
                 if state.doing.is_empty() {
                     state.doing = "predicting".into();
                 }
-                self.blocks(&mut state, *blocks);
+                let doing = state.doing.clone();
+                state.blocks = Some(Bar::new(&self.printer, doing, Counted::Blocks, *blocks as u64));
             }
             Event::Block { done, total } => {
                 if let Some(bar) = &state.blocks {
-                    bar.set_position(*done as u64);
                     if done == total {
-                        bar.set_message(format!("{}: segmenting", state.doing));
+                        bar.doing(format!("{}: segmenting", state.doing));
                     }
+                    bar.at(*done as u64);
                 }
             }
             Event::ValidationFinished {
@@ -145,9 +106,7 @@ impl Observer for Progress {
                 is_best,
                 seconds,
             } => {
-                if let Some(bar) = state.blocks.take() {
-                    bar.finish_and_clear();
-                }
+                state.blocks = None;
                 let result = match best {
                     Some((parameters, score)) => format!("{criterion} {score:.4} by {parameters}"),
                     None => format!("no {criterion}"),
@@ -158,7 +117,7 @@ impl Observer for Progress {
                 ));
                 state.doing.clear();
                 if let Some(bar) = &state.training {
-                    bar.reset_eta();
+                    bar.forget_rate();
                 }
             }
             Event::Started(started) => self.printer.note(started.to_string()),

@@ -17,7 +17,12 @@ use std::time::{Duration, Instant};
 
 use dacapo::LocalStore;
 use dacapo::array::storage::{Access, Credentials, ObjectStoreOptions, StorageExt, conformance};
+use dacapo::array::{
+    ArrayAddress, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, DraftArray, NdData, Roi,
+    ZarrFormat,
+};
 use dacapo::store::{ArrayStore, StatsStore, WeightsStore};
+use ndarray::ArrayD;
 
 /// A server of its own, which goes with this value.
 struct Server {
@@ -249,4 +254,65 @@ validation: {{interval: 12}}
                 .unwrap()
         );
     }
+}
+
+#[test]
+#[ignore = "needs the programs that .ci/run installs"]
+fn an_array_is_copied_there_and_back_and_a_killed_copy_goes_on() {
+    let server = Server::start();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let voxel_size = Coordinate::splat(3, 8);
+    let roi = Roi::from_voxels(&[0; 3], &[64; 3], &voxel_size);
+    let spec = ArraySpec::new(roi.clone(), voxel_size, DType::U8);
+    let options = CreateOptions {
+        chunk_shape: Some(vec![8; 3]),
+        format: ZarrFormat::V3,
+        ..CreateOptions::default()
+    };
+    let address: ArrayAddress = dir.join("a.zarr/x").display().to_string().parse().unwrap();
+    let draft = DraftArray::new(&address, &Access::default(), &spec, &options).unwrap();
+    let values = ArrayD::from_shape_fn(vec![64; 3], |at| (at[0] + at[1] * at[2]) as u8);
+    draft.write(&roi, &NdData::U8(values)).unwrap();
+    draft.publish().unwrap();
+
+    let copy = ["arrays", "cp", "a.zarr/x", "s3://lab/c.zarr/x", "--json"];
+    let mut child = server
+        .command(dir, &copy)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let bucket = server.access().storage(&"s3://lab".parse().unwrap()).unwrap();
+    let begun = Instant::now();
+    let copied = || -> usize {
+        let mut objects = 0;
+        for name in bucket.unfinished("c.zarr").unwrap() {
+            let count = &mut |_: &str, _| {
+                objects += 1;
+                Ok(())
+            };
+            bucket.walk(&format!("c.zarr/{name}"), count).unwrap();
+        }
+        objects
+    };
+    while copied() < 50 && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(bucket.kind("c.zarr/x").unwrap(), None, "half a copy is no array");
+    let output = server.run(dir, &copy);
+    let done: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(done["objects"], 513);
+    assert!(done["resumed"].as_u64().unwrap() >= 40, "{done}");
+    assert!(bucket.unfinished("c.zarr").unwrap().is_empty());
+    server.run(dir, &["arrays", "verify", "s3://lab/c.zarr"]);
+
+    server.run(dir, &["arrays", "cp", "s3://lab/c.zarr/x", "back.zarr/x"]);
+    for file in ["zarr.json", "c/0/0/0", "c/7/7/7"] {
+        let read = |container: &str| std::fs::read(dir.join(container).join("x").join(file)).unwrap();
+        assert_eq!(read("back.zarr"), read("a.zarr"), "{file}");
+    }
+    server.run(dir, &["arrays", "verify", "back.zarr"]);
 }

@@ -129,7 +129,8 @@ pub trait ArrayStore: Send + Sync {
     fn exists(&self, array: &LocalArrayIdentifier) -> Result<bool>;
 
     /// Removes one array, atomically: a reader that opens it finds it whole or not at all. That there is none
-    /// is an answer.
+    /// is an answer. With it go the levels that [`dacapo_array::make_pyramid`] made of it beside it, and what its
+    /// group says of it.
     ///
     /// # Errors
     /// [`crate::Error::Refused`], with nothing changed, for what is not an array of this store: a group, a

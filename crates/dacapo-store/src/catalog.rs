@@ -439,7 +439,7 @@ mod tests {
         ];
         inhabit(dir.path(), "run", &arrays);
         inhabit(dir.path(), "other", &["10/b/prediction"]);
-        fs::create_dir_all(dir.path().join("run/.trash/removed-1/x.zarr")).unwrap();
+        fs::create_dir_all(dir.path().join("run/.trash/.unfinished-1/x.zarr")).unwrap();
         fs::create_dir_all(dir.path().join("run/validation.zarr/.unfinished-1")).unwrap();
         fs::create_dir_all(dir.path().join("lonely.zarr/a")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("run"), dir.path().join("linked")).unwrap();

@@ -338,6 +338,29 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_into_another_kind_of_storage_goes_on_and_is_compared() {
+        use dacapo_array::storage::{MemoryStorage, conformance::Failing};
+
+        let dir = tempfile::tempdir().unwrap();
+        run(&dir.path().join("run"));
+        let local = LocalStorage::new(dir.path());
+        let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new("m"));
+        // It stops answering in the middle.
+        let failing = Failing::new(memory.clone(), 60);
+        let stopped = copy_tree((&local, "run"), (&failing, "runs/copy"), false, &|_| true);
+        assert!(stopped.is_err() && failing.has_failed());
+        assert_eq!(memory.kind("runs/copy").unwrap(), None);
+        let copied = copy_tree((&local, "run"), (&*memory, "runs/copy"), false, &|_| true).unwrap();
+        assert!(copied.resumed > 10 && copied.objects == 53, "{copied:?}");
+        // And back.
+        copy_tree((&*memory, "runs/copy"), (&local, "back"), false, &|_| true).unwrap();
+        for hidden in [".lock", ".trash/kept/x/0"] {
+            fs::remove_file(dir.path().join("run").join(hidden)).unwrap();
+        }
+        assert_eq!(tree(&dir.path().join("back")), tree(&dir.path().join("run")));
+    }
+
+    #[test]
     fn a_source_that_changes_meanwhile_is_no_copy() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("run"), dir.path().join("copy"));

@@ -250,7 +250,7 @@ mod tests {
         ];
         kept.into_iter().for_each(make);
         [
-            ".trash/removed-1-2-3/0",
+            ".trash/.unfinished-1-2-3/0",
             ".unfinished-1-2-3",
             "checkpoints/.unfinished-1-2-3",
             "validation.zarr/1/a/.unfinished-1-2-3/.zarray",

@@ -139,13 +139,6 @@ impl LocalStore {
         for container in ["snapshot.zarr", "validation.zarr"] {
             sweep_groups(storage, &join(&run, container))?;
         }
-        let trash = join(&run, crate::arrays::TRASH);
-        for removed in storage.list(&trash)? {
-            // What is kept stays until it is purged.
-            if removed.name != crate::trash::KEPT {
-                storage.remove_tree(&join(&trash, &removed.name))?;
-            }
-        }
         Ok(())
     }
 }

@@ -50,9 +50,10 @@ impl Note {
         serde_json::from_slice(bytes).ok()
     }
 
-    fn renewed(&self, term: Duration) -> Vec<u8> {
+    /// The same until a time since 1970.
+    fn until(&self, until: Duration) -> Vec<u8> {
         let note = Self {
-            until: (now() + term).as_secs(),
+            until: until.as_secs(),
             ..self.clone()
         };
         // A struct of texts and numbers always makes text.
@@ -104,7 +105,7 @@ impl LockObject {
         };
         let mut other = None;
         let asked = now();
-        if !storage.create(key, &note.renewed(term))? {
+        if !storage.create(key, &note.until(now() + term))? {
             let taken = storage.update(key, &mut |present| {
                 match present.and_then(Note::parse) {
                     Some(present) if !present.is_over() && present.token != note.token => {
@@ -116,7 +117,7 @@ impl LockObject {
                     }
                     _ => {
                         other = None;
-                        Ok(note.renewed(term))
+                        Ok(note.until(now() + term))
                     }
                 }
             });
@@ -175,27 +176,36 @@ impl Shared {
                 return;
             }
             drop(over);
-            let mut is_mine = true;
             // What is written says a later time, if any.
             let asked = now();
-            let written = self.storage.update(&self.key, &mut |present| {
-                let present = present.and_then(Note::parse);
-                is_mine = present.is_some_and(|present| present.token == self.note.token);
-                if is_mine {
-                    return Ok(self.note.renewed(self.term));
-                }
-                Err(dacapo_array::Error::Spec {
-                    reason: "it is another's".to_owned(),
-                })
-            });
-            match written {
-                Ok(()) => (self.until).store(millis(asked + self.term), Ordering::Relaxed),
+            match self.rewrite(|| now() + self.term) {
+                Ok(true) => (self.until).store(millis(asked + self.term), Ordering::Relaxed),
+                Ok(false) => self.is_lost.store(true, Ordering::Relaxed),
                 Err(error) => tracing::warn!(%error, key = self.key, "cannot renew a lease"),
             }
-            if !is_mine || self.is_lost() {
+            if self.is_lost() {
                 self.is_lost.store(true, Ordering::Relaxed);
                 return;
             }
+        }
+    }
+
+    /// Makes the object say another time, unless it is another's by now. Whether it is this lock's.
+    fn rewrite(&self, until: impl Fn() -> Duration) -> dacapo_array::Result<bool> {
+        let mut is_mine = true;
+        let written = self.storage.update(&self.key, &mut |present| {
+            let present = present.and_then(Note::parse);
+            is_mine = present.is_some_and(|present| present.token == self.note.token);
+            if is_mine {
+                return Ok(self.note.until(until()));
+            }
+            Err(dacapo_array::Error::Spec {
+                reason: "it is another's".to_owned(),
+            })
+        });
+        match written {
+            Err(_) if !is_mine => Ok(false),
+            written => written.map(|()| true),
         }
     }
 }
@@ -208,16 +218,8 @@ impl Drop for LockObject {
             // It has nothing to say.
             let _ = renewal.join();
         }
-        let Shared {
-            storage, key, note, ..
-        } = &*self.shared;
-        let is_mine = |bytes: &[u8]| Note::parse(bytes).is_some_and(|present| present.token == note.token);
-        let freed = match storage.read(key) {
-            Ok(present) if present.as_deref().is_some_and(is_mine) => storage.delete(key).map(drop),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = freed {
+        // Said to be over, and not deleted: between looking whose it is and deleting it, another could take it.
+        if let Err(error) = self.shared.rewrite(|| Duration::ZERO) {
             // It runs out.
             tracing::debug!(%error, "cannot give a lease back");
         }

@@ -1,7 +1,8 @@
 //! Finding the node that an identifier names without ever following a link, and removing it if it is an array.
 //! Chunks and their format are `dacapo-array`'s.
 
-use dacapo_array::storage::{Kind, Moved, Storage, StorageExt, join, unique};
+use dacapo_array::storage::{Kind, Moved, Storage, StorageExt, join, unfinished};
+use dacapo_array::{leave_group, levels_within};
 use serde::Deserialize;
 
 use crate::{Error, LocalArrayIdentifier, Result, arrays::TRASH, local::Base};
@@ -103,32 +104,77 @@ pub(crate) fn node(storage: &dyn Storage, key: &str) -> Result<Node> {
 }
 
 /// Removes the array that `id` names: one rename into the trash of its run, after which it is gone for every
-/// reader, then deletion. A kill in between leaves only trash, which the next writer of the run sweeps. Where a
-/// rename would be a copy, it is deleted where it is, in an order that leaves no array.
+/// reader, then deletion; and what was beside it because of it. A kill in between leaves only trash, which the next
+/// writer of the run sweeps. Where a rename would be a copy, it is deleted where it is, in an order that leaves no
+/// array.
 pub(crate) fn remove(base: &Base, id: &LocalArrayIdentifier) -> Result<Removed> {
     match find(base, id)? {
         None => return Ok(Removed::Missing),
         Some(Node::Group) => return refuse(id, "it is a group or a plain directory, not an array"),
         Some(Node::Array) => {}
     }
-    let storage = &*base.storage;
-    let container = container_key(base, id)?;
-    let key = join(&container, id.dataset());
+    let levels = levels(base, id);
+    let removed = discard(&*base.storage, &join(&container_key(base, id)?, id.dataset()))?;
+    tidy(base, id, &levels);
+    Ok(removed)
+}
+
+/// The levels of a pyramid that was made of an array beside it, as its group and their names say: `raw.s1` of `raw`.
+pub(crate) fn levels(base: &Base, id: &LocalArrayIdentifier) -> Vec<LocalArrayIdentifier> {
+    let is_level = |dataset: &str| {
+        let number = dataset
+            .strip_prefix(id.dataset())
+            .and_then(|rest| rest.strip_prefix(".s"));
+        number.is_some_and(|number| number.parse::<u8>().is_ok())
+    };
+    let found = container_key(base, id)
+        .map(|container| levels_within(base.storage.clone(), &container, &id.address()))
+        // Of an array of which nothing can be read there is nothing to be known.
+        .map_or_else(|_| Vec::new(), |levels| levels.unwrap_or_default());
+    let levels = found.into_iter().filter(|level| is_level(&level.dataset));
+    levels
+        .filter_map(|level| id.container_identifier().array_identifier(&level.dataset).ok())
+        .filter(|level| matches!(find(base, level), Ok(Some(Node::Array))))
+        .collect()
+}
+
+/// Removes what stood beside an array that is gone because of it: the levels made of it, and what its group says
+/// of them. That something of it stays is no reason not to go on: it only looks odd.
+pub(crate) fn tidy(base: &Base, id: &LocalArrayIdentifier, levels: &[LocalArrayIdentifier]) {
+    for gone in levels.iter().chain([id]) {
+        let tidied = container_key(base, gone).and_then(|container| {
+            if gone != id {
+                let _ = discard(&*base.storage, &join(&container, gone.dataset()))?;
+            }
+            leave_group(&base.storage, &container, &gone.address()).map_err(Error::from)
+        });
+        if let Err(error) = tidied {
+            tracing::warn!(array = %gone, %error, "cannot tidy up after what was removed");
+        }
+    }
+}
+
+/// Moves all that is below a key of a run into the run's trash, under an unfinished name, then deletes it.
+pub(crate) fn discard(storage: &dyn Storage, key: &str) -> Result<Removed> {
     if !storage.moves_at_once() {
-        return Ok(match storage.remove_tree(&key)? {
+        return Ok(match storage.remove_tree(key)? {
             true => Removed::Removed,
             false => Removed::Missing,
         });
     }
-    let run = container.rsplit_once('/').map_or("", |(run, _)| run);
-    let aside = join(&join(run, TRASH), &unique("removed-"));
-    match storage.move_tree(&key, &aside, false)? {
+    let run = key.split('/').next().unwrap_or_default();
+    let aside = join(&join(run, TRASH), &unfinished());
+    match storage.move_tree(key, &aside, false)? {
         Moved::Moved => {}
         Moved::Missing => return Ok(Removed::Missing),
-        Moved::Occupied => return refuse(id, "its place in the trash is taken"),
+        Moved::Occupied => {
+            return Err(Error::Occupied {
+                place: storage.describe(&aside),
+            });
+        }
     }
     if let Err(error) = storage.remove_tree(&aside) {
-        tracing::warn!(array = %id, %error, "cannot delete what was removed");
+        tracing::warn!(key, %error, "cannot delete what was removed; the run's next writer will");
     }
     Ok(Removed::Removed)
 }
@@ -298,13 +344,72 @@ mod tests {
     }
 
     #[test]
+    fn what_was_made_of_an_array_goes_with_it() {
+        use dacapo_array::{
+            ArraySpec, Coordinate, CreateOptions, DType, PyramidOptions, Roi, ZarrFormat, make_pyramid,
+            storage::Access,
+        };
+
+        let voxel_size = Coordinate::splat(3, 4);
+        let spec = ArraySpec::new(
+            Roi::from_voxels(&[0; 3], &[16; 3], &voxel_size),
+            voxel_size,
+            DType::U8,
+        );
+        for (format, metadata) in [(ZarrFormat::V2, ".zattrs"), (ZarrFormat::V3, "zarr.json")] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = LocalArrayStore::new(dir.path());
+            let container = store.validation_container("run").unwrap();
+            let array = |name: &str| container.array_identifier(&format!("g/{name}")).unwrap();
+            let options = CreateOptions {
+                format,
+                ..CreateOptions::default()
+            };
+            // The last is no level, whatever it is called.
+            for name in ["raw", "raws", "raw.s9"] {
+                store.create(&array(name), &spec, &options).unwrap();
+            }
+            let levels = PyramidOptions {
+                levels: Some(2),
+                ..PyramidOptions::default()
+            };
+            make_pyramid(
+                &array("raw").address(),
+                &Access::default(),
+                &levels,
+                &mut |_, _| std::ops::ControlFlow::Continue(()),
+            )
+            .unwrap();
+            let group = dir.path().join("run/validation.zarr/g");
+            let says = || fs::read_to_string(group.join(metadata)).unwrap();
+            assert!(says().contains("\"raw.s2\""));
+            assert!(store.remove_kept(&array("raw")).unwrap().is_some());
+            for (name, is_there) in [
+                ("raw", false),
+                ("raw.s1", false),
+                ("raw.s2", false),
+                ("raws", true),
+                ("raw.s9", true),
+            ] {
+                assert_eq!(store.exists(&array(name)).unwrap(), is_there, "{name}");
+                assert_eq!(says().contains(&format!("{name:?}")), is_there, "{name}");
+            }
+            // What was kept is entered again.
+            store.restore(&store.trash(&[]).unwrap()[0]).unwrap();
+            assert!(says().contains("\"raw\""));
+            assert_eq!(store.remove(&array("raw")).unwrap(), Removed::Removed);
+            assert!(!says().contains("\"raw\""));
+        }
+    }
+
+    #[test]
     fn a_kill_between_rename_and_deletion_leaves_only_trash() {
         let (dir, _) = inhabited();
         let run = dir.path().join("base/run");
         fs::create_dir(run.join(TRASH)).unwrap();
         fs::rename(
             run.join("validation.zarr/10"),
-            run.join(TRASH).join("removed-1-2-3"),
+            run.join(TRASH).join(".unfinished-1-2-3"),
         )
         .unwrap();
         LocalStore::new(dir.path().join("base")).lease("run").unwrap();

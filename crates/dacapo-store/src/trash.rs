@@ -56,8 +56,8 @@ fn kept(run: &str) -> String {
 }
 
 impl LocalArrayStore {
-    /// Removes an array as [`crate::ArrayStore::remove`] does, but keeps it in the trash of its run. None if it
-    /// is not there.
+    /// Removes an array as [`crate::ArrayStore::remove`] does, but keeps it in the trash of its run; not the levels
+    /// that were made of it, which can be made again. None if it is not there.
     ///
     /// # Errors
     /// As [`crate::ArrayStore::remove`].
@@ -65,7 +65,12 @@ impl LocalArrayStore {
         match remove::find(&self.base, array)? {
             None => Ok(None),
             Some(Node::Group) => refuse(array, "it is a group or a plain directory, not an array"),
-            Some(_) => self.keep(array, false),
+            Some(_) => {
+                let levels = remove::levels(&self.base, array);
+                let kept = self.keep(array, false)?;
+                remove::tidy(&self.base, array, &levels);
+                Ok(kept)
+            }
         }
     }
 
@@ -94,47 +99,25 @@ impl LocalArrayStore {
         }
     }
 
-    /// Removes a group with all that is in it, in one step; into the trash if it is to be kept.
+    /// Removes a group with all that is in it, in one step.
     ///
     /// # Errors
     /// As [`LocalArrayStore::arrays_in`]; [`Error::Array`], [`Error::Io`].
-    pub fn remove_group(&self, group: &LocalArrayIdentifier, keep: bool) -> Result<Removed> {
-        if self.arrays_in(group)?.is_none() {
-            return Ok(Removed::Missing);
+    pub fn remove_group(&self, group: &LocalArrayIdentifier) -> Result<Removed> {
+        match self.arrays_in(group)? {
+            None => Ok(Removed::Missing),
+            Some(_) => remove::discard(&*self.storage(), &self.path_of(group)?),
         }
-        if keep {
-            return Ok(self
-                .keep(group, true)?
-                .map_or(Removed::Missing, |_| Removed::Removed));
-        }
-        let path = self.path_of(group)?;
-        self.discard(&path)
     }
 
-    /// Moves what is at a path aside, then deletes it.
-    fn discard(&self, path: &str) -> Result<Removed> {
-        let storage = self.storage();
-        let run = path.split('/').next().unwrap_or_default();
-        if !storage.moves_at_once() {
-            let is_removed = storage.remove_tree(path)?;
-            return Ok(if is_removed {
-                Removed::Removed
-            } else {
-                Removed::Missing
-            });
-        }
-        let aside = format!("{run}/{TRASH}/{}", unique("removed-"));
-        match storage.move_tree(path, &aside, false)? {
-            Moved::Missing => Ok(Removed::Missing),
-            Moved::Occupied => Err(Error::Occupied {
-                place: storage.describe(&aside),
-            }),
-            Moved::Moved => {
-                if let Err(error) = storage.remove_tree(&aside) {
-                    tracing::warn!(path, %error, "cannot delete what was removed; the run's next writer will");
-                }
-                Ok(Removed::Removed)
-            }
+    /// As [`LocalArrayStore::remove_group`], but keeps it in the trash of its run. None if it is not there.
+    ///
+    /// # Errors
+    /// As [`LocalArrayStore::remove_group`].
+    pub fn remove_group_kept(&self, group: &LocalArrayIdentifier) -> Result<Option<TrashEntry>> {
+        match self.arrays_in(group)? {
+            None => Ok(None),
+            Some(_) => self.keep(group, true),
         }
     }
 
@@ -273,7 +256,7 @@ impl LocalArrayStore {
     pub fn purge(&self, entry: &TrashEntry) -> Result<Removed> {
         let key = join(&kept(&entry.run), &entry.id);
         // Aside first: what is half deleted must not be put back.
-        let removed = self.discard(&key)?;
+        let removed = remove::discard(&*self.storage(), &key)?;
         self.storage().delete(&format!("{key}.json"))?;
         Ok(removed)
     }
@@ -370,19 +353,20 @@ mod tests {
         let group = container.array_identifier("10").unwrap();
         assert_eq!(store.arrays_in(&group).unwrap().unwrap().len(), 1);
         assert!(store.remove_kept(&group).is_err(), "a group is no array");
-        assert!(store.remove_group(&a, false).is_err(), "an array is no group");
-        assert_eq!(store.remove_group(&group, true).unwrap(), Removed::Removed);
+        assert!(store.remove_group(&a).is_err(), "an array is no group");
+        let kept = store.remove_group_kept(&group).unwrap().unwrap();
         assert!(!store.exists(&a).unwrap() && store.exists(&b).unwrap());
         // Even where the container went meanwhile.
         fs::remove_dir_all(container.container().path().unwrap()).unwrap();
         let entry = store.trash(&[]).unwrap().remove(0);
+        assert_eq!(entry, kept);
         assert!(entry.group);
         store.restore(&entry).unwrap();
         assert_eq!(first(&store, &a), 1);
         assert!(container.container().path().unwrap().join(".zgroup").exists());
 
-        assert_eq!(store.remove_group(&group, false).unwrap(), Removed::Removed);
-        assert_eq!(store.remove_group(&group, false).unwrap(), Removed::Missing);
+        assert_eq!(store.remove_group(&group).unwrap(), Removed::Removed);
+        assert_eq!(store.remove_group(&group).unwrap(), Removed::Missing);
         assert!(store.trash(&[]).unwrap().is_empty());
     }
 

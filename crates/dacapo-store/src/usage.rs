@@ -145,7 +145,7 @@ impl LocalArrayStore {
             found.extend(names.iter().map(|name| join(prefix, name)));
             Ok(())
         };
-        for place in ["", "stats", "checkpoints"] {
+        for place in ["", "stats", "checkpoints", TRASH] {
             look(join(run, place).trim_end_matches('/'))?;
         }
         let mut groups: Vec<String> = catalog::containers(&*storage, run)?
@@ -162,12 +162,6 @@ impl LocalArrayStore {
                 groups.extend(below.iter().map(|name| join(&group, name)));
             }
         }
-        let trash = join(run, TRASH);
-        let removed = storage.list(&trash)?;
-        let removed = removed
-            .into_iter()
-            .filter(|entry| entry.name.starts_with("removed-"));
-        found.extend(removed.map(|entry| join(&trash, &entry.name)));
         found.sort();
         Ok(found)
     }
@@ -181,8 +175,10 @@ fn tally(storage: &dyn Storage, key: &str) -> Result<(u64, u64)> {
         sum += bytes;
         Ok(())
     })?;
-    if count == 0 && storage.kind(key)? == Some(Kind::Object) {
-        count = 1;
+    if count == 0
+        && let Some(object) = storage.open(key)?
+    {
+        return Ok((1, object.len()));
     }
     Ok((count, sum))
 }
@@ -210,9 +206,12 @@ mod tests {
         write("validation.zarr/20/b/prediction/0/0/0", 2000);
         write("validation.zarr/20/b/.unfinished-1-2-3/0/0/0", 4000);
         write(".trash/kept/x/0", 8000);
-        write(".trash/removed-1-2-3/0", 16_000);
+        write(".trash/.unfinished-1-2-3/0", 16_000);
         fs::create_dir(dir.path().join("no run")).unwrap();
         let store = LocalArrayStore::new(dir.path());
+        // An object counts as itself.
+        assert_eq!(tally(&*store.storage(), "run/run.yaml").unwrap(), (1, 5));
+        assert_eq!(tally(&*store.storage(), "run/none").unwrap(), (0, 0));
         let found = store.usage(&[]).unwrap();
         let found: Vec<(&str, u64, u64)> = found
             .iter()
@@ -232,7 +231,7 @@ mod tests {
         assert_eq!(
             store.unfinished("run").unwrap(),
             [
-                "run/.trash/removed-1-2-3",
+                "run/.trash/.unfinished-1-2-3",
                 "run/validation.zarr/20/b/.unfinished-1-2-3"
             ]
         );

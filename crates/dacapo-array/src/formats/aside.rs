@@ -1,13 +1,11 @@
-//! Files and folders of other formats that are made aside and put in their place when they are whole.
+//! Files and folders of other formats that are made aside and put in their place when they are whole: in one step,
+//! durably, and through no symbolic link, as everything in a directory is.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
-
+use crate::storage::{LocalStorage, Moved, Storage, unfinished};
 use crate::{Error, Result};
 
 /// Something that becomes `path` when it is whole, and goes away otherwise.
@@ -17,6 +15,10 @@ pub(super) struct Aside {
     pub(super) temporary: PathBuf,
     path: PathBuf,
     overwrite: bool,
+    /// The folder that both are in, and what they are called there.
+    dir: LocalStorage,
+    unfinished: String,
+    name: String,
 }
 
 impl Aside {
@@ -26,10 +28,9 @@ impl Aside {
     /// [`Error::Taken`] if something is there that is not to be replaced, or that is of the other kind;
     /// [`Error::File`] for a path without a name.
     fn new(path: &Path, overwrite: bool, folder: bool) -> Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        if path.file_name().is_none() {
-            return Err(Error::file(path, "it has no name"));
-        }
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            return Err(Error::file(path, "it has no name, or one that is no text"));
+        };
         match fs::symlink_metadata(path) {
             Ok(there) if !overwrite || there.is_dir() != folder => {
                 return Err(Error::Taken {
@@ -38,15 +39,17 @@ impl Aside {
             }
             _ => {}
         }
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let nanos = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |elapsed| elapsed.as_nanos());
-        let name = format!(".unfinished-{}-{nanos:x}-{count}", std::process::id());
+        let unfinished = unfinished();
         Ok(Self {
-            temporary: path.with_file_name(name),
+            temporary: path.with_file_name(&unfinished),
             path: path.to_owned(),
             overwrite,
+            dir: LocalStorage::new(match path.parent() {
+                Some(dir) if dir != Path::new("") => dir,
+                _ => Path::new("."),
+            }),
+            unfinished,
+            name: name.to_owned(),
         })
     }
 
@@ -77,71 +80,27 @@ impl Aside {
     /// Puts it in its place, in one step and durably.
     ///
     /// # Errors
-    /// [`Error::Taken`] if something came there meanwhile that is not to be replaced; [`Error::Io`].
+    /// [`Error::Taken`] if something came there meanwhile that is not to be replaced; [`Error::Key`] for a symbolic
+    /// link in its place; [`Error::Io`].
     pub(super) fn finish(self) -> Result<()> {
-        sync(&self.temporary)?;
-        let rename = |flags| renameat_with(CWD, &self.temporary, CWD, &self.path, flags);
-        let moved = match rename(RenameFlags::NOREPLACE) {
-            // After the exchange the old one has the unfinished one's name, and goes with it.
-            Err(Errno::EXIST) if self.overwrite => rename(RenameFlags::EXCHANGE),
-            // A file system that cannot do so in one step.
-            Err(Errno::INVAL | Errno::NOSYS) if self.overwrite || !self.path.exists() => {
-                let _ = fs::remove_dir_all(&self.path);
-                rename(RenameFlags::empty())
-            }
-            moved => moved,
-        };
-        match moved {
-            Err(Errno::EXIST) => {
-                return Err(Error::Taken {
-                    path: self.path.clone(),
-                });
-            }
-            moved => moved.map_err(|error| Error::io("create", &self.path)(error.into()))?,
-        }
-        match self.path.parent() {
-            Some(dir) if dir != Path::new("") => sync_one(dir),
-            _ => sync_one(Path::new(".")),
+        self.dir.sync_tree(&self.unfinished)?;
+        match self.dir.move_tree(&self.unfinished, &self.name, self.overwrite)? {
+            Moved::Moved => Ok(()),
+            Moved::Occupied => Err(Error::Taken {
+                path: self.path.clone(),
+            }),
+            Moved::Missing => Err(Error::io("create", &self.path)(io::ErrorKind::NotFound.into())),
         }
     }
 }
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // Gone if it was moved; otherwise best effort, its name says that it is unfinished.
-        match fs::symlink_metadata(&self.temporary) {
-            Ok(there) if there.is_dir() => drop(fs::remove_dir_all(&self.temporary)),
-            Ok(_) => drop(fs::remove_file(&self.temporary)),
-            Err(_) => {}
+        // Nothing is there if it was moved.
+        if let Err(error) = self.dir.remove_tree(&self.unfinished) {
+            tracing::debug!(%error, "cannot remove what is not finished");
         }
     }
-}
-
-/// Writes a small file over what is there: readers find the old content or the new.
-///
-/// # Errors
-/// [`Error::Io`].
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let (aside, file) = Aside::file(path, true)?;
-    io::Write::write_all(&mut &file, bytes).map_err(Error::io("write", path))?;
-    aside.finish()
-}
-
-fn sync_one(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(Error::io("sync", path))
-}
-
-/// Makes a file, or a folder with all that is in it, survive a crash of the machine.
-fn sync(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        for entry in entries.map_err(Error::io("list", path))? {
-            sync(&entry.path())?;
-        }
-    }
-    sync_one(path)
 }
 
 #[cfg(test)]
@@ -173,7 +132,9 @@ mod tests {
         first.finish().unwrap();
         assert!(matches!(second.finish(), Err(Error::Taken { .. })));
         assert!(matches!(Aside::file(&path, false), Err(Error::Taken { .. })));
-        replace(&path, b"new").unwrap();
+        let (third, file) = Aside::file(&path, true).unwrap();
+        io::Write::write_all(&mut &file, b"new").unwrap();
+        third.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         // A folder is never replaced by a file, nor a file by a folder.
         assert!(matches!(Aside::folder(&path, true), Err(Error::Taken { .. })));

@@ -32,7 +32,6 @@ mod hdf5;
 mod hdf5;
 
 pub use copy::copy_array;
-pub(crate) use copy::default_chunk;
 pub use export::{ExportOptions, Exported, export};
 pub use parts::OnPart;
 pub(crate) use parts::{PART, go_through, parts};

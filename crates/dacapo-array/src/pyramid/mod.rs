@@ -16,8 +16,9 @@ mod reduce;
 
 use std::collections::HashSet;
 
-use crate::formats::{OnPart, PART, copy_array, default_chunk, go_through, parts};
+use crate::formats::{OnPart, PART, copy_array, go_through, parts};
 use crate::storage::Access;
+use crate::zarr::default_chunk;
 use crate::{
     ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, Decimal, DraftArray,
     Error, Result, Roi, ZarrArray,

@@ -15,8 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{
-    Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, StorageExt, UNFINISHED, join,
-    unfinished,
+    Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, StorageExt, join, unfinished,
 };
 use crate::{Error, Result};
 
@@ -36,6 +35,7 @@ pub fn storage(storage: &dyn Storage) {
     objects(storage);
     updates(storage);
     lists(storage);
+    duplicates(storage);
     trees(storage);
     leftovers(storage);
     threads(storage);
@@ -118,6 +118,26 @@ fn objects(storage: &dyn Storage) {
         assert!(storage.describe(&key).contains(name));
     }
     assert_eq!(names(storage, "names").len(), NAMES.len());
+}
+
+fn duplicates(storage: &dyn Storage) {
+    storage.write("d/a", b"first", Durability::Synced).unwrap();
+    storage.duplicate("d/a", "d/deep/b").unwrap();
+    assert_eq!(storage.read("d/deep/b").unwrap().as_deref(), Some(&b"first"[..]));
+    // Each is its own.
+    storage.write("d/a", b"second", Durability::Synced).unwrap();
+    assert_eq!(storage.read("d/deep/b").unwrap().as_deref(), Some(&b"first"[..]));
+    storage
+        .update("d/deep/b", &mut |present| {
+            Ok([present.unwrap_or_default(), b"!"].concat())
+        })
+        .unwrap();
+    assert_eq!(storage.read("d/a").unwrap().as_deref(), Some(&b"second"[..]));
+    storage.delete("d/a").unwrap();
+    assert_eq!(storage.read("d/deep/b").unwrap().as_deref(), Some(&b"first!"[..]));
+    assert!(storage.duplicate("d/none", "d/c").is_err());
+    assert_eq!(storage.read("d/c").unwrap(), None);
+    assert!(storage.remove_tree("d").unwrap());
 }
 
 fn updates(storage: &dyn Storage) {
@@ -527,9 +547,4 @@ impl Storage for Failing {
     fn sweep(&self, prefix: &str, age: Duration) -> Result<()> {
         self.count(prefix)?.sweep(prefix, age)
     }
-}
-
-/// Whether a key is, or is below, something unfinished.
-pub fn is_unfinished(key: &str) -> bool {
-    key.split('/').any(|part| part.starts_with(UNFINISHED))
 }

@@ -8,12 +8,14 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, flock, fsync, mkdirat, open, openat,
-    renameat, renameat_with, statat,
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, flock, fsync, mkdirat, open, openat,
+    renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::{
     COPY_AGE, COPYING, Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, UNFINISHED,
@@ -31,6 +33,13 @@ pub struct LocalStorage {
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Deleting waits for the disk, or for a server, far more than it computes: by more threads than there are cores.
+const DELETERS: usize = 8;
+
+/// Files that are synced later and have so many bytes are on their way to the disk at once, so that there is less to
+/// wait for then.
+const EAGER: usize = 1 << 16;
 
 /// How the name of the file ends that is locked while something unfinished is being made.
 const HOLDING: &str = "hold";
@@ -100,7 +109,12 @@ impl LocalStorage {
             file.write_all(bytes)?;
             match durability {
                 Durability::Synced | Durability::Whole => file.sync_data(),
-                Durability::Later => Ok(()),
+                Durability::Later => {
+                    if bytes.len() >= EAGER {
+                        begin_to_sync(&file);
+                    }
+                    Ok(())
+                }
             }
         });
         match written {
@@ -203,39 +217,87 @@ fn make_dirs(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Has a file written to the disk, and does not wait for it. Where that cannot be asked for, it is all done later.
+fn begin_to_sync(file: &File) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the descriptor is open as long as the file is, and no memory is passed.
+    unsafe {
+        libc::sync_file_range(
+            std::os::fd::AsRawFd::as_raw_fd(file),
+            0,
+            0,
+            libc::SYNC_FILE_RANGE_WRITE,
+        );
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn sync_all(dir: &Path) -> io::Result<()> {
-    let entries = fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>()?;
+/// Of a file, or a directory with all that is in it.
+fn sync_all(tree: &Path) -> io::Result<()> {
+    let file = File::open(tree)?;
+    if !file.metadata()?.is_dir() {
+        return file.sync_data();
+    }
+    let entries = fs::read_dir(tree)?.collect::<io::Result<Vec<_>>>()?;
     entries.par_iter().try_for_each(|entry| {
         let kind = entry.file_type()?;
-        if kind.is_dir() {
+        if kind.is_dir() || kind.is_file() {
             sync_all(&entry.path())
-        } else if kind.is_file() {
-            File::open(entry.path())?.sync_data()
         } else {
             Ok(())
         }
     })?;
-    sync_dir(dir)
+    file.sync_all()
 }
 
-/// Deletes a tree that nobody can find any more, on all threads. What cannot be deleted now is left to a sweep.
+/// Deletes a tree that nobody can find any more. What cannot be deleted now is left to a sweep.
 fn delete(tree: &Path) {
-    fn delete_all(tree: &Path) -> io::Result<()> {
-        if !tree.symlink_metadata()?.is_dir() {
-            return fs::remove_file(tree);
-        }
-        let entries = fs::read_dir(tree)?.collect::<io::Result<Vec<_>>>()?;
-        entries
-            .par_iter()
-            .try_for_each(|entry| delete_all(&entry.path()))?;
-        fs::remove_dir(tree)
-    }
-    if let Err(error) = delete_all(tree) {
+    let (Some(above), Some(name)) = (tree.parent(), tree.file_name()) else {
+        return;
+    };
+    let delete = || open(above, DIRECTORY, Mode::empty()).and_then(|above| delete_in(&above, name));
+    let threads = ThreadPoolBuilder::new().num_threads(DELETERS).build();
+    let deleted = match threads {
+        Ok(threads) if tree.is_dir() => threads.install(delete),
+        _ => delete(),
+    };
+    if let Err(error) = deleted {
         tracing::warn!(path = %tree.display(), %error, "cannot delete what was removed");
+    }
+}
+
+/// Deletes what a directory has under a name, a directory with all that is in it. By handles, so that no path is
+/// looked up for every file; directories beside each other at a time, since the files of one take turns anyway.
+fn delete_in<P: Arg + Copy>(dir: &OwnedFd, name: P) -> rustix::io::Result<()> {
+    match unlinkat(dir, name, AtFlags::empty()) {
+        // A directory: Linux says the one, POSIX the other.
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        // Who else deletes the tree was faster.
+        Err(Errno::NOENT) => return Ok(()),
+        deleted => return deleted,
+    }
+    let tree = match openat(dir, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
+    let entries = Dir::read_from(&tree)?.collect::<rustix::io::Result<Vec<_>>>()?;
+    let mut inner = Vec::new();
+    for entry in &entries {
+        match entry.file_name() {
+            name if name == c"." || name == c".." => {}
+            name if entry.file_type() == FileType::Directory => inner.push(name),
+            name => delete_in(&tree, name)?,
+        }
+    }
+    inner.par_iter().try_for_each(|name| delete_in(&tree, *name))?;
+    match unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
+        deleted => deleted,
     }
 }
 
@@ -459,7 +521,7 @@ impl Storage for LocalStorage {
         let Some((dir, name)) = self.descend_or_refuse(key, false)? else {
             return Ok(false);
         };
-        match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+        match unlinkat(&dir, name, AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(false),
             deleted => deleted
                 .and_then(|()| fsync(&dir))
@@ -607,12 +669,22 @@ impl Storage for LocalStorage {
             return Ok(false);
         };
         let fail = |error: Errno| Error::io("remove", &self.path(prefix))(error.into());
-        let aside = unfinished();
-        match renameat(&dir, name, &dir, &aside) {
+        // What is unfinished nobody finds as it is.
+        let (aside, renamed) = if name.starts_with(UNFINISHED) {
+            (
+                name.to_owned(),
+                statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map(drop),
+            )
+        } else {
+            let aside = unfinished();
+            let renamed = renameat(&dir, name, &dir, &aside).and_then(|()| fsync(&dir));
+            (aside, renamed)
+        };
+        match renamed {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
-            renamed => renamed.and_then(|()| fsync(&dir)).map_err(fail)?,
+            renamed => renamed.map_err(fail)?,
         }
-        delete(&self.path(super::join(key::split(prefix).0, &aside).as_str()));
+        delete(&self.path(&super::join(key::split(prefix).0, &aside)));
         Ok(true)
     }
 

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::format::{self, Node};
+use super::pending::Pending;
 use super::place::Place;
 use super::shapes::Shapes;
-use super::{Codec, CreateOptions, ZarrArray, ZarrFormat, placement, stored};
-use crate::storage::{Access, Durability, Hold, Moved, Storage, StorageExt, join, unfinished};
+use super::{Codec, CreateOptions, ZarrArray, ZarrFormat, group, placement, stored};
+use crate::storage::{Access, Durability, Hold, Moved, Storage, join, unfinished};
 use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Error, NdData, Result, Roi};
 
 /// What is unfinished and younger than this is not taken for a leftover: its maker may not hold it yet.
@@ -89,7 +88,7 @@ impl DraftArray {
         attributes.extend(placement::funlib(spec));
         let metadata = format::describe(spec, &shapes, codec, options, attributes);
         may_be_made(&place, options.overwrite)?;
-        create_groups(&place, options.format)?;
+        group::create(&place, options.format)?;
         let storage = &place.storage;
         let group = place.group();
         if let Err(error) = storage.sweep(&group, LEFTOVER) {
@@ -103,7 +102,11 @@ impl DraftArray {
             is_moved: false,
         };
         for (name, content) in &metadata {
-            storage.write(&join(&unfinished.key, name), &pretty(content), Durability::Later)?;
+            storage.write(
+                &join(&unfinished.key, name),
+                &group::pretty(content),
+                Durability::Later,
+            )?;
         }
         // What was made is what a reader will find: a spec that does not come back is refused here.
         let array = ZarrArray::at(&place, unfinished.key.clone(), Durability::Later)?
@@ -114,6 +117,19 @@ impl DraftArray {
             replace: options.overwrite,
             format: options.format,
         })
+    }
+
+    /// Keeps up to so many bytes of shards that are written part by part, instead of the default of 256 MiB: each is
+    /// stored when it is whole, so that blocks may be smaller.
+    #[must_use]
+    pub fn with_pending(mut self, bytes: usize) -> Self {
+        self.array.pending = Some(Pending::new(bytes));
+        self
+    }
+
+    /// Shape of its objects, shards or chunks, in values along all axes: what is written at a time.
+    pub fn object_shape(&self) -> &[usize] {
+        self.array.object_shape()
     }
 
     /// Gives it the values of an array that is stored alike (shape, chunks, codecs), without copying them where the
@@ -139,6 +155,7 @@ impl DraftArray {
             replace,
             format,
         } = self;
+        array.write_pending()?;
         array.record_written()?;
         let place = array.place;
         may_be_made(&place, replace)?;
@@ -156,7 +173,7 @@ impl DraftArray {
                 });
             }
         }
-        place_in_group(&place, format, &array.spec)?;
+        group::enter(&place, format, &array.spec)?;
         ZarrArray::found(&place)
     }
 }
@@ -168,8 +185,8 @@ impl ZarrArray {
     /// # Errors
     /// [`Error::Address`] for an array inside another, [`Error::Io`].
     pub fn join_groups(&self) -> Result<()> {
-        create_groups(&self.place, self.format.version)?;
-        place_in_group(&self.place, self.format.version, &self.spec)
+        group::create(&self.place, self.format.version)?;
+        group::enter(&self.place, self.format.version, &self.spec)
     }
 }
 
@@ -179,6 +196,7 @@ impl ArrayRead for DraftArray {
     }
 
     fn read(&self, roi: &Roi) -> Result<NdData> {
+        self.array.write_pending()?;
         self.array.read(roi)
     }
 }
@@ -201,78 +219,6 @@ fn may_be_made(place: &Place, replace: bool) -> Result<()> {
         Ok(Node::Group | Node::Nothing) => Err(Error::Address {
             text: place.address.to_string(),
             reason: "something is there that is no array, and is not replaced by one".to_owned(),
-        }),
-    }
-}
-
-fn pretty(value: &Value) -> Vec<u8> {
-    format!("{value:#}\n").into_bytes()
-}
-
-/// The object that makes a prefix a group.
-fn group_object(version: ZarrFormat) -> (&'static str, Value) {
-    match version {
-        ZarrFormat::V2 => (".zgroup", serde_json::json!({"zarr_format": 2})),
-        ZarrFormat::V3 => (
-            "zarr.json",
-            serde_json::json!({"zarr_format": 3, "node_type": "group", "attributes": {}}),
-        ),
-    }
-}
-
-/// Makes the container and every prefix between it and the array a group.
-fn create_groups(place: &Place, version: ZarrFormat) -> Result<()> {
-    let storage = &*place.storage;
-    let (name, content) = group_object(version);
-    let mut key = place.container.clone();
-    let parts: Vec<&str> = place.address.dataset.split('/').collect();
-    for part in std::iter::once(None).chain(parts[..parts.len() - 1].iter().map(Some)) {
-        if let Some(part) = part {
-            key = join(&key, part);
-        }
-        if let Ok(Some(_)) = format::array_metadata(storage, &key)? {
-            let reason = format!("{} is an array, which holds no others", storage.describe(&key));
-            return Err(Error::Address {
-                text: place.address.to_string(),
-                reason,
-            });
-        }
-        // Where another makes the same group meanwhile, either's will do.
-        let object = join(&key, name);
-        if !storage.exists(&object)? {
-            storage.create(&object, &pretty(&content))?;
-        }
-    }
-    Ok(())
-}
-
-/// Enters an array into the multiscales of its group, in place of an older entry.
-fn place_in_group(place: &Place, version: ZarrFormat, spec: &ArraySpec) -> Result<()> {
-    let group = place.group();
-    // What another program wrote there and cannot be read is replaced, as if there were nothing.
-    let parse = |present: Option<&[u8]>| match present.map(serde_json::from_slice) {
-        Some(Ok(Value::Object(map))) => map,
-        _ => serde_json::Map::new(),
-    };
-    match version {
-        ZarrFormat::V2 => place.storage.update(&join(&group, ".zattrs"), &mut |present| {
-            let mut attributes = parse(present);
-            placement::enter(&mut attributes, version, place.name(), spec);
-            Ok(pretty(&Value::Object(attributes)))
-        }),
-        ZarrFormat::V3 => place.storage.update(&join(&group, "zarr.json"), &mut |present| {
-            let mut attributes = parse(present).remove("attributes");
-            if !matches!(attributes, Some(Value::Object(_))) {
-                attributes = None;
-            }
-            let (_, mut content) = group_object(version);
-            if let Some(attributes) = attributes {
-                content["attributes"] = attributes;
-            }
-            if let Value::Object(attributes) = &mut content["attributes"] {
-                placement::enter(attributes, version, place.name(), spec);
-            }
-            Ok(pretty(&content))
         }),
     }
 }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
 use super::ZarrArray;
 use super::format::{self, Node};
+use super::group::images;
 use super::place::Place;
-use crate::storage::{Access, Kind, Location, Storage, join};
+use crate::storage::{Access, Durability, Kind, Location, Storage, join};
 use crate::{ArrayAddress, ArrayRead, Error, Result};
 
 /// Folders below a container are looked into so deep.
@@ -18,11 +17,14 @@ const MOST_LEVELS: usize = 32;
 /// # Errors
 /// As [`ZarrArray::open`].
 pub fn open_array(address: &ArrayAddress, access: &Access) -> Result<Arc<dyn ArrayRead>> {
+    let place = Place::of(address, access)?;
+    // Nothing is read for an array but its own metadata: what its group says may be long.
+    if let Some(array) = ZarrArray::at(&place, place.key(), Durability::Whole)? {
+        return Ok(Arc::new(array));
+    }
     let levels = levels(address, access)?;
-    Ok(Arc::new(ZarrArray::open(
-        levels.first().unwrap_or(address),
-        access,
-    )?))
+    let finest = levels.first().unwrap_or(address);
+    Ok(Arc::new(ZarrArray::open(finest, access)?))
 }
 
 /// The arrays that a name stands for, as OME-NGFF multiscales say it, finest first: the levels of a group with one
@@ -31,8 +33,23 @@ pub fn open_array(address: &ArrayAddress, access: &Access) -> Result<Arc<dyn Arr
 /// # Errors
 /// As looking into the storage.
 pub(crate) fn levels(address: &ArrayAddress, access: &Access) -> Result<Vec<ArrayAddress>> {
-    let place = Place::of(address, access)?;
-    let storage = &*place.storage;
+    levels_at(&Place::of(address, access)?)
+}
+
+/// As the levels that are opened for a voxel size, finest first, in a storage that has the container at a key.
+///
+/// # Errors
+/// [`Error::Address`], [`Error::Io`].
+pub fn levels_within(
+    storage: Arc<dyn Storage>,
+    container: &str,
+    address: &ArrayAddress,
+) -> Result<Vec<ArrayAddress>> {
+    levels_at(&Place::within(storage, container, address)?)
+}
+
+fn levels_at(place: &Place) -> Result<Vec<ArrayAddress>> {
+    let (storage, address) = (&*place.storage, &place.address);
     let (group, paths) = match format::node(storage, &place.key())? {
         Ok(Node::Group) => {
             let images = images(&format::group_attributes(storage, &place.key()));
@@ -61,24 +78,6 @@ pub(crate) fn levels(address: &ArrayAddress, access: &Access) -> Result<Vec<Arra
         ..address.clone()
     };
     Ok(paths.iter().map(level).collect())
-}
-
-/// The paths of the levels of each image in a group's multiscales.
-fn images(attributes: &Map<String, Value>) -> Vec<Vec<String>> {
-    let scales = attributes
-        .get("multiscales")
-        .or_else(|| attributes.get("ome")?.get("multiscales"));
-    let paths = |image: &Value| -> Vec<String> {
-        let levels = image
-            .get("datasets")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        let paths = levels.filter_map(|level| level.get("path")?.as_str());
-        paths.map(str::to_owned).collect()
-    };
-    let images = scales.and_then(Value::as_array).into_iter().flatten();
-    images.map(paths).collect()
 }
 
 /// The arrays of a container, by their paths in it, sorted.

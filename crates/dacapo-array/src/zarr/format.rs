@@ -74,6 +74,8 @@ pub(super) struct Format {
     pub(super) dimension_names: Vec<Option<String>>,
     /// How chunks stand in objects of many, if they do.
     pub(super) shards: Option<Layout>,
+    /// Whether a CRC-32C ends each chunk. It is no part of `codecs`, which would copy a chunk for it.
+    has_checksum: bool,
     array: Array<()>,
     codecs: Arc<CodecChain>,
     data_type: DataType,
@@ -188,9 +190,13 @@ impl Format {
         {
             zstd["checksum"] = json!(true);
         }
-        let shards = match version {
+        let mut shards = match version {
             ZarrFormat::V2 => None,
             ZarrFormat::V3 => shard::describe(&metadata),
+        };
+        let has_checksum = match &mut shards {
+            Some(described) => take_checksum(&mut described.inner),
+            None => take_checksum(&mut metadata),
         };
         let metadata: ArrayMetadata = match version {
             ZarrFormat::V2 => serde_json::from_value(metadata).map(ArrayMetadata::V2),
@@ -261,6 +267,7 @@ impl Format {
             version,
             inner,
             shards,
+            has_checksum,
             shape: array.shape().iter().map(|&n| n as usize).collect(),
             chunk_shape,
             dtype,
@@ -292,29 +299,38 @@ impl Format {
     /// # Errors
     /// As a text what is wrong with the bytes.
     pub(super) fn decode<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
-        self.decode_as(self.chunk_codecs(), &self.inner, bytes.into())
-    }
-
-    fn chunk_codecs(&self) -> &CodecChain {
-        self.shards.as_ref().map_or(&self.codecs, |layout| &layout.codecs)
-    }
-
-    fn decode_as<'a>(
-        &self,
-        codecs: &CodecChain,
-        shape: &[NonZeroU64],
-        bytes: Cow<'a, [u8]>,
-    ) -> Result<Cow<'a, [u8]>, String> {
+        let bytes = if self.has_checksum {
+            let (bytes, checksum) = bytes
+                .split_last_chunk()
+                .ok_or("it has too few bytes for a checksum")?;
+            if crc32c::crc32c(bytes).to_le_bytes() != *checksum {
+                return Err("the checksum is invalid".to_owned());
+            }
+            bytes
+        } else {
+            bytes
+        };
         let options = CodecOptions::default().with_concurrent_target(1);
-        let decoded = codecs
-            .decode(bytes, shape, &self.data_type, &self.fill_value, &options)
+        let decoded = self
+            .chunk_codecs()
+            .decode(
+                bytes.into(),
+                &self.inner,
+                &self.data_type,
+                &self.fill_value,
+                &options,
+            )
             .and_then(|decoded| Ok(decoded.into_fixed()?))
             .map_err(|error| error.to_string())?;
-        let expected = shape.iter().map(|n| n.get() as usize).product::<usize>() * self.dtype.size();
+        let expected = self.chunk_bytes();
         if decoded.len() != expected {
             return Err(format!("it decodes to {} bytes, not {expected}", decoded.len()));
         }
         Ok(decoded)
+    }
+
+    fn chunk_codecs(&self) -> &CodecChain {
+        self.shards.as_ref().map_or(&self.codecs, |layout| &layout.codecs)
     }
 
     /// The bytes that a chunk's values are stored as.
@@ -323,7 +339,8 @@ impl Format {
     /// As a text why they cannot be.
     pub(super) fn encode(&self, values: &[u8]) -> Result<Vec<u8>, String> {
         let options = CodecOptions::default().with_concurrent_target(1);
-        self.chunk_codecs()
+        let encoded = self
+            .chunk_codecs()
             .encode(
                 ArrayBytes::new_flen(values),
                 &self.inner,
@@ -331,14 +348,39 @@ impl Format {
                 &self.fill_value,
                 &options,
             )
-            .map(|encoded| encoded.into_owned())
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        if !self.has_checksum {
+            return Ok(encoded.into_owned());
+        }
+        let checksum = crc32c::crc32c(&encoded).to_le_bytes();
+        Ok(match encoded {
+            Cow::Borrowed(encoded) => [encoded, &checksum].concat(),
+            Cow::Owned(mut encoded) => {
+                encoded.extend_from_slice(&checksum);
+                encoded
+            }
+        })
     }
 
     /// Bytes of a decoded chunk.
     pub(super) fn chunk_bytes(&self) -> usize {
         self.inner_shape().iter().product::<usize>() * self.dtype.size()
     }
+}
+
+/// Takes a checksum that ends the codecs of version 3 metadata out of them. Whether there is one.
+fn take_checksum(metadata: &mut Value) -> bool {
+    let codecs = metadata.get_mut("codecs").and_then(Value::as_array_mut);
+    let Some(codecs) = codecs.filter(|codecs| codecs.len() > 1) else {
+        return false;
+    };
+    let is_checksum = |codec: &Value| {
+        let at_the_end = codec
+            .pointer("/configuration/location")
+            .is_none_or(|at| at == "end");
+        codec.get("name").and_then(Value::as_str) == Some("crc32c") && at_the_end
+    };
+    codecs.pop_if(|codec| is_checksum(codec)).is_some()
 }
 
 /// The objects that an array with these properties has for its metadata: name and content.

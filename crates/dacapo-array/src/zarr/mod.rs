@@ -5,6 +5,8 @@ mod cache;
 mod draft;
 mod find;
 mod format;
+mod group;
+mod pending;
 mod place;
 mod placement;
 mod read;
@@ -26,13 +28,16 @@ use crate::storage::{Access, Durability, Stamp, Storage, join};
 use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Element, Error, NdData, Result, Roi};
 use cache::Cache;
 use format::Format;
+use pending::Pending;
 use place::{Place, read_json};
 use windows::Window;
 
 pub use draft::DraftArray;
 pub(crate) use find::levels;
-pub use find::{list_arrays, open_array};
+pub use find::{levels_within, list_arrays, open_array};
 pub use format::{Codec, ZarrFormat};
+pub use group::leave_group;
+pub(crate) use shapes::default_chunk;
 pub use stored::{DamagedChunk, Missing, Stored};
 
 /// How an array is created.
@@ -76,6 +81,8 @@ impl Default for CreateOptions {
 
 /// Bytes of decoded chunks that an open array keeps.
 const CACHE: usize = 256 << 20;
+/// Bytes of encoded shards that are not whole yet, of an array that is being made.
+const PENDING: usize = 256 << 20;
 /// Chunks share so many turns.
 const TURNS: usize = 64;
 
@@ -94,9 +101,10 @@ pub struct ZarrArray {
     spec: ArraySpec,
     format: Format,
     cache: Cache,
-    /// Who writes a part of a chunk takes its turn, so that threads need not do it all over again.
     turns: Vec<Mutex<()>>,
     durability: Durability,
+    /// Of an array that is being made.
+    pending: Option<Pending>,
     /// The state of the metadata that was read.
     stamp: Stamp,
 }
@@ -146,8 +154,8 @@ impl ZarrArray {
             ZarrFormat::V3 => metadata.get("attributes").cloned(),
         };
         let format = Format::parse(version, metadata, attributes).map_err(broken)?;
-        let group = format::group_attributes(storage, &place.group());
-        let spec = placement::read(&format, Some((&group, place.name()))).map_err(broken)?;
+        let group = || format::group_attributes(storage, &place.group());
+        let spec = placement::read(&format, place.name(), group).map_err(broken)?;
         Ok(Some(Self {
             place: place.clone(),
             key,
@@ -155,6 +163,7 @@ impl ZarrArray {
             format,
             cache: Cache::new(CACHE),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
+            pending: (durability == Durability::Later).then(|| Pending::new(PENDING)),
             durability,
             stamp,
         }))

@@ -117,17 +117,32 @@ struct Found {
     units: Option<Vec<String>>,
 }
 
-/// The spec of an array: from its attributes, else from its group's multiscales (`group`, and the array's path
-/// in it), else voxels of 1 at 0.
+impl Found {
+    fn is_whole(&self) -> bool {
+        self.offset.is_some()
+            && self.voxel_size.is_some()
+            && self.axis_names.is_some()
+            && self.units.is_some()
+    }
+}
+
+/// The spec of an array: from its attributes, else from the multiscales in its group's attributes, where it has
+/// the path `name`, else voxels of 1 at 0. The group is asked only for what the array does not say.
 ///
 /// # Errors
 /// As a text what contradicts the array's shape.
-pub(super) fn read(format: &Format, group: Option<(&Map<String, Value>, &str)>) -> Result<ArraySpec, String> {
+pub(super) fn read(
+    format: &Format,
+    name: &str,
+    group: impl FnOnce() -> Map<String, Value>,
+) -> Result<ArraySpec, String> {
     let axes = format.shape.len();
     let own = from_attributes(&format.attributes)?;
-    let ngff = group
-        .map(|(attributes, path)| from_multiscales(attributes, path))
-        .unwrap_or_default();
+    let ngff = if own.is_whole() {
+        Found::default()
+    } else {
+        from_multiscales(&group(), name)
+    };
     let names = own
         .axis_names
         .or(ngff.axis_names)

@@ -103,17 +103,22 @@ fn divisor(length: usize, most: usize) -> usize {
     }
 }
 
+/// Voxels along each axis that make a chunk which windows of training size waste little of, with so many axes.
+fn edge(axes: usize) -> usize {
+    match axes {
+        1 => 1 << 18,
+        2 => 1 << 9,
+        _ => 1 << 6,
+    }
+}
+
 /// Chunks that fill a shard: a channel each, if all together are too much, and cubes of about 64 voxels.
 fn inside(spec: &ArraySpec, shard: &[usize]) -> Vec<usize> {
     if bytes(spec, shard) <= CHUNK {
         return shard.to_vec();
     }
     let (channels, voxels) = shard.split_at(spec.channels.len());
-    let most = match voxels.len() {
-        1 => 1 << 18,
-        2 => 1 << 9,
-        _ => 1 << 6,
-    };
+    let most = edge(voxels.len());
     let voxels: Vec<usize> = voxels.iter().map(|&length| divisor(length, most)).collect();
     let whole: Vec<usize> = channels.iter().copied().chain(voxels.iter().copied()).collect();
     if bytes(spec, &whole) <= CHUNK {
@@ -144,29 +149,17 @@ fn part_of(spec: &ArraySpec, mut block: Vec<usize>) -> Vec<usize> {
     block
 }
 
-/// Cubes of 128 voxels (squares of 1024, …) with all channels, smaller where that is too much.
-fn default_chunk(spec: &ArraySpec) -> Vec<usize> {
+/// Cubes of 64 voxels, in fewer dimensions squares of 512 and lines of 2¹⁸; all channels, up to 16 MiB.
+pub(crate) fn default_chunk(spec: &ArraySpec) -> Vec<usize> {
     let shape = spec.shape();
     let (channels, voxels) = shape.split_at(spec.channels.len());
-    let mut edge = match voxels.len() {
-        1 => 1 << 20,
-        2 => 1 << 10,
-        _ => 1 << 7,
-    };
-    let mut channels: Vec<usize> = channels.iter().map(|&n| n.max(1)).collect();
-    loop {
-        let voxels = voxels.iter().map(|&n| n.clamp(1, edge));
-        let chunk: Vec<usize> = channels.iter().copied().chain(voxels).collect();
-        if edge <= 32 && bytes(spec, &chunk) > MOST {
-            // That many channels are read one by one.
-            channels.fill(1);
-            edge = 64;
-        } else if bytes(spec, &chunk) <= MOST {
-            return chunk;
-        } else {
-            edge /= 2;
-        }
+    let most = edge(voxels.len());
+    let voxels = voxels.iter().map(|&n| n.clamp(1, most));
+    let whole: Vec<usize> = channels.iter().map(|&n| n.max(1)).chain(voxels.clone()).collect();
+    if bytes(spec, &whole) <= MOST {
+        return whole;
     }
+    channels.iter().map(|_| 1).chain(voxels).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Shards: objects of Zarr 3 that hold many chunks, with an index of where each stands. How they are put together,
 //! and how one chunk is taken out; what chunks hold is not known here.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -112,6 +111,16 @@ impl Layout {
         (shard, number as usize)
     }
 
+    /// Chunks in a shard.
+    pub(super) fn count(&self) -> usize {
+        self.counts.iter().product()
+    }
+
+    /// Bytes of the index, with its checksum.
+    fn index_size(&self) -> usize {
+        self.count() * ENTRY + if self.index_has_checksum { CHECKSUM } else { 0 }
+    }
+
     /// The chunks of a shard.
     pub(super) fn chunks(&self, shard: &[u64]) -> impl Iterator<Item = Vec<u64>> {
         let mut chunks = vec![Vec::with_capacity(shard.len())];
@@ -126,38 +135,52 @@ impl Layout {
     }
 }
 
-/// A shard made of encoded chunks in the order of their numbers; nothing for those that were never written.
-pub(super) fn assemble<'a>(
-    layout: &Layout,
-    chunks: impl IntoIterator<Item = Option<Cow<'a, [u8]>>>,
-) -> Vec<u8> {
-    let entries = layout.counts.iter().product::<usize>() * ENTRY;
-    let size = entries + if layout.index_has_checksum { CHECKSUM } else { 0 };
-    let mut bytes = vec![0; if layout.index_at_end { 0 } else { size }];
-    let mut index = Vec::with_capacity(size);
-    for chunk in chunks {
-        let place = match &chunk {
-            Some(chunk) => [bytes.len() as u64, chunk.len() as u64],
-            None => [u64::MAX; 2],
-        };
-        index.extend(place.iter().flat_map(|number| number.to_le_bytes()));
-        bytes.extend_from_slice(chunk.as_deref().unwrap_or_default());
-    }
-    if layout.index_has_checksum {
-        let checksum = crc32c::crc32c(&index);
-        index.extend_from_slice(&checksum.to_le_bytes());
-    }
-    if layout.index_at_end {
-        bytes.extend_from_slice(&index);
-    } else {
-        bytes[..size].copy_from_slice(&index);
-    }
-    bytes
+/// A shard that is put together of encoded chunks, in the order of their numbers.
+pub(super) struct Assembly<'a> {
+    layout: &'a Layout,
+    bytes: Vec<u8>,
+    index: Vec<u8>,
 }
 
-/// A shard of chunks that were never written.
-pub(super) fn nothing(layout: &Layout) -> Vec<u8> {
-    assemble(layout, std::iter::repeat_n(None, layout.counts.iter().product()))
+impl<'a> Assembly<'a> {
+    /// Begins one in the memory of `bytes`, of which the content goes.
+    pub(super) fn new(layout: &'a Layout, mut bytes: Vec<u8>) -> Self {
+        let size = layout.index_size();
+        bytes.clear();
+        bytes.resize(if layout.index_at_end { 0 } else { size }, 0);
+        let index = Vec::with_capacity(size);
+        Self { layout, bytes, index }
+    }
+
+    /// The next chunk; nothing for one that was never written.
+    pub(super) fn push(&mut self, chunk: Option<&[u8]>) {
+        let place = match chunk {
+            Some(chunk) => [self.bytes.len() as u64, chunk.len() as u64],
+            None => [u64::MAX; 2],
+        };
+        let place = place.iter().flat_map(|number| number.to_le_bytes());
+        self.index.extend(place);
+        self.bytes.extend_from_slice(chunk.unwrap_or_default());
+    }
+
+    /// The shard, after its last chunk.
+    pub(super) fn finish(self) -> Vec<u8> {
+        let Self {
+            layout,
+            mut bytes,
+            mut index,
+        } = self;
+        if layout.index_has_checksum {
+            let checksum = crc32c::crc32c(&index);
+            index.extend_from_slice(&checksum.to_le_bytes());
+        }
+        if layout.index_at_end {
+            bytes.extend_from_slice(&index);
+        } else {
+            bytes[..index.len()].copy_from_slice(&index);
+        }
+        bytes
+    }
 }
 
 /// The bytes of a shard, as an object.
@@ -196,8 +219,7 @@ impl<'a> Shard<'a> {
     /// # Errors
     /// As a text what is wrong with it.
     pub(super) fn open(object: Box<dyn OpenObject + 'a>, layout: &Layout) -> Result<Self, String> {
-        let entries = layout.counts.iter().product::<usize>() * ENTRY;
-        let size = entries + if layout.index_has_checksum { CHECKSUM } else { 0 };
+        let (entries, size) = (layout.count() * ENTRY, layout.index_size());
         let length = object.len();
         let Some(behind) = length.checked_sub(size as u64) else {
             return Err(format!("it has {length} bytes, and its index alone takes {size}"));
@@ -242,6 +264,15 @@ impl<'a> Shard<'a> {
         buffer.resize(length as usize, 0);
         self.object.read_at(offset, buffer).map_err(text)?;
         Ok(true)
+    }
+
+    /// The encoded bytes of a chunk; nothing for one that was never written.
+    ///
+    /// # Errors
+    /// As [`Shard::read`].
+    pub(super) fn chunk(&self, number: usize) -> Result<Option<Vec<u8>>, String> {
+        let mut bytes = Vec::new();
+        Ok(self.read(number, &mut bytes)?.then_some(bytes))
     }
 }
 

@@ -125,11 +125,21 @@ impl Shared {
             start(&self.chunk, &chunk_strides),
         );
         let length = self.window[axes - 1].len();
-        let mut index = vec![0; axes - 1];
+        // Rows of a plane follow each other by the same steps; planes are counted, the slowest axis last.
+        let (rows, planes) = match axes {
+            1 => (1, 0),
+            _ => (self.window[axes - 2].len(), axes - 2),
+        };
+        let steps = match axes {
+            1 => (0, 0),
+            _ => (window_strides[axes - 2], chunk_strides[axes - 2]),
+        };
+        let mut index = vec![0; planes];
         loop {
-            f(at.0, at.1, length);
-            // Count on, slowest axis last.
-            let mut axis = axes - 1;
+            for row in 0..rows {
+                f(at.0 + row * steps.0, at.1 + row * steps.1, length);
+            }
+            let mut axis = planes;
             loop {
                 if axis == 0 {
                     return;

@@ -1,15 +1,16 @@
 //! Writing windows: whole chunks or shards in place of what was there, parts of them by changing what is there.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 use ndarray::ArrayD;
 use rayon::prelude::*;
 
-use super::shard::{self, InMemory, Shard};
+use super::format::Format;
+use super::pending::Pending;
+use super::shard::{Assembly, InMemory, Layout, Shard};
 use super::windows::Window;
 use super::{Bytes, TURNS, ZarrArray};
 use crate::storage::Durability;
@@ -18,7 +19,14 @@ use crate::{Element, Result};
 thread_local! {
     /// Values on their way to the codec, one chunk after the other.
     static VALUES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Shards that are put together, one after the other: fresh memory costs more than what is done with it.
+    static SHARD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Bytes of a thread's memory for shards that it keeps for the next.
+const KEPT: usize = 64 << 20;
+/// With so many shards a thread, each is encoded by one of them: the threads need not share the work on one.
+const SHARDS_A_THREAD: usize = 4;
 
 /// Values of a window on their way into chunks.
 struct Source<'a, T> {
@@ -63,39 +71,79 @@ impl<T: Element + Bytes> Source<'_, T> {
         encoded
     }
 
-    /// Encodes an object: a chunk, or a shard of which the chunks that the window does not meet stay as they are.
-    fn object(&self, object: &[u64], present: Option<&[u8]>) -> Result<Vec<u8>> {
+    /// Encodes an object: a chunk, or a shard of which the chunks that the window does not meet stay as they are. A
+    /// shard may take the memory of `bytes`, and is encoded on all threads if that is allowed.
+    fn object(
+        &self,
+        object: &[u64],
+        present: Option<&[u8]>,
+        on_all_threads: bool,
+        bytes: Vec<u8>,
+    ) -> Result<Vec<u8>> {
         let format = &self.array.format;
         let Some(layout) = &format.shards else {
             return Ok(self.chunk(object, present)?.unwrap_or_default());
         };
-        let shard = present
-            .map(|bytes| Shard::open(Box::new(InMemory(bytes)), layout))
-            .transpose()
-            .map_err(self.array.broken(object))?;
-        let make = |(number, chunk): (usize, &Vec<u64>)| -> Result<Option<Cow<'_, [u8]>>> {
-            let shared = self.window.shared(chunk, &format.shape, format.inner_shape());
-            let mut before = Vec::new();
-            let is_there = match &shard {
-                Some(shard) if !shared.is_whole(chunk, &format.shape, format.inner_shape()) => shard
-                    .read(number, &mut before)
-                    .map_err(self.array.broken(chunk))?,
-                _ => false,
-            };
-            let before = is_there.then_some(before);
-            if shared.is_empty() {
-                return Ok(before.map(Cow::Owned));
+        let stored = open_stored(present, layout).map_err(self.array.broken(object))?;
+        let make = |(number, chunk): (usize, Vec<u64>)| -> Result<Option<Vec<u8>>> {
+            let shared = self.window.shared(&chunk, &format.shape, format.inner_shape());
+            let mut before = None;
+            if let Some(stored) = &stored
+                && !shared.is_whole(&chunk, &format.shape, format.inner_shape())
+            {
+                before = stored.chunk(number).map_err(self.array.broken(&chunk))?;
             }
-            Ok(self.chunk(chunk, before.as_deref())?.map(Cow::Owned))
+            if shared.is_empty() {
+                return Ok(before);
+            }
+            self.chunk(&chunk, before.as_deref())
         };
-        let chunks: Vec<Vec<u64>> = layout.chunks(object).collect();
-        let made: Vec<_> = if present.is_none() {
-            chunks.par_iter().enumerate().map(make).collect::<Result<_>>()?
+        let chunks = layout.chunks(object).enumerate();
+        let mut shard = Assembly::new(layout, bytes);
+        if on_all_threads {
+            let chunks: Vec<_> = chunks.collect();
+            let made: Vec<_> = chunks.into_par_iter().map(make).collect::<Result<_>>()?;
+            made.iter().for_each(|chunk| shard.push(chunk.as_deref()));
         } else {
+            for chunk in chunks {
+                shard.push(make(chunk)?.as_deref());
+            }
+        }
+        Ok(shard.finish())
+    }
+
+    /// Encodes the chunks that the window has of a shard, and keeps them with what else is kept of it.
+    fn keep(&self, object: &[u64], layout: &Layout, pending: &Pending) -> Result<()> {
+        let (array, format) = (self.array, &self.array.format);
+        let shared = |chunk: &[u64]| self.window.shared(chunk, &format.shape, format.inner_shape());
+        let is_whole = |chunk: &[u64]| shared(chunk).is_whole(chunk, &format.shape, format.inner_shape());
+        let chunks = layout.chunks(object).enumerate();
+        let chunks: Vec<(usize, Vec<u64>)> = chunks.filter(|(_, chunk)| !shared(chunk).is_empty()).collect();
+        let count = array.chunks_inside(object, layout);
+        let due = if chunks.iter().all(|(_, chunk)| is_whole(chunk)) {
+            let make = |(number, chunk): &(usize, Vec<u64>)| Ok((*number, self.chunk(chunk, None)?));
+            let made: Vec<_> = chunks.par_iter().map(make).collect::<Result<_>>()?;
+            let _turn = array.turn(object);
+            pending.put(object, made, count)
+        } else {
+            let _turn = array.turn(object);
+            let stored = array.place.storage.open(&array.chunk_key(object))?;
+            let stored = stored.map(|stored| Shard::open(stored, layout)).transpose();
+            let stored = stored.map_err(array.broken(object))?;
             // On this thread alone: another job that it took up meanwhile could wait for the same turn.
-            chunks.iter().enumerate().map(make).collect::<Result<_>>()?
+            let make = |(number, chunk): (usize, Vec<u64>)| {
+                let before = match (pending.get(object, number), &stored) {
+                    (Some(kept), _) => kept,
+                    (None, Some(stored)) => stored.chunk(number).map_err(array.broken(&chunk))?,
+                    (None, None) => None,
+                };
+                Ok((number, self.chunk(&chunk, before.as_deref())?))
+            };
+            let made: Vec<_> = chunks.into_iter().map(make).collect::<Result<_>>()?;
+            pending.put(object, made, count)
         };
-        Ok(shard::assemble(layout, made))
+        // No turn is held any more: this may be another's.
+        due.map_or(Ok(()), |due| array.write_parts(&due))
     }
 }
 
@@ -112,26 +160,32 @@ impl ZarrArray {
         self.check_is_there()?;
         let storage = &*self.place.storage;
         let objects = window.chunks(shape, object_shape);
+        let on_all_threads = objects.len() < SHARDS_A_THREAD * rayon::current_num_threads();
         objects.par_iter().try_for_each(|object| {
-            let key = self.chunk_key(object);
             // Whatever happens to the object: nobody reads the old values from the cache.
             self.forget(object);
             let shared = window.shared(object, shape, object_shape);
-            let written = if shared.is_whole(object, shape, object_shape) {
-                storage.write(&key, &source.object(object, None)?, self.durability)
-            } else {
-                let mut hasher = DefaultHasher::new();
-                object.hash(&mut hasher);
-                let turn = &self.turns[hasher.finish() as usize % TURNS];
-                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                storage.update_with(&key, self.durability, &mut |present| {
-                    // A shard of which nothing is there is made like one of which something is.
-                    let nothing = || self.format.shards.as_ref().map(shard::nothing);
-                    match present {
-                        Some(present) => source.object(object, Some(present)),
-                        None => source.object(object, nothing().as_deref()),
-                    }
-                })
+            let is_whole = shared.is_whole(object, shape, object_shape);
+            let written = match (&self.pending, &self.format.shards) {
+                (Some(pending), Some(layout)) if !is_whole => source.keep(object, layout, pending),
+                _ if is_whole => {
+                    let encoded = source.object(object, None, on_all_threads, SHARD.take())?;
+                    let _turn = self.pending.as_ref().map(|pending| {
+                        let turn = self.turn(object);
+                        pending.take(object);
+                        turn
+                    });
+                    let written = storage.write(&self.chunk_key(object), &encoded, self.durability);
+                    keep_memory(encoded);
+                    written
+                }
+                _ => {
+                    let _turn = self.turn(object);
+                    // On this thread alone: another job that it took up meanwhile could wait for the same turn.
+                    storage.update_with(&self.chunk_key(object), self.durability, &mut |present| {
+                        source.object(object, present, false, Vec::new())
+                    })
+                }
             };
             self.forget(object);
             written
@@ -147,6 +201,78 @@ impl ZarrArray {
         self.check_is_there()
     }
 
+    /// Who changes a part of an object takes its turn, so that threads need not do it all over again.
+    fn turn(&self, object: &[u64]) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        object.hash(&mut hasher);
+        let turn = &self.turns[hasher.finish() as usize % TURNS];
+        turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is kept of shards that are not whole.
+    pub(super) fn write_pending(&self) -> Result<()> {
+        let shards = self.pending.as_ref().map_or_else(Vec::new, Pending::shards);
+        shards.par_iter().try_for_each(|shard| self.write_parts(shard))
+    }
+
+    /// Writes what is kept of a shard, over what is stored of it.
+    fn write_parts(&self, object: &[u64]) -> Result<()> {
+        let (Some(pending), Some(layout)) = (&self.pending, &self.format.shards) else {
+            return Ok(());
+        };
+        // Held from taking to having written: in between the parts are nowhere.
+        let _turn = self.turn(object);
+        let Some(parts) = pending.take(object) else {
+            return Ok(());
+        };
+        let (key, storage) = (self.chunk_key(object), &self.place.storage);
+        let written = if parts.len() == self.chunks_inside(object, layout) {
+            let mut shard = Assembly::new(layout, SHARD.take());
+            for number in 0..layout.count() {
+                shard.push(parts.get(&number).and_then(Option::as_deref));
+            }
+            let shard = shard.finish();
+            let written = storage.write(&key, &shard, self.durability);
+            keep_memory(shard);
+            written
+        } else {
+            storage.update_with(&key, self.durability, &mut |present| {
+                let stored = open_stored(present, layout).map_err(self.broken(object))?;
+                let mut shard = Assembly::new(layout, Vec::new());
+                for number in 0..layout.count() {
+                    match (parts.get(&number), &stored) {
+                        (Some(part), _) => shard.push(part.as_deref()),
+                        (None, Some(stored)) => {
+                            let chunk = stored.chunk(number).map_err(self.broken(object))?;
+                            shard.push(chunk.as_deref());
+                        }
+                        (None, None) => shard.push(None),
+                    }
+                }
+                Ok(shard.finish())
+            })
+        };
+        // What was read meanwhile may be from before.
+        self.forget(object);
+        if written.is_err() {
+            pending.put_back(object, parts);
+        }
+        written
+    }
+
+    /// How many chunks of a shard lie in the array.
+    fn chunks_inside(&self, object: &[u64], layout: &Layout) -> usize {
+        let Format {
+            shape, chunk_shape, ..
+        } = &self.format;
+        let along = |axis: usize| {
+            let begin = object[axis] as usize * chunk_shape[axis];
+            let inside = chunk_shape[axis].min(shape[axis].saturating_sub(begin));
+            inside.div_ceil(layout.chunk_shape[axis])
+        };
+        (0..shape.len()).map(along).product()
+    }
+
     /// Forgets the decoded chunks of an object.
     fn forget(&self, object: &[u64]) {
         match &self.format.shards {
@@ -154,4 +280,21 @@ impl ZarrArray {
             Some(layout) => layout.chunks(object).for_each(|chunk| self.cache.forget(&chunk)),
         }
     }
+}
+
+/// Keeps the memory of a shard for the thread's next.
+fn keep_memory(shard: Vec<u8>) {
+    if shard.capacity() <= KEPT {
+        SHARD.set(shard);
+    }
+}
+
+/// The shard that stands at an object's place, if one does.
+fn open_stored<'a>(
+    present: Option<&'a [u8]>,
+    layout: &Layout,
+) -> std::result::Result<Option<Shard<'a>>, String> {
+    present
+        .map(|bytes| Shard::open(Box::new(InMemory(bytes)), layout))
+        .transpose()
 }

@@ -9,9 +9,10 @@ use serde_json::{Map, Value, json};
 use super::attributes::{self, Storage};
 use super::block::{self, Compression};
 use crate::dtype::with_data;
-use crate::formats::aside::{self, Aside};
+use crate::formats::aside::Aside;
 use crate::formats::blocks::{self, part};
 use crate::formats::parts::{OnPart, PART, go_through, parts};
+use crate::storage::{Durability, LocalStorage, Storage as _};
 use crate::{ArrayRead, DType, Element, Error, Result};
 
 /// Side of a block along spatial axes.
@@ -114,7 +115,7 @@ pub(in crate::formats) fn write(
 
 fn put(dir: &Path, attributes: &Map<String, Value>) -> Result<()> {
     let text = format!("{:#}\n", Value::Object(attributes.clone()));
-    aside::replace(&dir.join(attributes::FILE), text.as_bytes())
+    LocalStorage::new(dir).write(attributes::FILE, text.as_bytes(), Durability::Synced)
 }
 
 /// Makes the container and every folder above the dataset a group.

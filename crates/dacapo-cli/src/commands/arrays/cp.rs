@@ -11,8 +11,9 @@ use dacapo::array::storage::{Location, Storage};
 use dacapo::store::copy::{copy_size, placed};
 use dacapo::store::{Error, copy_array, copy_dir};
 
-use super::bar::Bar;
+use super::job::Job;
 use super::select::{identifier, is_there, plural};
+use crate::bar::Counted;
 use crate::context::Context;
 use crate::printer::bytes;
 
@@ -82,9 +83,10 @@ impl Cp {
         let target = self.named(from.dataset.rsplit('/').next().unwrap_or_default());
         let to: ArrayAddress = target.parse()?;
         let (storage, key) = placed(&from.location(), access)?;
-        let bar = Bar::bytes(context, "copying", copy_size(&*storage, &key)?)?;
+        let size = copy_size(&*storage, &key)?;
+        let job = Job::new(context, "copying", Counted::Bytes, size)?;
         Ok(copy_array(&from, &to, access, self.overwrite, &|more| {
-            bar.tick(more)
+            job.tick(more)
         })?)
     }
 
@@ -124,8 +126,9 @@ impl Cp {
             };
             bail!("{target} is there already{hint}");
         }
-        let bar = Bar::bytes(context, "copying", copy_size(&*storage, &key)?)?;
-        Ok(copy_dir(&from, &target, access, &|more| bar.tick(more))?)
+        let size = copy_size(&*storage, &key)?;
+        let job = Job::new(context, "copying", Counted::Bytes, size)?;
+        Ok(copy_dir(&from, &target, access, &|more| job.tick(more))?)
     }
 
     /// The target, called like the source if it is only a folder.

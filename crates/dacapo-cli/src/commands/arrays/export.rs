@@ -7,7 +7,9 @@ use std::sync::Arc;
 use clap::Args;
 use dacapo::array::{ArrayAddress, CreateOptions, ExportOptions, Roi, ZarrFormat, export, open_array};
 
-use super::parts::{Parts, line, value};
+use super::describe::{line, value};
+use super::job::Job;
+use crate::bar::Counted;
 use crate::context::Context;
 use crate::typed;
 
@@ -54,15 +56,15 @@ impl Export {
                 ..CreateOptions::default()
             },
         };
-        let mut parts = Parts::new(context, "exporting")?;
+        let job = Job::new(context, "exporting", Counted::Parts, 0)?;
         let exported = export(
             array.as_ref(),
             &self.target,
             context.store.access(),
             &options,
-            &mut |done, total| parts.on_part(done, total),
+            &mut |done, total| job.on_part(done, total),
         );
-        parts.finish();
+        drop(job);
         let exported = exported?;
         let target = self.target.display().to_string();
         if context.printer.json {

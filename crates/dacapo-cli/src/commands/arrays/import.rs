@@ -9,7 +9,9 @@ use dacapo::array::{
     open_source,
 };
 
-use super::parts::{Parts, line, value};
+use super::describe::{line, value};
+use super::job::Job;
+use crate::bar::Counted;
 use crate::context::Context;
 use crate::typed;
 
@@ -71,15 +73,15 @@ impl Import {
             overwrite: self.overwrite,
             ..CreateOptions::default()
         };
-        let mut parts = Parts::new(context, "importing")?;
+        let job = Job::new(context, "importing", Counted::Parts, 0)?;
         let copied = copy_array(
             source.as_ref(),
             &self.target,
             context.store.access(),
             &options,
-            &mut |done, total| parts.on_part(done, total),
+            &mut |done, total| job.on_part(done, total),
         );
-        parts.finish();
+        drop(job);
         let array = copied?;
         let spec = array.spec();
         let is_plain = spec.voxel_size.iter().all(|&size| size == Decimal::ONE);

@@ -7,8 +7,9 @@ use dacapo::array::{Decimal, ZarrArray};
 use dacapo::store::{ArrayDetails, ArrayEntry, ArrayKind, Statistics, details, statistics};
 use serde_json::Value;
 
-use super::bar::Bar;
+use super::job::Job;
 use super::select::{ago, identifier};
+use crate::bar::Counted;
 use crate::context::Context;
 use crate::printer::{bytes, table};
 
@@ -43,8 +44,8 @@ impl Info {
         } else {
             let are_labels = matches!(entry.kind, ArrayKind::Output | ArrayKind::Best)
                 || entry.kind == ArrayKind::Input && entry.identifier.dataset().ends_with("/gt");
-            let bar = Bar::count(context, "reading", found.chunks_stored)?;
-            match statistics(&array, are_labels, &|more| bar.tick(more)) {
+            let job = Job::new(context, "reading", Counted::Things, found.chunks_stored)?;
+            match statistics(&array, are_labels, &|more| job.tick(more)) {
                 Err(dacapo::store::Error::Stopped) => return Err(dacapo::Error::Interrupted.into()),
                 found => Some(found.map_err(|error| error.to_string())),
             }

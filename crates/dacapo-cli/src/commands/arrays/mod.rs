@@ -1,14 +1,14 @@
 //! `dacapo arrays`: what is done with arrays, those of runs and those of other programs; one file a subcommand.
 
 mod adopt;
-mod bar;
 mod cp;
+mod describe;
 mod du;
 mod export;
 mod import;
 mod info;
+mod job;
 mod ls;
-mod parts;
 mod prune;
 mod purge;
 mod pyramid;

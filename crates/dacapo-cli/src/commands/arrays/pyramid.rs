@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use dacapo::array::{ArrayAddress, PyramidOptions, Reduce, make_pyramid, open_array};
 
-use super::parts::{Parts, value};
+use super::describe::value;
+use super::job::Job;
+use crate::bar::Counted;
 use crate::context::Context;
 use crate::printer::table;
 
@@ -68,14 +70,14 @@ impl Pyramid {
                 }
             });
         }
-        let mut parts = Parts::new(context, "making levels")?;
+        let job = Job::new(context, "making levels", Counted::Parts, 0)?;
         let made = make_pyramid(
             &self.array,
             context.store.access(),
             &options,
-            &mut |done, total| parts.on_part(done, total),
+            &mut |done, total| job.on_part(done, total),
         );
-        parts.finish();
+        drop(job);
         let levels = made?;
         if context.printer.json {
             let levels: Vec<_> = levels

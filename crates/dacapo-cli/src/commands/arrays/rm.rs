@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
 use dacapo::store::{ArrayStore, LocalArrayIdentifier, Removed};
 use serde_json::json;
@@ -13,7 +14,8 @@ use crate::printer::{bytes, table};
 /// Remove arrays of the base directory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Only arrays of runs are removed, each in one step, and never through a symbolic link. That there is none is fine.
+Only arrays of runs are removed, each in one step, and never through a symbolic link; with an array go the levels of
+its pyramid. All that is named is looked at before anything goes. That there is none is fine.
 
 Examples:
   dacapo arrays rm my-run/validation.zarr/1000/crop2/prediction
@@ -44,8 +46,15 @@ impl Rm {
         // Everything is looked at before anything goes.
         for text in &self.arrays {
             let id = identifier(context, text)?;
-            let is_group = self.recursive && !store.exists(&id)?;
-            match if is_group { store.arrays_in(&id)? } else { None } {
+            let inside = if store.exists(&id)? {
+                None
+            } else {
+                store.arrays_in(&id)?
+            };
+            match inside {
+                Some(_) if !self.recursive => bail!(
+                    "{id} is left alone: it is a group or a plain directory; --recursive removes it with all in it"
+                ),
                 Some(inside) => groups.push((id, inside)),
                 None => arrays.push(id),
             }
@@ -64,8 +73,13 @@ impl Rm {
             done.push((id, removed, trash));
         }
         for (id, _) in groups {
-            let removed = store.remove_group(&id, self.keep_trash)?;
-            done.push((id, removed == Removed::Removed, None));
+            let (removed, trash) = if self.keep_trash {
+                let kept = store.remove_group_kept(&id)?;
+                (kept.is_some(), kept.map(|kept| kept.id))
+            } else {
+                (store.remove_group(&id)? == Removed::Removed, None)
+            };
+            done.push((id, removed, trash));
         }
         if context.printer.json {
             let value = |(id, removed, trash): &(LocalArrayIdentifier, bool, Option<String>)| json!({"array": id, "removed": removed, "trash": trash});

@@ -9,8 +9,9 @@ use dacapo::array::{ArrayAddress, list_arrays};
 use dacapo::store::{ArrayEntry, LocalArrayIdentifier, Pattern, Verified, verify};
 use serde_json::json;
 
-use super::bar::Bar;
+use super::job::Job;
 use super::select::{Select, is_there, plural};
+use crate::bar::Counted;
 use crate::context::Context;
 use crate::printer::bytes;
 
@@ -51,14 +52,14 @@ impl Verify {
                 .printer
                 .note(format!("no such arrays in {}", context.store.base()));
         }
-        let bar = Bar::count(context, "verifying arrays", work.len() as u64)?;
+        let job = Job::new(context, "verifying arrays", Counted::Things, work.len() as u64)?;
         let mut found: Vec<Verified> = Vec::with_capacity(work.len());
         for Work { address, entry } in &work {
-            let verified = verify(address, context.store.access(), entry.as_ref(), &|_| bar.tick(0));
+            let verified = verify(address, context.store.access(), entry.as_ref(), &|_| job.tick(0));
             found.push(verified?);
-            bar.tick(1);
+            job.tick(1);
         }
-        drop(bar);
+        drop(job);
         report(context, &found, &in_flight)
     }
 

@@ -1,27 +1,31 @@
 //! Objects of an object store: S3, and what speaks like it. What is asynchronous about it stays in here.
 
-use std::collections::BTreeMap;
+mod buckets;
+mod opened;
+mod runtime;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::path::Path as FilePath;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    UpdateVersion,
+    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
 };
-use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    COPY_AGE, COPYING, Change, Credentials, Durability, Entry, Hold, Kind, MARKERS, Moved,
-    ObjectStoreOptions, OpenObject, Stamp, Storage, UNFINISHED, join, key,
+    COPY_AGE, COPYING, Change, Durability, Entry, Hold, Kind, MARKERS, Moved, OpenObject, Stamp, Storage,
+    UNFINISHED, join, key,
 };
 use crate::{Error, Result};
+use opened::OpenRemote;
+use runtime::Asynchrony;
+
+pub(super) use buckets::Buckets;
 
 /// Requests that one call has under way at a time.
 const REQUESTS: usize = 16;
@@ -48,96 +52,6 @@ pub struct ObjectStorage {
 impl fmt::Debug for ObjectStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ObjectStorage({})", self.name)
-    }
-}
-
-/// The buckets that were asked for, with their connections, and the threads that serve them all.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Buckets(Arc<Mutex<BTreeMap<String, ObjectStorage>>>);
-
-impl Buckets {
-    pub(super) fn get(&self, bucket: &str, options: &ObjectStoreOptions) -> Result<Arc<dyn Storage>> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(storage) = open.get(bucket) {
-            return Ok(Arc::new(storage.clone()));
-        }
-        let name = format!("s3://{bucket}");
-        let runtime = match open.values().next() {
-            Some(storage) => storage.runtime.clone(),
-            None => Asynchrony::start(&name)?,
-        };
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            .with_region(options.region.as_deref().unwrap_or("us-east-1"))
-            .with_allow_http(options.allow_http)
-            .with_virtual_hosted_style_request(options.virtual_hosted_style);
-        if let Some(endpoint) = &options.endpoint {
-            builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
-        }
-        builder = match &options.credentials {
-            Credentials::Missing | Credentials::Machine => builder,
-            Credentials::Unsigned => builder.with_skip_signature(true),
-            Credentials::Key { id, secret, token } => {
-                let builder = builder.with_access_key_id(id).with_secret_access_key(secret);
-                match token {
-                    Some(token) => builder.with_token(token),
-                    None => builder,
-                }
-            }
-        };
-        let store = builder.build().map_err(|error| failed("reach", &name, error))?;
-        let storage = ObjectStorage {
-            store: Arc::new(store),
-            name,
-            runtime,
-        };
-        open.insert(bucket.to_owned(), storage.clone());
-        Ok(Arc::new(storage))
-    }
-}
-
-/// Threads that wait for services.
-#[derive(Debug)]
-struct Asynchrony(Option<Runtime>);
-
-impl Asynchrony {
-    fn start(name: &str) -> Result<Arc<Self>> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("dacapo-object-store")
-            .enable_all()
-            .build();
-        let runtime = runtime.map_err(Error::io("reach", FilePath::new(name)))?;
-        Ok(Arc::new(Self(Some(runtime))))
-    }
-
-    /// Waits for `future` on a thread that may belong to any pool, another runtime's too.
-    fn wait<T: Send + 'static>(
-        &self,
-        future: impl Future<Output = object_store::Result<T>> + Send + 'static,
-    ) -> object_store::Result<T> {
-        let stopped = |source: Box<dyn std::error::Error + Send + Sync>| object_store::Error::Generic {
-            store: "runtime",
-            source,
-        };
-        let Some(runtime) = &self.0 else {
-            return Err(stopped("it was stopped".into()));
-        };
-        let (send, receive) = mpsc::sync_channel(1);
-        runtime.spawn(async move {
-            // Who waits is still there: nothing else takes from the channel.
-            let _ = send.send(future.await);
-        });
-        receive.recv().map_err(|error| stopped(error.into()))?
-    }
-}
-
-impl Drop for Asynchrony {
-    fn drop(&mut self) {
-        // Waiting for it would not be allowed on a thread of another runtime.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -321,45 +235,6 @@ impl ObjectStorage {
     }
 }
 
-/// An object as it was when it was opened: the service refuses to read another state.
-struct OpenRemote {
-    store: Arc<dyn ObjectStore>,
-    runtime: Arc<Asynchrony>,
-    path: Path,
-    name: String,
-    meta: ObjectMeta,
-}
-
-impl OpenObject for OpenRemote {
-    fn len(&self) -> u64 {
-        self.meta.size
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let end = offset.checked_add(buffer.len() as u64);
-        let Some(end) = end.filter(|&end| end <= self.meta.size) else {
-            let error = io::Error::from(io::ErrorKind::UnexpectedEof);
-            return Err(Error::io("read", FilePath::new(&self.name))(error));
-        };
-        let (store, path) = (self.store.clone(), self.path.clone());
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(offset..end)),
-            if_match: self.meta.e_tag.clone(),
-            ..GetOptions::default()
-        };
-        let got = self
-            .runtime
-            .wait(async move { store.get_opts(&path, options).await?.bytes().await })
-            .map_err(|error| failed("read", &self.name, error))?;
-        if got.len() != buffer.len() {
-            let error = io::Error::from(io::ErrorKind::UnexpectedEof);
-            return Err(Error::io("read", FilePath::new(&self.name))(error));
-        }
-        buffer.copy_from_slice(&got);
-        Ok(())
-    }
-}
-
 impl Storage for ObjectStorage {
     fn describe(&self, key: &str) -> String {
         if key.is_empty() {
@@ -496,6 +371,15 @@ impl Storage for ObjectStorage {
         Ok(names.map(str::to_owned).collect())
     }
 
+    /// By the service: the bytes never come here.
+    fn duplicate(&self, from: &str, to: &str) -> Result<()> {
+        key::check(from)?;
+        key::check(to)?;
+        let (origin, place) = (self.path(from)?, self.path(to)?);
+        self.wait(|store| async move { store.copy(&origin, &place).await })
+            .map_err(self.error("copy", from))
+    }
+
     fn kind(&self, key: &str) -> Result<Option<Kind>> {
         key::check_prefix(key)?;
         if !key.is_empty() && self.head(key)?.is_some() {
@@ -605,209 +489,4 @@ impl Storage for ObjectStorage {
 }
 
 #[cfg(test)]
-mod tests {
-    use object_store::memory::InMemory;
-
-    use super::*;
-    use crate::storage::{StorageExt, conformance};
-
-    fn storage(store: &Arc<InMemory>) -> ObjectStorage {
-        ObjectStorage::new(store.clone(), "test://bucket").unwrap()
-    }
-
-    #[test]
-    fn conforms() {
-        conformance::storage(&storage(&Arc::default()));
-    }
-
-    #[test]
-    fn it_answers_threads_of_any_pool() {
-        use rayon::prelude::*;
-        let storage = storage(&Arc::default());
-        (0..64).into_par_iter().for_each(|i| {
-            storage
-                .write(&format!("a/{i}"), &[i as u8], Durability::Whole)
-                .unwrap();
-        });
-        assert_eq!(storage.list("a").unwrap().len(), 64);
-        let runtime = Builder::new_current_thread().build().unwrap();
-        let read = runtime.block_on(async { storage.read("a/7") });
-        assert_eq!(read.unwrap().unwrap(), [7]);
-    }
-
-    /// An S3 that stops answering after so many requests.
-    #[derive(Debug)]
-    struct Broken {
-        store: Arc<InMemory>,
-        left: std::sync::atomic::AtomicI64,
-    }
-
-    impl fmt::Display for Broken {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("broken")
-        }
-    }
-
-    impl Broken {
-        fn count(&self) -> object_store::Result<()> {
-            use std::sync::atomic::Ordering::Relaxed;
-            if self.left.fetch_sub(1, Relaxed) > 0 {
-                return Ok(());
-            }
-            Err(object_store::Error::Generic {
-                store: "broken",
-                source: "it does not answer".into(),
-            })
-        }
-    }
-
-    #[async_trait::async_trait]
-    impl ObjectStore for Broken {
-        async fn put_opts(
-            &self,
-            location: &Path,
-            payload: PutPayload,
-            options: PutOptions,
-        ) -> object_store::Result<object_store::PutResult> {
-            self.count()?;
-            self.store.put_opts(location, payload, options).await
-        }
-
-        async fn put_multipart_opts(
-            &self,
-            location: &Path,
-            options: object_store::PutMultipartOptions,
-        ) -> object_store::Result<Box<dyn object_store::MultipartUpload>> {
-            self.count()?;
-            self.store.put_multipart_opts(location, options).await
-        }
-
-        async fn get_opts(
-            &self,
-            location: &Path,
-            options: GetOptions,
-        ) -> object_store::Result<object_store::GetResult> {
-            self.count()?;
-            self.store.get_opts(location, options).await
-        }
-
-        fn delete_stream(
-            &self,
-            locations: futures_util::stream::BoxStream<'static, object_store::Result<Path>>,
-        ) -> futures_util::stream::BoxStream<'static, object_store::Result<Path>> {
-            match self.count() {
-                Ok(()) => self.store.delete_stream(locations),
-                Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
-            }
-        }
-
-        fn list(
-            &self,
-            prefix: Option<&Path>,
-        ) -> futures_util::stream::BoxStream<'static, object_store::Result<ObjectMeta>> {
-            match self.count() {
-                Ok(()) => self.store.list(prefix),
-                Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
-            }
-        }
-
-        async fn list_with_delimiter(
-            &self,
-            prefix: Option<&Path>,
-        ) -> object_store::Result<object_store::ListResult> {
-            self.count()?;
-            self.store.list_with_delimiter(prefix).await
-        }
-
-        async fn copy_opts(
-            &self,
-            from: &Path,
-            to: &Path,
-            options: object_store::CopyOptions,
-        ) -> object_store::Result<()> {
-            self.count()?;
-            self.store.copy_opts(from, to, options).await
-        }
-    }
-
-    /// What a tree has that anybody can find: nothing of it, or all of it.
-    fn found(storage: &dyn Storage, prefix: &str) -> Option<String> {
-        let marker = storage.read(&join(prefix, ".zarray")).unwrap();
-        let chunks = ["0", "1/2"].map(|chunk| storage.read(&join(prefix, chunk)).unwrap());
-        let kind = storage.kind(prefix).unwrap();
-        let marker = marker.map(|bytes| String::from_utf8(bytes).unwrap());
-        if let Some(content) = &marker {
-            for chunk in chunks {
-                assert_eq!(
-                    chunk.as_deref(),
-                    Some(content.as_bytes()),
-                    "{prefix} is half there"
-                );
-            }
-        } else {
-            assert_eq!(kind, None, "{prefix} looks like something");
-            assert!(storage.list(prefix).unwrap().is_empty());
-        }
-        marker
-    }
-
-    /// A service that fails at any request leaves no half tree, and the same call does it later.
-    #[test]
-    fn a_failure_in_the_middle_leaves_nothing_that_looks_finished() {
-        let mut failures = 0;
-        for (calls, replace) in (0..200).flat_map(|calls| [(calls, false), (calls, true)]) {
-            let store = Arc::new(InMemory::new());
-            let healthy = storage(&store);
-            let plant = |prefix: &str, content: &str| {
-                for key in ["0", "1/2", ".zarray"] {
-                    healthy
-                        .write(&join(prefix, key), content.as_bytes(), Durability::Synced)
-                        .unwrap();
-                }
-            };
-            plant("g/.unfinished-a", "new");
-            if replace {
-                plant("g/b", "old");
-            }
-            let broken = ObjectStorage::new(
-                Arc::new(Broken {
-                    store: store.clone(),
-                    left: calls.into(),
-                }),
-                "test://broken",
-            )
-            .unwrap();
-            match broken.move_tree("g/.unfinished-a", "g/b", replace) {
-                Ok(moved) => assert_eq!(moved, Moved::Moved),
-                Err(_) => {
-                    failures += 1;
-                    let (old, new) = (found(&healthy, "g/b"), found(&healthy, "g/.unfinished-a"));
-                    assert!(
-                        new.is_some() || old.as_deref() == Some("new"),
-                        "after {calls} calls the new one is lost"
-                    );
-                    assert!(old.is_none() || replace || old.as_deref() == Some("new"));
-                }
-            }
-            // Whatever happened: removing clears it, and the place is free.
-            let broken = ObjectStorage::new(
-                Arc::new(Broken {
-                    store: store.clone(),
-                    left: calls.into(),
-                }),
-                "test://broken",
-            )
-            .unwrap();
-            if broken.remove_tree("g/b").is_err() {
-                found(&healthy, "g/b");
-            }
-            healthy.remove_tree("g/b").unwrap();
-            healthy.sweep("g", Duration::ZERO).unwrap();
-            assert!(
-                healthy.below("").unwrap().is_empty(),
-                "something is left after {calls} calls"
-            );
-        }
-        assert!(failures > 20, "{failures}");
-    }
-}
+mod tests;
