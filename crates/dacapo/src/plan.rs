@@ -317,13 +317,21 @@ fn output_group(group: &HeadGroup) -> OutputGroup {
             dacapo_tasks::Activation::Softmax => Activation::Softmax,
             dacapo_tasks::Activation::None => Activation::None,
         },
-        loss: match group.loss {
-            LossKind::BceWithLogits => Loss::BceWithLogits,
-            LossKind::Mse => Loss::Mse,
-            LossKind::MseOfSigmoid => Loss::MseOfSigmoid,
-            LossKind::CrossEntropy => Loss::CrossEntropy,
-        },
-        loss_weight: group.loss_weight,
+        losses: group
+            .losses
+            .iter()
+            .map(|&(kind, weight)| (loss(kind), weight))
+            .collect(),
+    }
+}
+
+fn loss(kind: LossKind) -> Loss {
+    match kind {
+        LossKind::BceWithLogits => Loss::BceWithLogits,
+        LossKind::Mse => Loss::Mse,
+        LossKind::MseOfSigmoid => Loss::MseOfSigmoid,
+        LossKind::CrossEntropy => Loss::CrossEntropy,
+        LossKind::Dice => Loss::Dice,
     }
 }
 
