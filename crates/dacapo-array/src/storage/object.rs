@@ -1,4 +1,4 @@
-//! Objects of an object store: S3, and what speaks like it. What is asynchronous about it stays in here.
+//! Objects of an object store: S3, and what speaks like it. What is asynchronous about services stays in here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +17,7 @@ use object_store::{
 };
 use tokio::runtime::{Builder, Runtime};
 
+use super::http::HttpStorage;
 use super::{
     COPY_AGE, COPYING, Change, Credentials, Durability, Entry, Hold, Kind, MARKERS, Moved,
     ObjectStoreOptions, OpenObject, Stamp, Storage, UNFINISHED, join, key,
@@ -51,48 +52,66 @@ impl fmt::Debug for ObjectStorage {
     }
 }
 
-/// The buckets that were asked for, with their connections, and the threads that serve them all.
+/// The buckets and servers that were asked for, with their connections, and the threads that serve them all.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Buckets(Arc<Mutex<BTreeMap<String, ObjectStorage>>>);
+pub(super) struct Services(Arc<Mutex<BTreeMap<String, ObjectStorage>>>);
 
-impl Buckets {
-    pub(super) fn get(&self, bucket: &str, options: &ObjectStoreOptions) -> Result<Arc<dyn Storage>> {
+impl Services {
+    /// The objects of `s3://bucket`.
+    pub(super) fn bucket(&self, bucket: &str, options: &ObjectStoreOptions) -> Result<Arc<dyn Storage>> {
+        let storage = self.get(format!("s3://{bucket}"), || {
+            let mut builder = AmazonS3Builder::new()
+                .with_bucket_name(bucket)
+                .with_region(options.region.as_deref().unwrap_or("us-east-1"))
+                .with_allow_http(options.allow_http)
+                .with_virtual_hosted_style_request(options.virtual_hosted_style);
+            if let Some(endpoint) = &options.endpoint {
+                builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
+            }
+            builder = match &options.credentials {
+                Credentials::Missing | Credentials::Machine => builder,
+                Credentials::Unsigned => builder.with_skip_signature(true),
+                Credentials::Key { id, secret, token } => {
+                    let builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+                    match token {
+                        Some(token) => builder.with_token(token),
+                        None => builder,
+                    }
+                }
+            };
+            Ok(Arc::new(builder.build()?))
+        })?;
+        Ok(Arc::new(storage))
+    }
+
+    /// What a web server gives out: `http://host` or `https://host`.
+    pub(super) fn server(&self, server: String) -> Result<Arc<dyn Storage>> {
+        let connect = || HttpStorage::connect(&server);
+        let storage = self.get(server.clone(), || Ok(Arc::new(connect()?)))?;
+        Ok(Arc::new(HttpStorage::new(storage)))
+    }
+
+    fn get(
+        &self,
+        name: String,
+        connect: impl FnOnce() -> object_store::Result<Arc<dyn ObjectStore>>,
+    ) -> Result<ObjectStorage> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(storage) = open.get(bucket) {
-            return Ok(Arc::new(storage.clone()));
+        if let Some(storage) = open.get(&name) {
+            return Ok(storage.clone());
         }
-        let name = format!("s3://{bucket}");
         let runtime = match open.values().next() {
             Some(storage) => storage.runtime.clone(),
             None => Asynchrony::start(&name)?,
         };
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            .with_region(options.region.as_deref().unwrap_or("us-east-1"))
-            .with_allow_http(options.allow_http)
-            .with_virtual_hosted_style_request(options.virtual_hosted_style);
-        if let Some(endpoint) = &options.endpoint {
-            builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
-        }
-        builder = match &options.credentials {
-            Credentials::Missing | Credentials::Machine => builder,
-            Credentials::Unsigned => builder.with_skip_signature(true),
-            Credentials::Key { id, secret, token } => {
-                let builder = builder.with_access_key_id(id).with_secret_access_key(secret);
-                match token {
-                    Some(token) => builder.with_token(token),
-                    None => builder,
-                }
-            }
-        };
-        let store = builder.build().map_err(|error| failed("reach", &name, error))?;
+        let store = connect().map_err(|error| failed("reach", &name, error))?;
         let storage = ObjectStorage {
-            store: Arc::new(store),
-            name,
+            store,
+            name: name.clone(),
             runtime,
         };
-        open.insert(bucket.to_owned(), storage.clone());
-        Ok(Arc::new(storage))
+        open.insert(name, storage.clone());
+        Ok(storage)
     }
 }
 
