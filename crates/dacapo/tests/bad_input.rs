@@ -271,7 +271,7 @@ fn a_run_or_checkpoint_that_is_not_there_is_told_with_what_is() {
     let error = load_run(&store, "smal").unwrap_err();
     assert!(error.to_string().contains("did you mean `small`?"), "{error}");
     let request = PredictRequest {
-        input: config.data.train[0].raw.to_string().parse().unwrap(),
+        input: config.data.train[0].raw.clone(),
         output: format!("{}/out.zarr/out", dir.path().display()).parse().unwrap(),
         iteration: IterationChoice::Number(7),
         roi: None,
