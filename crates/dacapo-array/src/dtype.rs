@@ -4,6 +4,7 @@ use std::fmt;
 
 use ndarray::ArrayD;
 
+use crate::convert::{Convert, FromAll};
 use crate::{Error, Result};
 
 /// The type of an array's values.
@@ -88,31 +89,17 @@ mod sealed {
 }
 
 /// A Rust type that arrays can hold.
-pub trait Element: sealed::Sealed + Copy + Default + PartialEq + fmt::Debug + Send + Sync + 'static {
+pub trait Element:
+    sealed::Sealed + FromAll + Copy + Default + PartialEq + fmt::Debug + Send + Sync + 'static
+{
     /// The array type that it is.
     const DTYPE: DType;
-
-    /// The value as a wide number: integers exactly, floats as they are.
-    #[doc(hidden)]
-    fn widen(self) -> Wide;
-
-    /// The value that a wide number is, if this type has it without loss (for f32: nearest, if finite).
-    #[doc(hidden)]
-    fn narrow(wide: Wide) -> Option<Self>;
 
     #[doc(hidden)]
     fn wrap(data: ArrayD<Self>) -> NdData;
 
     #[doc(hidden)]
     fn unwrap(data: NdData) -> std::result::Result<ArrayD<Self>, NdData>;
-}
-
-/// Any value of any [`DType`].
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Wide {
-    Integer(i128),
-    Float(f64),
 }
 
 /// An n-dimensional array whose type is known at run time, in row-major order.
@@ -205,23 +192,11 @@ macro_rules! with_data {
 }
 pub(crate) use with_data;
 
-macro_rules! integers {
+macro_rules! elements {
     ($($T:ty, $variant:ident);*) => {$(
         impl sealed::Sealed for $T {}
         impl Element for $T {
             const DTYPE: DType = DType::$variant;
-            fn widen(self) -> Wide {
-                Wide::Integer(i128::from(self))
-            }
-            fn narrow(wide: Wide) -> Option<Self> {
-                match wide {
-                    Wide::Integer(value) => value.try_into().ok(),
-                    Wide::Float(value) => {
-                        let integer = value as i128;
-                        (integer as f64 == value).then(|| integer.try_into().ok()).flatten()
-                    }
-                }
-            }
             fn wrap(data: ArrayD<Self>) -> NdData {
                 NdData::$variant(data)
             }
@@ -231,57 +206,7 @@ macro_rules! integers {
         }
     )*};
 }
-integers!(u8, U8; u16, U16; u32, U32; u64, U64; i8, I8; i16, I16; i32, I32; i64, I64);
-
-macro_rules! floats {
-    ($($T:ty, $variant:ident);*) => {$(
-        impl sealed::Sealed for $T {}
-        impl Element for $T {
-            const DTYPE: DType = DType::$variant;
-            fn widen(self) -> Wide {
-                Wide::Float(f64::from(self))
-            }
-            fn narrow(wide: Wide) -> Option<Self> {
-                match wide {
-                    Wide::Integer(value) => (value as $T as i128 == value).then_some(value as $T),
-                    Wide::Float(value) => {
-                        let narrow = value as $T;
-                        (narrow.is_finite() || !value.is_finite()).then_some(narrow)
-                    }
-                }
-            }
-            fn wrap(data: ArrayD<Self>) -> NdData {
-                NdData::$variant(data)
-            }
-            fn unwrap(data: NdData) -> std::result::Result<ArrayD<Self>, NdData> {
-                match data { NdData::$variant(data) => Ok(data), other => Err(other) }
-            }
-        }
-    )*};
-}
-floats!(f32, F32; f64, F64);
-
-impl sealed::Sealed for bool {}
-impl Element for bool {
-    const DTYPE: DType = DType::Bool;
-    fn widen(self) -> Wide {
-        Wide::Integer(i128::from(self))
-    }
-    fn narrow(wide: Wide) -> Option<Self> {
-        u8::narrow(wide)
-            .filter(|&value| value < 2)
-            .map(|value| value == 1)
-    }
-    fn wrap(data: ArrayD<Self>) -> NdData {
-        NdData::Bool(data)
-    }
-    fn unwrap(data: NdData) -> std::result::Result<ArrayD<Self>, NdData> {
-        match data {
-            NdData::Bool(data) => Ok(data),
-            other => Err(other),
-        }
-    }
-}
+elements!(bool, Bool; u8, U8; u16, U16; u32, U32; u64, U64; i8, I8; i16, I16; i32, I32; i64, I64; f32, F32; f64, F64);
 
 impl NdData {
     /// Lengths of the axes.
@@ -328,19 +253,31 @@ impl NdData {
             Ok(data) => return Ok(data),
             Err(data) => data,
         };
-        let from = data.dtype();
-        with_data!(data, array => {
-            let shape = array.raw_dim();
-            let values: Result<Vec<T>> = array
-                .iter()
-                .map(|&value| {
-                    let refuse = || Error::Cast { value: Some(format!("{value:?}")), from, to: T::DTYPE };
-                    T::narrow(value.widen()).ok_or_else(refuse)
-                })
-                .collect();
-            ArrayD::from_shape_vec(shape, values?).map_err(|source| Error::Shape { reason: source.to_string() })
-        })
+        with_data!(data, array => cast(&array))
     }
+}
+
+fn cast<S: Element, T: Element + Convert<S>>(array: &ArrayD<S>) -> Result<ArrayD<T>> {
+    /// What is looked through before it is converted: so both take several values at a time.
+    const BLOCK: usize = 1 << 12;
+    let array = array.as_standard_layout();
+    let values = array.as_slice().unwrap_or_default();
+    let mut converted = Vec::with_capacity(values.len());
+    for block in values.chunks(BLOCK) {
+        let all_fit = block.iter().fold(true, |fit, &value| fit & T::fits(value));
+        if !all_fit {
+            let value = block.iter().find(|&&value| !T::fits(value));
+            return Err(Error::Cast {
+                value: value.map(|value| format!("{value:?}")),
+                from: S::DTYPE,
+                to: T::DTYPE,
+            });
+        }
+        converted.extend(block.iter().map(|&value| T::convert(value)));
+    }
+    ArrayD::from_shape_vec(array.raw_dim(), converted).map_err(|source| Error::Shape {
+        reason: source.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -367,6 +304,138 @@ mod tests {
                 .cast::<f32>()
                 .unwrap()[0]
                 .is_infinite()
+        );
+    }
+
+    /// The definition, by way of numbers that hold every integer: the value, if the other type has it.
+    fn naive(value: &NdData, to: DType) -> Option<String> {
+        let (integer, float) = match value {
+            NdData::Bool(a) => (Some(i128::from(a[0])), 0.0),
+            NdData::U8(a) => (Some(i128::from(a[0])), 0.0),
+            NdData::U16(a) => (Some(i128::from(a[0])), 0.0),
+            NdData::U32(a) => (Some(i128::from(a[0])), 0.0),
+            NdData::U64(a) => (Some(i128::from(a[0])), 0.0),
+            NdData::I8(a) => (Some(i128::from(a[0])), 0.0),
+            NdData::I16(a) => (Some(i128::from(a[0])), 0.0),
+            NdData::I32(a) => (Some(i128::from(a[0])), 0.0),
+            NdData::I64(a) => (Some(i128::from(a[0])), 0.0),
+            NdData::F32(a) => (None, f64::from(a[0])),
+            NdData::F64(a) => (None, a[0]),
+        };
+        match to {
+            DType::F32 => match integer {
+                Some(n) => (n as f32 as i128 == n).then(|| format!("{:?}", n as f32)),
+                None => {
+                    let near = float as f32;
+                    (near.is_finite() || !float.is_finite()).then(|| format!("{near:?}"))
+                }
+            },
+            DType::F64 => match integer {
+                Some(n) => (n as f64 as i128 == n).then(|| format!("{:?}", n as f64)),
+                None => Some(format!("{float:?}")),
+            },
+            _ => {
+                let whole = integer.unwrap_or(float as i128);
+                let is_whole = integer.is_some() || whole as f64 == float;
+                let (low, high) = match to {
+                    DType::Bool => (0, 1),
+                    DType::U8 => (0, i128::from(u8::MAX)),
+                    DType::U16 => (0, i128::from(u16::MAX)),
+                    DType::U32 => (0, i128::from(u32::MAX)),
+                    DType::U64 => (0, i128::from(u64::MAX)),
+                    DType::I8 => (i128::from(i8::MIN), i128::from(i8::MAX)),
+                    DType::I16 => (i128::from(i16::MIN), i128::from(i16::MAX)),
+                    DType::I32 => (i128::from(i32::MIN), i128::from(i32::MAX)),
+                    _ => (i128::from(i64::MIN), i128::from(i64::MAX)),
+                };
+                let fits = is_whole && (low..=high).contains(&whole);
+                let text = match to {
+                    DType::Bool => (whole == 1).to_string(),
+                    _ => whole.to_string(),
+                };
+                fits.then_some(text)
+            }
+        }
+    }
+
+    /// Every value around the ends of every type, as a value of a type that has it.
+    fn edges(dtype: DType) -> Vec<NdData> {
+        let mut found = Vec::new();
+        for power in 0..=64 {
+            for near in -2..=2_i128 {
+                for sign in [-1, 1] {
+                    let n: i128 = sign * ((1 << power) + near);
+                    let one = |value: NdData| vec![value];
+                    found.extend(match dtype {
+                        DType::Bool => one(NdData::Bool(ArrayD::from_elem(vec![1], n % 2 == 0))),
+                        DType::U8 => one(NdData::U8(ArrayD::from_elem(vec![1], n as u8))),
+                        DType::U16 => one(NdData::U16(ArrayD::from_elem(vec![1], n as u16))),
+                        DType::U32 => one(NdData::U32(ArrayD::from_elem(vec![1], n as u32))),
+                        DType::U64 => one(NdData::U64(ArrayD::from_elem(vec![1], n as u64))),
+                        DType::I8 => one(NdData::I8(ArrayD::from_elem(vec![1], n as i8))),
+                        DType::I16 => one(NdData::I16(ArrayD::from_elem(vec![1], n as i16))),
+                        DType::I32 => one(NdData::I32(ArrayD::from_elem(vec![1], n as i32))),
+                        DType::I64 => one(NdData::I64(ArrayD::from_elem(vec![1], n as i64))),
+                        DType::F32 => [0.0, 0.5, 1e-3]
+                            .map(|more| NdData::F32(ArrayD::from_elem(vec![1], n as f32 + more)))
+                            .into(),
+                        DType::F64 => [0.0, 0.5, 1e-3]
+                            .map(|more| NdData::F64(ArrayD::from_elem(vec![1], n as f64 + more)))
+                            .into(),
+                    });
+                }
+            }
+        }
+        let odd = [
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            -0.0,
+            1e300,
+            3.5e38,
+            1e-310,
+        ];
+        match dtype {
+            DType::F32 => {
+                found.extend(odd.map(|value| NdData::F32(ArrayD::from_elem(vec![1], value as f32))))
+            }
+            DType::F64 => found.extend(odd.map(|value| NdData::F64(ArrayD::from_elem(vec![1], value)))),
+            _ => {}
+        }
+        found
+    }
+
+    #[test]
+    fn every_type_is_cast_to_every_other_as_defined() {
+        for from in DType::ALL {
+            for value in edges(from) {
+                for to in DType::ALL.into_iter().filter(|&to| to != from) {
+                    let found = with_dtype!(to, T => {
+                        value.clone().cast::<T>().map(|array| format!("{:?}", array[0])).ok()
+                    });
+                    // A zero has no sign among integers, and that of floats stays.
+                    assert_eq!(found, naive(&value, to), "{value:?} as {to}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_value_that_is_lost_is_named_wherever_it_stands() {
+        let values = |at: usize| {
+            let mut values = vec![7_u64; 10_000];
+            values[at] = 300;
+            values[9999] = 301;
+            NdData::U64(ArrayD::from_shape_vec(vec![100, 100], values).unwrap())
+        };
+        for at in [0, 4095, 4096, 8191, 9998] {
+            let error = values(at).cast::<u8>().unwrap_err().to_string();
+            assert_eq!(error, "300 (uint64) is no uint8");
+        }
+        let turned = NdData::U16(array![[1_u16, 2], [3, 4]].reversed_axes().into_dyn());
+        assert_eq!(
+            turned.cast::<u32>().unwrap(),
+            array![[1_u32, 3], [2, 4]].into_dyn()
         );
     }
 

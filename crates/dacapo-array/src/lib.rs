@@ -5,6 +5,7 @@
 //! units and exact ([`Decimal`]); shapes are in voxels.
 
 mod address;
+mod convert;
 mod coordinate;
 mod decimal;
 mod dtype;

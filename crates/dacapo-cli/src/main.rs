@@ -7,6 +7,7 @@ mod context;
 mod credentials;
 mod figures;
 mod interrupt;
+mod placing;
 mod prediction;
 mod printer;
 mod progress;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use dacapo::NamedArray;
-use dacapo::array::{ArrayAddress, ArrayRead, Placement, ZarrArray, open_source};
+use dacapo::array::{ArrayAddress, ArrayRead, ZarrArray, open_source};
 use dacapo::tasks::{ValueRange, neighborhood_of};
 use serde_json::{Map, Value};
 
 use crate::context::Context;
+use crate::placing::{Placing, says_nothing};
 
 /// An array and its name.
 pub struct Opened {
@@ -20,17 +21,26 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens Zarr, N5, TIFF, a folder of PNG, NumPy or HDF5.
-    pub fn new(path: &Path, context: &Context) -> anyhow::Result<Self> {
+    /// Opens Zarr, N5, TIFF, a folder of PNG, NumPy or HDF5, where it is placed.
+    pub fn new(path: &Path, placing: &Placing, context: &Context) -> anyhow::Result<Self> {
         let access = context.store.access();
         let name = path.display().to_string();
         let address = name.parse::<ArrayAddress>().ok();
         let zarr = address.and_then(|address| ZarrArray::open(&address, access).ok());
         Ok(Self {
-            array: open_source(path, &Placement::default(), access)?,
+            array: open_source(path, &placing.placement(), access)?,
             said: zarr.map(|array| array.attributes().clone()).unwrap_or_default(),
             name,
         })
+    }
+
+    /// The same where its file says where it lies; else where it is placed.
+    pub fn beside(path: &Path, placing: &Placing, context: &Context) -> anyhow::Result<Self> {
+        let opened = Self::new(path, &Placing::default(), context)?;
+        if says_nothing(&*opened.array) {
+            return Self::new(path, placing, context);
+        }
+        Ok(opened)
     }
 
     /// For the library.

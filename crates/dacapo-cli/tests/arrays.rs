@@ -160,3 +160,29 @@ fn what_cannot_be_done_is_one_sentence() {
     }
     assert!(!dir.join("b.npy").exists() && !dir.join("b.txt").exists());
 }
+
+#[test]
+fn files_that_do_not_say_where_they_lie_are_placed() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path();
+    npy(&dir.join("a.npy"), [6, 8, 10]);
+    let place = ["--voxel-size", "8", "--offset", "80,0,0"];
+    let import = [&["import", "a.npy", "a.zarr/labels", "--units", "nm"][..], &place].concat();
+    succeed(dir, &import);
+    let evaluate = ["evaluate", "a.npy", "a.zarr/labels", "--json"];
+    assert!(!run(dir, &evaluate).status.success());
+    let text = common::succeed(dir, &[&evaluate[..], &place].concat());
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["voi"], json!(0.0));
+    let segment = [
+        "segment",
+        "a.npy",
+        "b.zarr/x",
+        "--method",
+        "threshold",
+        "--threshold",
+        "0.5",
+    ];
+    let text = common::succeed(dir, &[&segment[..], &place].concat());
+    assert!(text.contains("[80:128, 0:64, 0:80]"), "{text}");
+}

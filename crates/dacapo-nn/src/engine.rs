@@ -20,16 +20,14 @@ pub enum Activation {
 }
 
 /// Channels of the head that belong together, in their order.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OutputGroup {
     /// How many there are.
     pub channels: usize,
     /// Applied to predictions, not to what the loss sees.
     pub activation: Activation,
-    /// What a training step minimises of them.
-    pub loss: Loss,
-    /// How much that counts in the sum over all groups.
-    pub loss_weight: f32,
+    /// What a training step minimises of them: each loss, and how much it counts in the sum over all groups.
+    pub losses: Vec<(Loss, f32)>,
 }
 
 /// All that determines a network: two engines given the same spec build the same function of the same
@@ -60,8 +58,7 @@ impl NetworkSpec {
             outputs: vec![OutputGroup {
                 channels: out_channels,
                 activation: Activation::Sigmoid,
-                loss: Loss::BceWithLogits,
-                loss_weight: 1.0,
+                losses: vec![(Loss::BceWithLogits, 1.0)],
             }],
             optimizer: OptimizerConfig::default(),
             clip_gradient_norm: None,
@@ -223,8 +220,7 @@ mod tests {
         let group = |channels, activation| OutputGroup {
             channels,
             activation,
-            loss: Loss::Mse,
-            loss_weight: 1.0,
+            losses: vec![(Loss::Mse, 1.0)],
         };
         let outputs = [
             group(1, Activation::None),

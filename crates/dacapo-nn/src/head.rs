@@ -10,7 +10,7 @@ use crate::{Activation, OutputGroup};
 /// ```
 /// use dacapo_nn::{Activation, Loss, OutputGroup, activate};
 ///
-/// let group = |channels, activation, loss| OutputGroup { channels, activation, loss, loss_weight: 1.0 };
+/// let group = |channels, activation, loss| OutputGroup { channels, activation, losses: vec![(loss, 1.0)] };
 /// let groups = [
 ///     group(1, Activation::Sigmoid, Loss::BceWithLogits),
 ///     group(2, Activation::Softmax, Loss::CrossEntropy),

@@ -129,8 +129,7 @@ fn check_with(case: &Case, set: InstructionSet) {
         outputs: vec![OutputGroup {
             channels: case.channels,
             activation: case.activation,
-            loss: case.loss,
-            loss_weight: 1.0,
+            losses: vec![(case.loss, 1.0)],
         }],
         optimizer: OptimizerConfig {
             kind: OptimizerKind::RAdam,

@@ -404,8 +404,7 @@ fn deep_supervision_trains_the_coarse_heads_on_the_target() {
             outputs: vec![dacapo_nn::OutputGroup {
                 channels: 1,
                 activation: dacapo_nn::Activation::None,
-                loss: dacapo_nn::Loss::Mse,
-                loss_weight: 1.0,
+                losses: vec![(dacapo_nn::Loss::Mse, 1.0)],
             }],
             ..NetworkSpec::new(architecture.clone(), 1)
         };

@@ -12,6 +12,7 @@ use dacapo_kernels::{
 
 use crate::by_blocks::AffinityBlocks;
 use crate::classes::{default_clip_max, default_clip_min};
+use crate::loss::ProbabilityLoss;
 use crate::parameters::{PostProcessingConfig, PostProcessorParameters};
 use crate::scores::{INSTANCE_CRITERIA, instance_scores};
 use crate::segmenter::Segmenter;
@@ -33,6 +34,9 @@ pub struct AffinitiesTaskConfig {
     pub neighborhood: Vec<Vec<i64>>,
     /// Whether label 0 is an object like any other, not the absence of one.
     pub background_as_object: bool,
+    /// What is minimised of the affinities.
+    #[serde(skip_serializing_if = "ProbabilityLoss::is_default")]
+    pub loss: ProbabilityLoss,
     /// How much each voxel counts in training.
     pub weights: AffinityWeights,
     /// Local shape descriptors, which the network learns beside the affinities: these get better by that. Segments
@@ -54,6 +58,7 @@ impl Default for AffinitiesTaskConfig {
                 .flat_map(|&n| (0..3).map(move |a| axis(n, a)))
                 .collect(),
             background_as_object: false,
+            loss: ProbabilityLoss::default(),
             weights: AffinityWeights::default(),
             lsds: None,
             post_processing: PostProcessingConfig::defaults(),
@@ -206,6 +211,7 @@ impl AffinitiesTaskConfig {
         self.lsds.as_ref().map_or(Ok(()), LsdConfig::check)?;
         Ok(AffinitiesTask {
             dims,
+            losses: self.loss.terms()?,
             lsds: self.lsds.clone(),
             channel_names: self
                 .neighborhood
@@ -234,6 +240,7 @@ enum Weights {
 /// The task that an [`AffinitiesTaskConfig`] describes.
 pub(crate) struct AffinitiesTask {
     dims: usize,
+    losses: Vec<(LossKind, f32)>,
     lsds: Option<LsdConfig>,
     offsets: Vec<Offset>,
     channel_names: Vec<String>,
@@ -337,13 +344,12 @@ impl Task for AffinitiesTask {
         let mut head = Head::of(
             self.channel_names.clone(),
             Activation::Sigmoid,
-            LossKind::BceWithLogits,
+            self.losses.clone(),
         );
         head.groups.extend(self.lsds.as_ref().map(|lsds| HeadGroup {
             channel_names: lsd_names(self.dims),
             activation: Activation::Sigmoid,
-            loss: LossKind::MseOfSigmoid,
-            loss_weight: lsds.loss_weight,
+            losses: vec![(LossKind::MseOfSigmoid, lsds.loss_weight)],
         }));
         head
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use dacapo_kernels::{ValueRange, signed_distance};
 
 use crate::classes::{ClassConfig, ClassWeights, Classes, Weighting, default_classes};
+use crate::loss::ProbabilityLoss;
 use crate::maps::{LearnMaps, Maps, Segments};
 use crate::scores::BinaryEvaluation;
 use crate::task::{Activation, Annotation, Head, HeadGroup, LossKind, PredictionType, Targets, inner_shape};
@@ -85,6 +86,7 @@ macro_rules! config {
                     scale: self.scale,
                     mask_distances: self.mask_distances,
                     weights: self.weights.build()?,
+                    class_losses: Vec::new(),
                     prediction: self.store_prediction_as,
                 })
             }
@@ -112,6 +114,9 @@ config!(
     {
         /// Which of the two segments are made of, by thresholds.
         segment_by: DistanceMap = DistanceMap::Distance,
+        /// What is minimised of the classes. The squared difference of the distances counts 1 beside it.
+        #[serde(skip_serializing_if = "ProbabilityLoss::is_default")]
+        loss: ProbabilityLoss = ProbabilityLoss::default(),
     }
 );
 
@@ -140,7 +145,9 @@ impl InnerDistanceTaskConfig {
 
 impl HotDistanceTaskConfig {
     pub(crate) fn build(&self, dims: usize) -> Result<DistanceTask> {
-        self.task(dims, Kind::Hot(self.segment_by), ValueRange::SIGNED)
+        let task = self.task(dims, Kind::Hot(self.segment_by), ValueRange::SIGNED)?;
+        let class_losses = self.loss.terms()?;
+        Ok(DistanceTask { class_losses, ..task })
     }
 }
 
@@ -161,6 +168,8 @@ pub(crate) struct DistanceTask {
     scale: f64,
     mask_distances: bool,
     weights: Weighting,
+    /// Of the classes, where they have channels of their own.
+    class_losses: Vec<(LossKind, f32)>,
     prediction: PredictionType,
 }
 
@@ -197,13 +206,12 @@ impl LearnMaps for DistanceTask {
     fn head(&self) -> Head {
         let names = self.maps.classes.names();
         let distances = names.iter().map(|name| format!("{name} distance")).collect();
-        let mut head = Head::of(distances, Activation::None, LossKind::Mse);
+        let mut head = Head::of(distances, Activation::None, vec![(LossKind::Mse, 1.0)]);
         if let Kind::Hot(_) = self.kind {
             let hot = HeadGroup {
                 channel_names: names.to_vec(),
                 activation: Activation::Sigmoid,
-                loss: LossKind::BceWithLogits,
-                loss_weight: 1.0,
+                losses: self.class_losses.clone(),
             };
             head.groups.insert(0, hot);
         }

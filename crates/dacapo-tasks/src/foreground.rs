@@ -8,6 +8,7 @@ use dacapo_kernels::ValueRange;
 
 use crate::Result;
 use crate::classes::{ClassConfig, ClassWeights, Classes, Weighting, default_classes};
+use crate::loss::ProbabilityLoss;
 use crate::maps::{LearnMaps, Maps, Segments};
 use crate::scores::BinaryEvaluation;
 use crate::task::{Activation, Annotation, Head, LossKind, PredictionType, Targets};
@@ -18,6 +19,9 @@ use crate::task::{Activation, Annotation, Head, LossKind, PredictionType, Target
 pub struct ForegroundTaskConfig {
     /// The classes, one a channel.
     pub classes: Vec<ClassConfig>,
+    /// What is minimised.
+    #[serde(skip_serializing_if = "ProbabilityLoss::is_default")]
+    pub loss: ProbabilityLoss,
     /// How much voxels count in training.
     pub weights: ClassWeights,
     /// Probabilities to try as thresholds, from 0 to 1.
@@ -32,6 +36,7 @@ impl Default for ForegroundTaskConfig {
     fn default() -> Self {
         Self {
             classes: default_classes(),
+            loss: ProbabilityLoss::default(),
             weights: ClassWeights::default(),
             thresholds: vec![0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8],
             evaluation: BinaryEvaluation::default(),
@@ -49,6 +54,7 @@ impl ForegroundTaskConfig {
                 ValueRange::UNIT,
                 &self.thresholds,
             )?,
+            losses: self.loss.terms()?,
             weights: self.weights.build()?,
             prediction: self.store_prediction_as,
         })
@@ -58,6 +64,7 @@ impl ForegroundTaskConfig {
 /// The task that a [`ForegroundTaskConfig`] describes.
 pub(crate) struct ForegroundTask {
     maps: Maps,
+    losses: Vec<(LossKind, f32)>,
     weights: Weighting,
     prediction: PredictionType,
 }
@@ -69,7 +76,7 @@ impl LearnMaps for ForegroundTask {
 
     fn head(&self) -> Head {
         let names = self.maps.classes.names().to_vec();
-        Head::of(names, Activation::Sigmoid, LossKind::BceWithLogits)
+        Head::of(names, Activation::Sigmoid, self.losses.clone())
     }
 
     fn targets(&self, annotation: Annotation) -> Result<Targets> {

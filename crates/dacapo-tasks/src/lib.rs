@@ -20,6 +20,7 @@ mod classes;
 mod distance;
 mod error;
 mod foreground;
+mod loss;
 mod maps;
 mod one_hot;
 mod parameters;
@@ -34,7 +35,11 @@ pub use dacapo_kernels::{ValueRange, quantise};
 pub use distance::{DistanceMap, DistanceTaskConfig, HotDistanceTaskConfig, InnerDistanceTaskConfig};
 pub use error::{Error, Result};
 pub use foreground::ForegroundTaskConfig;
-pub use one_hot::{OneHotLoss, OneHotTaskConfig};
+pub use loss::{
+    OneHotLoss, OneHotLossKind, OneHotLossWeights, ProbabilityLoss, ProbabilityLossKind,
+    ProbabilityLossWeights,
+};
+pub use one_hot::OneHotTaskConfig;
 pub use parameters::{PostProcessingConfig, PostProcessorParameters};
 pub use scores::{
     BINARY_CRITERIA, BinaryEvaluation, Detection, INSTANCE_CRITERIA, InstanceRules, InstanceScores, Mistake,

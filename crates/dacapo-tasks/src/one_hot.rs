@@ -8,6 +8,7 @@ use dacapo_kernels::ValueRange;
 
 use crate::Result;
 use crate::classes::{ClassConfig, ClassWeights, Classes, Weighting, default_classes};
+use crate::loss::{OneHotLoss, OneHotLossKind};
 use crate::maps::{LearnMaps, Maps, Segments};
 use crate::parameters::PostProcessorParameters;
 use crate::scores::BinaryEvaluation;
@@ -27,17 +28,6 @@ pub struct OneHotTaskConfig {
     pub evaluation: BinaryEvaluation,
     /// How predictions are stored.
     pub store_prediction_as: PredictionType,
-}
-
-/// What is minimised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OneHotLoss {
-    /// The cross-entropy of the softmax: predictions are probabilities that add up to 1.
-    #[default]
-    CrossEntropy,
-    /// The squared difference to 1 in the class's channel and 0 in the others.
-    Mse,
 }
 
 impl Default for OneHotTaskConfig {
@@ -61,7 +51,11 @@ impl OneHotTaskConfig {
                 ValueRange::UNIT,
                 vec![PostProcessorParameters::Argmax],
             )?,
-            loss: self.loss,
+            losses: self.loss.terms()?,
+            activation: match self.loss {
+                OneHotLoss::One(OneHotLossKind::Mse) => Activation::None,
+                _ => Activation::Softmax,
+            },
             weights: self.weights.build()?,
             prediction: self.store_prediction_as,
         })
@@ -71,7 +65,8 @@ impl OneHotTaskConfig {
 /// The task that a [`OneHotTaskConfig`] describes.
 pub(crate) struct OneHotTask {
     maps: Maps,
-    loss: OneHotLoss,
+    losses: Vec<(LossKind, f32)>,
+    activation: Activation,
     weights: Weighting,
     prediction: PredictionType,
 }
@@ -84,10 +79,7 @@ impl LearnMaps for OneHotTask {
     fn head(&self) -> Head {
         let mut names = vec!["background".to_owned()];
         names.extend(self.maps.classes.names().iter().cloned());
-        match self.loss {
-            OneHotLoss::CrossEntropy => Head::of(names, Activation::Softmax, LossKind::CrossEntropy),
-            OneHotLoss::Mse => Head::of(names, Activation::None, LossKind::Mse),
-        }
+        Head::of(names, self.activation, self.losses.clone())
     }
 
     fn targets(&self, annotation: Annotation) -> Result<Targets> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use dacapo_kernels::ValueRange;
 
 use crate::affinities::AffinitiesTaskConfig;
+use crate::classes::ClassConfig;
 use crate::distance::{DistanceTaskConfig, HotDistanceTaskConfig, InnerDistanceTaskConfig};
 use crate::foreground::ForegroundTaskConfig;
 use crate::one_hot::OneHotTaskConfig;
@@ -52,6 +53,18 @@ impl TaskConfig {
             Self::Foreground(config) => Box::new(config.build()?),
         })
     }
+
+    /// The classes that it names; none of a task of objects.
+    pub fn classes(&self) -> &[ClassConfig] {
+        match self {
+            Self::Affinities(_) => &[],
+            Self::Distance(config) => &config.classes,
+            Self::InnerDistance(config) => &config.classes,
+            Self::HotDistance(config) => &config.classes,
+            Self::OneHot(config) => &config.classes,
+            Self::Foreground(config) => &config.classes,
+        }
+    }
 }
 
 /// The last layer that a task asks for, and what is made of it.
@@ -68,21 +81,22 @@ pub struct HeadGroup {
     pub channel_names: Vec<String>,
     /// What makes predictions of the network's raw output.
     pub activation: Activation,
-    /// What the network minimises.
-    pub loss: LossKind,
-    /// How much that counts beside the losses of the other groups.
-    pub loss_weight: f32,
+    /// What the network minimises: each loss, and how much it counts in the sum over all groups.
+    pub losses: Vec<(LossKind, f32)>,
 }
 
 impl Head {
     /// A head of one group.
-    pub(crate) fn of(channel_names: Vec<String>, activation: Activation, loss: LossKind) -> Self {
+    pub(crate) fn of(
+        channel_names: Vec<String>,
+        activation: Activation,
+        losses: Vec<(LossKind, f32)>,
+    ) -> Self {
         Self {
             groups: vec![HeadGroup {
                 channel_names,
                 activation,
-                loss,
-                loss_weight: 1.0,
+                losses,
             }],
         }
     }
@@ -121,6 +135,8 @@ pub enum LossKind {
     MseOfSigmoid,
     /// Cross-entropy of the softmax of the output.
     CrossEntropy,
+    /// 1 - dice of the prediction, the group's activation applied: the mean over channels.
+    Dice,
 }
 
 /// How predictions are stored.

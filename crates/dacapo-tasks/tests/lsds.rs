@@ -169,7 +169,7 @@ fn segments_are_made_of_affinities_alone() {
     let losses: Vec<_> = head
         .groups
         .iter()
-        .map(|group| (group.loss, group.loss_weight))
+        .flat_map(|group| group.losses.clone())
         .collect();
     assert_eq!(
         losses,

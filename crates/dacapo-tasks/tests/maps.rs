@@ -172,6 +172,47 @@ fn weights_are_those_of_dacapo() {
     }
 }
 
+/// Those of each group of channels.
+fn losses(task: &dyn Task) -> Vec<Vec<(LossKind, f32)>> {
+    task.head().groups.into_iter().map(|group| group.losses).collect()
+}
+
+#[test]
+fn losses_are_combined_by_weight() {
+    let of = |text: &str| losses(&*task(text, 3));
+    let both = vec![(LossKind::BceWithLogits, 1.0), (LossKind::Dice, 0.5)];
+    for kind in ["foreground", "affinities"] {
+        let one = of(&format!(r#"{{"kind": "{kind}", "loss": "dice"}}"#));
+        assert_eq!(one, [[(LossKind::Dice, 1.0)]]);
+        let sum = of(&format!(
+            r#"{{"kind": "{kind}", "loss": {{"bce": 1, "dice": 0.5}}}}"#
+        ));
+        assert_eq!(sum, vec![both.clone()]);
+    }
+    let hot = of(r#"{"kind": "hot_distance", "loss": {"bce": 1, "dice": 0.5}}"#);
+    assert_eq!(hot, [both, vec![(LossKind::Mse, 1.0)]]);
+    assert_eq!(
+        of(r#"{"kind": "foreground", "loss": "mse"}"#),
+        [[(LossKind::MseOfSigmoid, 1.0)]]
+    );
+    assert_eq!(
+        of(r#"{"kind": "one_hot", "loss": "mse"}"#),
+        [[(LossKind::Mse, 1.0)]]
+    );
+    let one_hot = of(r#"{"kind": "one_hot", "loss": {"cross_entropy": 2, "dice": 1}}"#);
+    assert_eq!(one_hot, [[(LossKind::CrossEntropy, 2.0), (LossKind::Dice, 1.0)]]);
+    for (kind, loss, expected) in [
+        ("foreground", "{}", "loss holds 0"),
+        ("affinities", r#"{"bce": -1}"#, "loss.bce holds -1"),
+        ("one_hot", r#"{"cross_entropy": 0}"#, "loss holds 0"),
+    ] {
+        let config: TaskConfig =
+            serde_json::from_str(&format!(r#"{{"kind": "{kind}", "loss": {loss}}}"#)).unwrap();
+        let error = config.build(3).err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 #[test]
 fn classes_and_their_distances_have_channels_of_their_own() {
     let classes: Array3<u64> = read::<_, Ix3>("maps", "classes3");
@@ -184,8 +225,10 @@ fn classes_and_their_distances_have_channels_of_their_own() {
     assert_eq!(one_hot.head().channel_names(), ["background", "a", "b"]);
     let hot = task(&format!(r#"{{"kind": "hot_distance", {names}, "scale": 20}}"#), 3);
     assert_eq!(hot.head().channel_names(), ["a", "b", "a distance", "b distance"]);
-    let losses: Vec<_> = hot.head().groups.iter().map(|group| group.loss).collect();
-    assert_eq!(losses, [LossKind::BceWithLogits, LossKind::Mse]);
+    assert_eq!(
+        losses(&*hot),
+        [[(LossKind::BceWithLogits, 1.0)], [(LossKind::Mse, 1.0)]]
+    );
     let both = targets(&*hot, &classes, &known, [4.0; 3], false);
     for (class, id) in [(0, 1), (1, 2)] {
         let single = task(r#"{"kind": "distance", "scale": 20}"#, 3);

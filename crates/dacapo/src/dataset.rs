@@ -71,6 +71,7 @@ impl Arrays {
         let (Some(raw), Some(labels), true) = (raw, labels, errors.is_empty()) else {
             return Err(Error::all(errors));
         };
+        let mut errors = Vec::new();
         let expected = raw.spec().spatial_dims();
         let annotations = [("labels", Some(&labels)), ("mask", mask.as_ref())];
         for (what, array) in annotations
@@ -79,7 +80,7 @@ impl Arrays {
         {
             let spec = array.spec();
             if spec.spatial_dims() != expected {
-                return Err(Error::Dimensions {
+                errors.push(Error::Dimensions {
                     dataset: dataset(),
                     what,
                     found: spec.spatial_dims(),
@@ -88,7 +89,7 @@ impl Arrays {
             }
             let found = spec.channels.iter().product();
             if found != 1 {
-                return Err(Error::LabelChannels {
+                errors.push(Error::LabelChannels {
                     dataset: dataset(),
                     what,
                     found,
@@ -97,10 +98,13 @@ impl Arrays {
         }
         let dtype = labels.spec().dtype;
         if dtype.is_float() {
-            return Err(Error::LabelType {
+            errors.push(Error::LabelType {
                 dataset: dataset(),
                 dtype,
             });
+        }
+        if !errors.is_empty() {
+            return Err(Error::all(errors));
         }
         let overlap = raw.spec().roi.intersect(&labels.spec().roi);
         let within = |roi: &Roi| (roi.dims() == expected).then(|| overlap.intersect(roi));
@@ -166,10 +170,12 @@ impl Dataset {
                 expected,
             });
         }
+        let mut errors = Vec::new();
         let expected = shapes.input_channels;
         let found = raw.spec().channels.iter().product();
         if found != expected {
-            return Err(Error::Channels {
+            let dataset = dataset.clone();
+            errors.push(Error::Channels {
                 dataset,
                 found,
                 expected,
@@ -187,22 +193,27 @@ impl Dataset {
             .zip(prediction.iter().copied())
             .all(divides)
         {
-            return Err(Error::VoxelSizes {
-                dataset,
+            errors.push(Error::VoxelSizes {
+                dataset: dataset.clone(),
                 labels: voxels.clone(),
                 prediction,
             });
         }
-        let intensity = match intensity.or_else(|| default_range(raw.spec().dtype)) {
-            Some(range) => range,
-            None => {
-                return Err(Error::IntensityRange {
-                    dataset,
-                    dtype: raw.spec().dtype,
-                });
+        let intensity = intensity.or_else(|| default_range(raw.spec().dtype));
+        if intensity.is_none() {
+            errors.push(Error::IntensityRange {
+                dataset: dataset.clone(),
+                dtype: raw.spec().dtype,
+            });
+        }
+        let places = Places::of(config, raw.spec(), mask.as_deref(), &roi, shapes);
+        let (intensity, places) = match (intensity, places) {
+            (Some(intensity), Ok(places)) if errors.is_empty() => (intensity, places),
+            (_, places) => {
+                errors.extend(places.err());
+                return Err(Error::all(errors));
             }
         };
-        let places = Places::of(config, raw.spec(), mask.as_deref(), &roi, shapes)?;
         Ok(Self {
             name: dataset,
             raw,
@@ -337,4 +348,4 @@ pub(crate) fn default_range(dtype: DType) -> Option<IntensityRange> {
 }
 
 /// Labels are looked through in blocks of this many voxels along each axis.
-const BLOCK: usize = 128;
+pub(crate) const BLOCK: usize = 128;

@@ -227,6 +227,20 @@ pub enum Error {
         /// Where labels were looked for, in world units.
         roi: Roi,
     },
+    /// Ids that are nowhere in the labels.
+    #[error(
+        "{key}: {} in the labels that are trained on; there are {}",
+        if let [id] = ids[..] { format!("{id} is not") } else { format!("none of {ids:?} is") },
+        ids_there(there)
+    )]
+    AbsentIds {
+        /// Where the config names them.
+        key: String,
+        /// The ids.
+        ids: Vec<u64>,
+        /// Some that are there instead.
+        there: Vec<u64>,
+    },
     /// No crop was good enough.
     #[error(
         "dataset {dataset}: in {tries} random crops, none was labelled by at least {fraction} of its voxels"
@@ -347,6 +361,17 @@ pub enum Error {
     Blockwise(#[from] dacapo_blockwise::Error),
 }
 
+/// The first few ids.
+fn ids_there(there: &[u64]) -> String {
+    const MOST: usize = 8;
+    let named: Vec<String> = there.iter().take(MOST).map(u64::to_string).collect();
+    let more = if there.len() > MOST { ", …" } else { "" };
+    match named.is_empty() {
+        true => "none".to_owned(),
+        false => format!("{}{more}", named.join(", ")),
+    }
+}
+
 impl Error {
     /// One error of all of these; there is at least one.
     pub(crate) fn all(errors: Vec<Self>) -> Self {
@@ -404,6 +429,9 @@ impl Error {
                 "convert them to an unsigned integer type, where each object has its number"
             }
             Self::IntensityRange { .. } => "say it in the config: data.intensity: {min: …, max: …}",
+            Self::AbsentIds { .. } => {
+                "`dacapo datasplit show CONFIG` says which labels there are; leave out what is in none of the datasets"
+            }
             Self::NothingLabelled { .. } => "look at the labels there, or choose another roi for the dataset",
             Self::TooFewLabelled { .. } => "lower trainer.min_labelled, or narrow the dataset's roi",
             Self::AugmentContext { .. } => {

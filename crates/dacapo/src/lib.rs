@@ -10,6 +10,7 @@ pub mod original;
 pub mod random;
 pub mod synthetic;
 
+mod absent;
 mod best;
 mod checkpoint;
 mod dataset;

@@ -8,8 +8,9 @@ use dacapo_array::{ArrayAddress, ArrayRead, Coordinate, MemoryArray, NdData, Pla
 use dacapo_nn::{Activation, Loss, NetworkSpec, OutputGroup};
 use dacapo_tasks::{HeadGroup, LossKind, Task};
 
+use crate::absent::absent;
 use crate::config::{DataConfig, DatasetConfig, Outside, RunConfig, suggestion};
-use crate::dataset::Dataset;
+use crate::dataset::{Arrays, Dataset};
 use crate::sampler::frame;
 use crate::sources::Files;
 use crate::window::spatial_shape;
@@ -110,8 +111,10 @@ pub struct Plan {
 /// What is wrong; all of it in [`Error::Several`] if there is more than one thing.
 pub fn check(config: &RunConfig, access: &Access) -> Result<Plan> {
     let config = &datasplit::expanded(config, access)?;
-    // Cheap checks before a volume is made.
-    Plan::prepare(config)?;
+    if config.data.synthetic.is_some() {
+        // Cheap checks before a volume is made.
+        Plan::prepare(config)?;
+    }
     Plan::open_with(config, true, &*files(&config.data, access)?)
 }
 
@@ -184,8 +187,17 @@ impl Plan {
     }
 
     fn open_with(config: &RunConfig, to_train: bool, files: &dyn Files) -> Result<Self> {
-        let (shapes, task) = Self::prepare(config)?;
         let mut errors = Vec::new();
+        let (shapes, task) = match Self::prepare(config) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                // What is wrong with the data is told as well, as far as that can be said without a network.
+                let train = if to_train { &config.data.train[..] } else { &[] };
+                let datasets = train.iter().chain(&config.data.validate);
+                let opened = datasets.filter_map(|dataset| Arrays::open(dataset, files).err());
+                return Err(Error::all(std::iter::once(error).chain(opened).collect()));
+            }
+        };
         let mut opened = |datasets: &[DatasetConfig]| -> Vec<Dataset> {
             let opened = datasets.iter().map(|dataset| {
                 let dataset = Dataset::open(dataset, config.data.intensity, &shapes, files)?;
@@ -200,7 +212,11 @@ impl Plan {
         } else {
             Vec::new()
         };
+        let all_opened = train.len() == config.data.train.len();
         let validate = opened(&config.data.validate);
+        if to_train && all_opened {
+            errors.extend(absent(config, &train, files)?);
+        }
         if let Some(first) = train.first() {
             let expected = first.raw.spec().voxel_size.clone();
             for dataset in train.iter().chain(&validate) {
@@ -234,12 +250,25 @@ impl Plan {
 
     /// Network and task, without data.
     fn prepare(config: &RunConfig) -> Result<(Shapes, Box<dyn Task>)> {
-        dacapo_store::RunName::new(&config.name)?;
+        let mut errors: Vec<Error> = Vec::new();
+        errors.extend(dacapo_store::RunName::new(&config.name).err().map(Error::from));
         for dataset in &config.data.validate {
-            dacapo_store::DatasetName::new(&dataset.name)?;
+            errors.extend(
+                dacapo_store::DatasetName::new(&dataset.name)
+                    .err()
+                    .map(Error::from),
+            );
         }
-        let shapes = Shapes::training(config)?;
-        let task = config.task.build(shapes.dims())?;
+        let shapes = Shapes::training(config);
+        let task = config.task.build(config.architecture.unet().dims());
+        let (shapes, task) = match (shapes, task) {
+            (Ok(shapes), Ok(task)) => (shapes, task),
+            (shapes, task) => {
+                errors.extend(shapes.err());
+                errors.extend(task.err().map(Error::from));
+                return Err(Error::all(errors));
+            }
+        };
         let stopping = config.trainer.early_stopping.as_ref();
         for (key, name) in [
             ("validation.criterion", config.validation.criterion.as_ref()),
@@ -250,15 +279,18 @@ impl Plan {
         ] {
             let known: Vec<&str> = task.criteria().iter().map(|criterion| &*criterion.name).collect();
             if let Some(name) = name.filter(|name| !known.contains(&name.as_str())) {
-                return Err(Error::Criterion {
+                errors.push(Error::Criterion {
                     key,
                     name: name.clone(),
                     suggestion: suggestion(name, &known),
                 });
             }
         }
-        crate::tiles::Tiling::of(config)?;
-        Ok((shapes, task))
+        errors.extend(crate::tiles::Tiling::of(config).err());
+        if errors.is_empty() {
+            return Ok((shapes, task));
+        }
+        Err(Error::all(errors))
     }
 
     /// The network to build.
@@ -317,13 +349,21 @@ fn output_group(group: &HeadGroup) -> OutputGroup {
             dacapo_tasks::Activation::Softmax => Activation::Softmax,
             dacapo_tasks::Activation::None => Activation::None,
         },
-        loss: match group.loss {
-            LossKind::BceWithLogits => Loss::BceWithLogits,
-            LossKind::Mse => Loss::Mse,
-            LossKind::MseOfSigmoid => Loss::MseOfSigmoid,
-            LossKind::CrossEntropy => Loss::CrossEntropy,
-        },
-        loss_weight: group.loss_weight,
+        losses: group
+            .losses
+            .iter()
+            .map(|&(kind, weight)| (loss(kind), weight))
+            .collect(),
+    }
+}
+
+fn loss(kind: LossKind) -> Loss {
+    match kind {
+        LossKind::BceWithLogits => Loss::BceWithLogits,
+        LossKind::Mse => Loss::Mse,
+        LossKind::MseOfSigmoid => Loss::MseOfSigmoid,
+        LossKind::CrossEntropy => Loss::CrossEntropy,
+        LossKind::Dice => Loss::Dice,
     }
 }
 

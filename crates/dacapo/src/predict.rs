@@ -59,8 +59,8 @@ impl fmt::Display for IterationChoice {
 /// What to predict, and where to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PredictRequest {
-    /// Raw, as it is: what the run's config does to the values of its raw, is done to it.
-    pub input: ArrayAddress,
+    /// Raw as it is, named as in a config: what the run's config does to the values of its raw, is done to it.
+    pub input: ArraySource,
     /// The array to make.
     pub output: ArrayAddress,
     /// Which weights to use.
@@ -104,7 +104,7 @@ pub fn predict(
     let iteration = choose(store, run, request.iteration)?;
 
     let input = request.input.to_string();
-    let raw = as_trained(&config, &input, store.access())?;
+    let raw = as_trained(&config, &request.input, store.access())?;
     let spec = raw.spec();
     let found = spec.spatial_dims();
     if found != dims {
@@ -178,20 +178,22 @@ pub fn predict(
 
 /// The input as the network has learned to see it: with what the config does to the values of the raw that it was
 /// trained on.
-fn as_trained(config: &RunConfig, input: &str, access: &Access) -> Result<Arc<dyn ArrayRead>> {
-    let source = ArraySource::from(input);
+fn as_trained(config: &RunConfig, input: &ArraySource, access: &Access) -> Result<Arc<dyn ArrayRead>> {
     let source = match config.data.train.first() {
-        Some(dataset) => dataset.raw.values_of(&source),
-        None => source,
+        Some(dataset) => dataset.raw.values_of(input),
+        None => input.clone(),
     };
-    open(&source, Role::Raw, access).map_err(|failure| match failure.part.as_str() {
-        "" | "source" => failure.error.into(),
-        _ => Error::Dataset {
-            dataset: input.to_owned(),
+    open(&source, Role::Raw, access).map_err(|failure| {
+        // Where the input itself cannot be opened, its name says enough.
+        if failure.part.split('.').all(|key| matches!(key, "" | "source")) {
+            return failure.error.into();
+        }
+        Error::Dataset {
+            dataset: input.to_string(),
             role: Role::Raw.name(),
             part: failure.part,
             source: Box::new(failure.error),
-        },
+        }
     })
 }
 

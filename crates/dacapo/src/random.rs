@@ -40,6 +40,8 @@ pub enum Purpose {
     Poisson = 5,
     /// What happens to single sections.
     Sections = 6,
+    /// How sections are folded.
+    Folds = 7,
 }
 
 impl Random {

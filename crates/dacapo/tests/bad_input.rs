@@ -169,6 +169,61 @@ fn several_things_are_told_together() {
 }
 
 #[test]
+fn what_is_wrong_with_data_is_told_beside_what_is_wrong_with_the_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    dataset(&mut config).raw.paths_mut()[0].push('x');
+    let ArchitectureConfig::Unet(unet) = &mut config.architecture;
+    unet.input_shape = vec![17, 16, 16];
+    config.task = serde_json::from_str(r#"{"kind": "affinities", "neighborhood": [[0, 1]]}"#).unwrap();
+    let Error::Several { errors } = refused(dir.path(), &config) else {
+        panic!("one error")
+    };
+    assert_eq!(errors.len(), 3, "{errors:?}");
+}
+
+#[test]
+fn ids_that_are_nowhere_are_told_with_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ready(dir.path());
+    let classes = dataset(&mut config)
+        .labels
+        .to_string()
+        .replace("/labels", "/classes");
+    let made = |groups: &str| {
+        serde_json::from_str(&format!(r#"{{"source": "{classes}", "classes": {groups}}}"#)).unwrap()
+    };
+    let mut second = dataset(&mut config).clone();
+    second.name = "second".to_owned();
+    dataset(&mut config).labels = made("[[1], [9, 10]]");
+    second.labels = made("[[1], [9, 10]]");
+    config.data.train.push(second);
+    config.data.validate.clear();
+    config.task = serde_json::from_str(
+        r#"{"kind": "foreground", "classes": [{"name": "a", "ids": [1]}, {"name": "b", "ids": [2]}]}"#,
+    )
+    .unwrap();
+    let error = refused(dir.path(), &config);
+    let Error::Several { errors } = &error else {
+        panic!("{error}")
+    };
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let trained = "in the labels that are trained on; there are";
+    assert_eq!(
+        texts,
+        [
+            format!("task.classes[1].ids (b): 2 is not {trained} 1"),
+            format!("labels.classes[1] of data.train: none of [9, 10] is {trained} 1, 2"),
+        ]
+    );
+    assert!(error.hint().unwrap().contains("datasplit show"));
+    // One id of a group is enough, in any of the datasets.
+    config.data.train[0].labels = made("[[1], [2, 10]]");
+    config.data.train[1].labels = made("[[1], [2, 10]]");
+    dacapo::check(&config, &Access::default()).unwrap();
+}
+
+#[test]
 fn names_that_are_none_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = ready(dir.path());
@@ -271,7 +326,7 @@ fn a_run_or_checkpoint_that_is_not_there_is_told_with_what_is() {
     let error = load_run(&store, "smal").unwrap_err();
     assert!(error.to_string().contains("did you mean `small`?"), "{error}");
     let request = PredictRequest {
-        input: config.data.train[0].raw.to_string().parse().unwrap(),
+        input: config.data.train[0].raw.clone(),
         output: format!("{}/out.zarr/out", dir.path().display()).parse().unwrap(),
         iteration: IterationChoice::Number(7),
         roi: None,

@@ -384,7 +384,7 @@ fn prediction_of_a_part_equals_that_of_the_whole_away_from_its_border() {
     run(&store, &config, &()).unwrap();
     let input: ArrayAddress = config.data.train[0].raw.to_string().parse().unwrap();
     let request = |name: &str, roi: Option<Roi>| PredictRequest {
-        input: input.clone(),
+        input: input.to_string().into(),
         output: format!("{}/{name}.zarr/affinities", dir.path().display())
             .parse()
             .unwrap(),

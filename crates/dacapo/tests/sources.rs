@@ -8,10 +8,11 @@
 
 mod common;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use common::{config, engine, run, write_array};
-use dacapo::config::{DataConfig, Format};
+use dacapo::config::{ArraySource, DataConfig, Format};
 use dacapo::datasplit::{ArraySummary, describe};
 use dacapo::{Error, IterationChoice, LocalStore, PredictRequest, RunConfig, check, parse_config, predict};
 use dacapo_array::storage::Access;
@@ -319,7 +320,7 @@ fn prediction_sees_raw_as_training_did() {
         let store = LocalStore::new(dir.path().join(name));
         run(&store, &config, &()).unwrap();
         let request = PredictRequest {
-            input: raw.parse().unwrap(),
+            input: raw.as_str().into(),
             output: format!("{}/{name}.zarr/affinities", dir.path().display())
                 .parse()
                 .unwrap(),
@@ -348,6 +349,53 @@ fn prediction_sees_raw_as_training_did() {
         .count();
     assert!(differ > bytes.len() / 10, "another scale shows: {differ}");
     assert_eq!(bytes.len_of(Axis(0)), 6);
+}
+
+#[test]
+fn files_of_any_format_are_predicted_where_they_are_said_to_lie() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    dacapo::synthetic::write_if_missing(config.data.synthetic.as_ref().unwrap(), &Access::default()).unwrap();
+    config.num_iterations = 1;
+    config.data.validate.clear();
+    let store = LocalStore::new(dir.path().join("runs"));
+    run(&store, &config, &()).unwrap();
+    let predicted = |input: ArraySource, name: &str| {
+        let request = PredictRequest {
+            input,
+            output: format!("{}/out.zarr/{name}", dir.path().display())
+                .parse()
+                .unwrap(),
+            iteration: IterationChoice::Latest,
+            roi: None,
+            overwrite: false,
+            format: ZarrFormat::V2,
+        };
+        predict(&store, "small", &request, &engine(), &()).unwrap();
+        dacapo_array::open_array(&request.output, &Access::default()).unwrap()
+    };
+    let raw = config.data.train[0].raw.clone();
+    let expected = predicted(raw.clone(), "zarr");
+    let address: dacapo_array::ArrayAddress = raw.to_string().parse().unwrap();
+    let array = dacapo_array::open_array(&address, &Access::default()).unwrap();
+    let spec = array.spec();
+    let begin = Coordinate::new([80, 0, -16]);
+    for (name, file) in [("tif", "raw.tif"), ("npy", "raw.npy"), ("n5", "raw.n5/raw")] {
+        let path = dir.path().join(file);
+        let access = Access::default();
+        dacapo_array::export(&*array, &path, &access, &Default::default(), &mut |_, _| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        let made = json!({
+            "source": path, "voxel_size": spec.voxel_size, "offset": begin, "units": spec.units,
+        });
+        let found = predicted(serde_json::from_value(made).unwrap(), name);
+        let moved = expected.spec().roi.shift(&(&begin - spec.roi.begin()));
+        assert_eq!(found.spec().roi, moved, "{name}");
+        assert_eq!(found.spec().units, expected.spec().units, "{name}");
+        assert_eq!(found.read_all().unwrap(), expected.read_all().unwrap(), "{name}");
+    }
 }
 
 #[test]

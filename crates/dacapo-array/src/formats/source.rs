@@ -12,8 +12,8 @@ use crate::storage::Access;
 use crate::{ArrayAddress, ArrayRead, ArraySpec, Error, NdData, Result, Roi, open_array};
 
 /// What sources can be, for messages.
-const SOURCES: &str = "container.zarr/dataset, container.n5/dataset, file.h5/dataset, .tif, .png, .npy, or a \
-                       folder of .tif or .png slices";
+const SOURCES: &str = "container.zarr/dataset, container.n5/dataset (both also of s3:// and https://), \
+                       file.h5/dataset, .tif, .png, .npy, or a folder of .tif or .png slices";
 
 /// Opens an array of any supported kind, by what is there: the ending of a container's name, the first bytes
 /// of a file, what a folder holds. Nothing but metadata is read before it is asked for.
@@ -26,12 +26,17 @@ const SOURCES: &str = "container.zarr/dataset, container.n5/dataset, file.h5/dat
 /// [`Error::Io`].
 pub fn open_source(path: &Path, placement: &Placement, access: &Access) -> Result<Arc<dyn ArrayRead>> {
     let text = path.to_string_lossy();
-    if text.contains("://") || text.split('/').any(|part| part.ends_with(".zarr")) {
+    let is_url = text.contains("://");
+    let is_zarr = text.split('/').any(|part| part.ends_with(".zarr"));
+    if n5::split(path).is_some() && !is_zarr {
+        return n5::open(&text.parse()?, placement, access).map(Arc::from);
+    }
+    if is_url || is_zarr {
         let address: ArrayAddress = text.parse()?;
         return Placed::over(open_array(&address, access)?, placement);
     }
-    if n5::split(path).is_some() || n5::is_dataset(path) {
-        return n5::open(path, placement).map(Arc::from);
+    if n5::is_dataset(path) {
+        return n5::open(&path.into(), placement, access).map(Arc::from);
     }
     if let Some((file, dataset)) = in_file(path) {
         if is_hdf5(&file) {

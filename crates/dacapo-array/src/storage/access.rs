@@ -7,13 +7,13 @@ use std::sync::Arc;
 use super::{Below, LocalStorage, Location, Storage};
 use crate::{Error, Result};
 
-/// Gives the storage of a place. The default reaches paths; everything else has to be given to it.
+/// Gives the storage of a place. The default reaches paths and web servers; everything else has to be given to it.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     memories: BTreeMap<String, Arc<dyn Storage>>,
     object_store: ObjectStoreOptions,
     #[cfg(feature = "object-store")]
-    buckets: super::object::Buckets,
+    services: super::object::Services,
 }
 
 /// How object stores are reached.
@@ -78,7 +78,7 @@ impl Access {
         self.object_store = options;
         #[cfg(feature = "object-store")]
         {
-            self.buckets = super::object::Buckets::default();
+            self.services = super::object::Services::default();
         }
         self
     }
@@ -107,7 +107,8 @@ impl Access {
                     what: format!("`{location}`: no storage in memory is called `{authority}`; reaching it"),
                     hint: String::new(),
                 })?,
-            _ => self.bucket(authority, location)?,
+            "s3" => self.bucket(authority, location)?,
+            scheme => self.server(scheme, authority, location)?,
         };
         if key.is_empty() {
             Ok(root)
@@ -126,13 +127,23 @@ impl Access {
                     .into(),
             });
         }
-        self.buckets.get(bucket, &self.object_store)
+        self.services.bucket(bucket, &self.object_store)
+    }
+
+    #[cfg(feature = "object-store")]
+    fn server(&self, scheme: &str, host: &str, _: &Location) -> Result<Arc<dyn Storage>> {
+        self.services.server(format!("{scheme}://{host}"))
     }
 
     #[cfg(not(feature = "object-store"))]
-    fn bucket(&self, _bucket: &str, location: &Location) -> Result<Arc<dyn Storage>> {
+    fn server(&self, _: &str, host: &str, location: &Location) -> Result<Arc<dyn Storage>> {
+        self.bucket(host, location)
+    }
+
+    #[cfg(not(feature = "object-store"))]
+    fn bucket(&self, _: &str, location: &Location) -> Result<Arc<dyn Storage>> {
         Err(Error::Unsupported {
-            what: format!("`{location}`: reaching object stores"),
+            what: format!("`{location}`: reaching object stores and web servers"),
             hint: "build with the feature `object-store`".into(),
         })
     }

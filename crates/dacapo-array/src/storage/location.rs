@@ -8,11 +8,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{Error, Result};
 
-/// A path, or the URL of something in an object store (`s3://bucket/prefix`) or in memory
-/// (`memory://name/prefix`).
+/// A path, or the URL of something in an object store (`s3://bucket/prefix`), on a web server
+/// (`https://host/folder`) or in memory (`memory://name/prefix`).
 ///
 /// It has no slash at its end, and parses back from what it prints. A `file://` URL is the path that it names.
-/// Nothing in a URL is percent-decoded: what follows the bucket is the key as it is.
+/// Nothing in a URL is percent-decoded: what follows the bucket is the key as it is, and what follows a web server's
+/// name is refused with a `%`, `?` or `#` in it.
 ///
 /// ```
 /// use dacapo_array::storage::Location;
@@ -31,7 +32,7 @@ enum Inner {
     Path(PathBuf),
     Url {
         scheme: &'static str,
-        /// The bucket, or the name of a storage in memory.
+        /// The bucket, the server with its port, or the name of a storage in memory.
         authority: String,
         /// The key below it, empty for all of it.
         key: String,
@@ -39,7 +40,7 @@ enum Inner {
 }
 
 /// The schemes of URLs that name a place, beside `file`.
-const SCHEMES: [&str; 2] = ["s3", "memory"];
+const SCHEMES: [&str; 4] = ["s3", "http", "https", "memory"];
 
 impl Location {
     /// The path, where it is one.
@@ -202,13 +203,26 @@ impl FromStr for Location {
         let Some(scheme) = SCHEMES.into_iter().find(|known| *known == scheme) else {
             return Err(Error::Unsupported {
                 what: format!("`{text}`: `{scheme}://`"),
-                hint: "paths, s3:// and file:// are".into(),
+                hint: "paths, s3://, http://, https:// and file:// are".into(),
             });
         };
         let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
         let key = key.trim_end_matches('/');
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if authority.is_empty() || !authority.chars().all(is_plain) {
+        let is_name = |name: &str| !name.is_empty() && name.chars().all(is_plain);
+        if scheme.starts_with("http") {
+            let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+            if !is_name(host) || port.parse::<u16>().is_err() {
+                return Err(fail(
+                    "a server has a name, and perhaps a port, as example.org:8080",
+                ));
+            }
+            if key.contains(['%', '?', '#']) {
+                return Err(fail(
+                    "`%`, `?` or `#` stands in it; characters are written as they are, a space as a space",
+                ));
+            }
+        } else if !is_name(authority) {
             return Err(fail("a bucket has a name of letters, digits, `.`, `-` and `_`"));
         }
         super::key::check_prefix(key).map_err(|error| match error {
@@ -259,6 +273,8 @@ mod tests {
             ("file:///d/e/", "/d/e"),
             ("file://localhost/d", "/d"),
             ("s3://bucket", "s3://bucket"),
+            ("https://host.org:8080/a b/c/", "https://host.org:8080/a b/c"),
+            ("http://127.0.0.1", "http://127.0.0.1"),
             ("s3://bucket/", "s3://bucket"),
             ("s3://b.u-c/%310/a b/", "s3://b.u-c/%310/a b"),
             ("memory://m/x", "memory://m/x"),
@@ -280,6 +296,11 @@ mod tests {
             "s3://b/../c",
             "s3://b/./c",
             "s3://b:9/c",
+            "http://",
+            "http://a:b/c",
+            "http://me:secret@host/c",
+            "https://host/a%20b",
+            "https://host/a?b=c",
             "s3://b/a\nb",
             "a\0b",
             "file://host/x",
@@ -293,7 +314,7 @@ mod tests {
         let error = "gs://bucket/x".parse::<Location>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "`gs://bucket/x`: `gs://` is not supported; paths, s3:// and file:// are"
+            "`gs://bucket/x`: `gs://` is not supported; paths, s3://, http://, https:// and file:// are"
         );
     }
 

@@ -8,6 +8,8 @@ mod access;
 mod below;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(feature = "object-store")]
+mod http;
 mod key;
 mod local;
 mod location;

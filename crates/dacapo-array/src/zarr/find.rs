@@ -132,6 +132,12 @@ pub(super) fn missing(place: &Place) -> Error {
         container,
         address,
     } = place;
+    if matches!(storage.list(container), Err(Error::Unsupported { .. })) {
+        return Error::Address {
+            text: address.to_string(),
+            reason: "there is no array, and what else there is cannot be listed".into(),
+        };
+    }
     if !matches!(storage.kind(container), Ok(Some(Kind::Prefix | Kind::Link))) {
         let parent = container.rsplit_once('/').map_or("", |(parent, _)| parent);
         return Error::NoContainer {

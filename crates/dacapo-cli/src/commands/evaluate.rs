@@ -10,6 +10,7 @@ use dacapo::{EvaluateRequest, Evaluated, evaluate};
 use serde_json::json;
 
 use crate::context::Context;
+use crate::placing::Placing;
 use crate::prediction::Opened;
 use crate::printer::table;
 use crate::typed;
@@ -19,7 +20,8 @@ use crate::typed;
 /// Both are read block by block, where both are, so that volumes may be larger than memory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Arrays are Zarr, N5, TIFF, a folder of PNG, NumPy or HDF5; two without a voxel size are compared voxel by voxel.
+Arrays are Zarr, N5, TIFF, a folder of PNG, NumPy or HDF5; two without a voxel size are compared voxel by voxel. Where one
+of them says none, --voxel-size, --offset, --units and --axes say where it lies.
 
 Scores (bits; 0 is best for voi and rand_error, 1 for the others; - where nothing is there to score):
   voi, voi_split, voi_merge          variation of information, and how far objects are split and merged
@@ -30,6 +32,7 @@ Scores (bits; 0 is best for voi and rand_error, 1 for the others; - where nothin
 
 Examples:
   dacapo evaluate truth.zarr/labels out.zarr/segments
+  dacapo evaluate truth.tif out.zarr/segments --voxel-size 8
   dacapo evaluate truth.tif test.tif --boundary-band 1,2,2 --json")]
 pub struct Evaluate {
     /// True labels.
@@ -38,6 +41,8 @@ pub struct Evaluate {
     /// The segmentation to score.
     #[arg(value_name = "TEST")]
     test: PathBuf,
+    #[command(flatten)]
+    placing: Placing,
     /// The part to compare, in world units, as begin:end for each axis [default: what both have].
     #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = typed::roi, allow_hyphen_values = true)]
     roi: Option<Roi>,
@@ -61,8 +66,8 @@ pub struct Evaluate {
 impl Evaluate {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let truth = Opened::new(&self.truth, context)?;
-        let test = Opened::new(&self.test, context)?;
+        let truth = Opened::beside(&self.truth, &self.placing, context)?;
+        let test = Opened::beside(&self.test, &self.placing, context)?;
         let request = EvaluateRequest {
             rules: InstanceRules {
                 truth_zero: if self.count_truth_zero {

@@ -7,20 +7,27 @@ use dacapo::array::{ArrayAddress, Roi, ZarrFormat};
 use dacapo::{IterationChoice, PredictRequest, predict};
 
 use crate::context::Context;
+use crate::placing::Placing;
 use crate::typed;
 
 /// Predict any array with a trained network, block by block.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  dacapo predict my-run --input big.zarr/raw --output out.zarr/affinities --roi 0:1000,0:2000,0:2000")]
+The input is named as raw in a config: container.zarr/dataset, container.n5/dataset, file.h5/dataset, a .tif, .png, .npy,
+or a folder of slices; Zarr and N5 also of s3:// and https://. What its file does not say of its place, options say.
+
+Examples:
+  dacapo predict my-run --input big.zarr/raw --output out.zarr/affinities --roi 0:1000,0:2000,0:2000
+  dacapo predict my-run --input stack.tif --voxel-size 40,4,4 --units nm --output out.zarr/affinities")]
 pub struct Predict {
     /// The run's name.
     run: String,
-    /// The raw array, as container.zarr/dataset.
+    /// The raw array.
     #[arg(long, value_name = "ARRAY")]
-    input: ArrayAddress,
-    /// The array to make.
+    input: String,
+    #[command(flatten)]
+    placing: Placing,
+    /// The array to make, as container.zarr/dataset.
     #[arg(long, value_name = "ARRAY")]
     output: ArrayAddress,
     /// Which checkpoint: an iteration, `best` or `latest`.
@@ -41,7 +48,7 @@ impl Predict {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let request = PredictRequest {
-            input: self.input,
+            input: self.placing.source(&self.input),
             output: self.output,
             iteration: self.iteration,
             roi: self.roi,

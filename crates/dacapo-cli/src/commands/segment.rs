@@ -11,6 +11,7 @@ use dacapo::{SegmentMethod, SegmentRequest, segment};
 use serde_json::json;
 
 use crate::context::Context;
+use crate::placing::Placing;
 use crate::prediction::Opened;
 use crate::typed;
 
@@ -27,11 +28,12 @@ Methods:
 
 Which offset each channel of affinities has is read from the prediction, or said: --offsets=-1,0,0/0,-1,0/0,0,-1. Bytes
 stand for 0 to 1, or for the range that the prediction says. By blocks (--block 256) memory is that of a layer of them;
-thresholds, classes and components are the same by any blocks, objects of affinities nearly so.
+thresholds, classes and components are the same by any blocks, objects of affinities nearly so. Where the input's file does
+not say where it lies, --voxel-size, --offset, --units and --axes do, for seeds and mask too where theirs do not.
 
 Examples:
   dacapo segment out.zarr/affinities out.zarr/segments --method agglomerate --threshold 0.6
-  dacapo segment boundary.tif out.zarr/cells --method components --threshold 0.5
+  dacapo segment boundary.tif out.zarr/cells --method components --threshold 0.5 --voxel-size 40,4,4
   dacapo segment out.zarr/affinities out.zarr/segments --method mutex-watershed --block 256")]
 pub struct Segment {
     /// The prediction: Zarr, N5, TIFF, a folder of PNG, NumPy or HDF5.
@@ -66,6 +68,8 @@ pub struct Segment {
     /// Where to segment: where this is not 0.
     #[arg(long, value_name = "ARRAY")]
     mask: Option<PathBuf>,
+    #[command(flatten)]
+    placing: Placing,
     /// The part to segment, in world units, as begin:end for each axis [default: all].
     #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = typed::roi, allow_hyphen_values = true)]
     roi: Option<Roi>,
@@ -95,9 +99,12 @@ enum Method {
 impl Segment {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let input = Opened::new(&self.input, context)?;
-        let beside =
-            |path: &Option<PathBuf>| path.as_ref().map(|path| Opened::new(path, context)).transpose();
+        let input = Opened::new(&self.input, &self.placing, context)?;
+        let beside = |path: &Option<PathBuf>| {
+            let path = path.as_ref();
+            path.map(|path| Opened::beside(path, &self.placing, context))
+                .transpose()
+        };
         let (seeds, mask) = (beside(&self.seeds)?, beside(&self.mask)?);
         let method = self.method()?;
         let of_affinities = match method {

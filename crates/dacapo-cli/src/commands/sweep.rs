@@ -10,6 +10,7 @@ use dacapo::{SweepMethod, SweepRequest, Swept, sweep};
 
 use crate::context::Context;
 use crate::figures::{Panel, Series, draw};
+use crate::placing::Placing;
 use crate::prediction::Opened;
 use crate::printer::table;
 use crate::typed;
@@ -23,7 +24,8 @@ Methods, and what is scored:
   agglomerate       fragments merged by mean affinity, from 0.05 to 0.95: the same
   mutex-watershed   biases from 0.05 to 0.95: the same
 
-Every score is that of a segmentation made and scored by itself. In memory; --roi looks at a part.
+Every score is that of a segmentation made and scored by itself. In memory; --roi looks at a part. Where one of the two
+does not say where it lies, --voxel-size, --offset, --units and --axes do.
 
 Examples:
   dacapo sweep out.zarr/affinities truth.zarr/labels --method agglomerate --plot curve.svg
@@ -47,6 +49,8 @@ pub struct Sweep {
     /// Neighbours of components: over faces (6), edges (18) or corners (26); in 2D 4 or 8.
     #[arg(long, value_name = "N", default_value = "6", value_parser = typed::connectivity)]
     connectivity: Connectivity,
+    #[command(flatten)]
+    placing: Placing,
     /// The part to look at, in world units, as begin:end for each axis [default: what both have].
     #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = typed::roi, allow_hyphen_values = true)]
     roi: Option<Roi>,
@@ -68,8 +72,8 @@ enum Method {
 impl Sweep {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let prediction = Opened::new(&self.prediction, context)?;
-        let truth = Opened::new(&self.truth, context)?;
+        let prediction = Opened::beside(&self.prediction, &self.placing, context)?;
+        let truth = Opened::beside(&self.truth, &self.placing, context)?;
         let method = match self.method {
             Method::Threshold => SweepMethod::Threshold,
             Method::Components => SweepMethod::Components(self.connectivity),

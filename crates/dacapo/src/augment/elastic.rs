@@ -294,15 +294,7 @@ fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn frame(dims: usize, shape: [usize; 3], voxel_size: [f64; 3]) -> Frame {
-        Frame {
-            dims,
-            shape,
-            voxel_size,
-            kinds: [0, 1, 2],
-        }
-    }
+    use crate::augment::tests::frame;
 
     fn config(dims: usize) -> ElasticConfig {
         ElasticConfig {

@@ -78,7 +78,7 @@ impl Augmentation {
         let sections = config
             .sections
             .as_ref()
-            .map(|sections| sections::draw(sections, frame, &mut draw.random(Purpose::Sections)));
+            .map(|sections| sections::draw(sections, frame, draw));
         let (slips, defects) = sections.unwrap_or_default();
         Self {
             deformation: Deformation::draw(config.elastic.as_ref(), slips, frame, draw),
@@ -99,6 +99,21 @@ impl Augmentation {
         self.intensity.apply(values, range, self.draw);
         for defect in &self.defects {
             defect.apply(values);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Frame;
+
+    /// A crop of which no two axes may be exchanged.
+    pub(super) fn frame(dims: usize, shape: [usize; 3], voxel_size: [f64; 3]) -> Frame {
+        Frame {
+            dims,
+            shape,
+            voxel_size,
+            kinds: [0, 1, 2],
         }
     }
 }

@@ -337,19 +337,11 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::augment::tests::frame;
     use crate::augment::{Draw, Slips};
     use crate::config::{ElasticConfig, Outside, Rotate};
     use ndarray::Axis;
     use std::collections::HashSet;
-
-    fn frame(dims: usize, shape: [usize; 3], voxel_size: [f64; 3]) -> Frame {
-        Frame {
-            dims,
-            shape,
-            voxel_size,
-            kinds: [0, 1, 2],
-        }
-    }
 
     /// 3D, anisotropic, 2D, and an axis of one voxel.
     fn frames() -> [Frame; 4] {

@@ -1,11 +1,11 @@
 //! What happens to single sections of serial-section microscopy: some slip or shift in their plane, which moves
-//! raw and labels; some are missing, lose their contrast or are stained, which only raw shows.
+//! raw and labels; some are folded, missing, lose their contrast or are stained, which only raw shows.
 
-use ndarray::{Array4, ArrayViewMut2, Axis};
+use ndarray::{Array4, ArrayView2, ArrayViewMut2, Axis};
 
-use super::Frame;
+use super::{Draw, Frame};
 use crate::config::SectionsConfig;
-use crate::random::Random;
+use crate::random::{Purpose, Random};
 
 /// How far each section of a crop has moved in its plane, in voxels of raw along (y, x). What lies before the
 /// first or after the last section moves as that does.
@@ -43,6 +43,8 @@ pub struct Defect {
 /// Ways in which a section can be bad.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum DefectKind {
+    /// It is folded along a line.
+    Folded(Fold),
     /// Only so much of the contrast about its mean is left.
     LowContrast(f32),
     /// A dark disc in world units, with a soft rim: middle (y, x) and radii along both in voxels.
@@ -56,13 +58,42 @@ pub enum DefectKind {
     Missing,
 }
 
+/// A fold: a band of the section along a line is hidden in it. What lies beside it is drawn over the gap, less and less
+/// up to [`REACH`] widths away; the line itself is dark, for there the section lies three times.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fold {
+    /// A place (y, x) that the line goes through, in voxels.
+    through: [f32; 2],
+    /// What stands on the line: of length 1 in voxels of y.
+    normal: [f32; 2],
+    /// Voxels of y in one of x.
+    aspect: f32,
+    /// Of the hidden band, in voxels of y.
+    width: f32,
+}
+
+/// So many widths away from a fold, nothing of it is seen.
+const REACH: f32 = 3.0;
+
 /// What happens to the sections of a crop. As many numbers are drawn for each section whatever happens to it.
-pub(super) fn draw(config: &SectionsConfig, frame: &Frame, random: &mut Random) -> (Slips, Vec<Defect>) {
+pub(super) fn draw(config: &SectionsConfig, frame: &Frame, draw: Draw) -> (Slips, Vec<Defect>) {
+    let (mut random, mut folds) = (draw.random(Purpose::Sections), draw.random(Purpose::Folds));
     let [sections, height, width] = frame.shape;
     let most = i64::from(config.max_shift);
     let (mut slips, mut defects) = (Vec::with_capacity(sections), Vec::new());
     let mut shift = [0; 2];
     for section in 0..sections {
+        let (sine, cosine) = folds.between([0.0, std::f32::consts::PI]).sin_cos();
+        let fold = Fold {
+            through: [height, width].map(|n| folds.between([0.0, n as f32])),
+            normal: [sine, cosine],
+            aspect: (frame.voxel_size[2] / frame.voxel_size[1]) as f32,
+            width: folds.between(config.fold_width),
+        };
+        if folds.chance(config.folded) {
+            let kind = DefectKind::Folded(fold);
+            defects.push(Defect { section, kind });
+        }
         let mut has = |probability: f64, kind: DefectKind, random: &mut Random| {
             if random.chance(probability) {
                 defects.push(Defect { section, kind });
@@ -73,9 +104,13 @@ pub(super) fn draw(config: &SectionsConfig, frame: &Frame, random: &mut Random) 
         let middle = [height, width].map(|n| random.between([0.0, n as f32]));
         let aspect = (frame.voxel_size[1] / frame.voxel_size[2]) as f32;
         let radii = [radius, radius * aspect];
-        has(config.low_contrast, DefectKind::LowContrast(contrast), random);
-        has(config.stained, DefectKind::Stained { middle, radii }, random);
-        has(config.missing, DefectKind::Missing, random);
+        has(
+            config.low_contrast,
+            DefectKind::LowContrast(contrast),
+            &mut random,
+        );
+        has(config.stained, DefectKind::Stained { middle, radii }, &mut random);
+        has(config.missing, DefectKind::Missing, &mut random);
         let mut some =
             || -> [i64; 2] { std::array::from_fn(|_| random.below(2 * most as u64 + 1) as i64 - most) };
         let (step, slip) = (some(), some());
@@ -107,6 +142,7 @@ impl Defect {
 impl DefectKind {
     fn apply(self, mut section: ArrayViewMut2<f32>) {
         match self {
+            Self::Folded(fold) => fold.apply(section),
             Self::LowContrast(contrast) => {
                 let mean = section.iter().map(|&v| f64::from(v)).sum::<f64>() / section.len().max(1) as f64;
                 let mean = mean as f32;
@@ -115,10 +151,7 @@ impl DefectKind {
             Self::Stained { middle, radii } => {
                 for ((y, x), value) in section.indexed_iter_mut() {
                     let away = |at: usize, a: usize| ((at as f32 + 0.5 - middle[a]) / radii[a]).powi(2);
-                    // Opaque in the inner three quarters of the radius.
-                    let distance = (away(y, 0) + away(x, 1)).sqrt();
-                    let opaque = ((1.0 - distance) * 4.0).clamp(0.0, 1.0);
-                    *value += (BLACK - *value).min(0.0) * opaque;
+                    darken(value, (away(y, 0) + away(x, 1)).sqrt());
                 }
             }
             Self::Missing => section.fill(BLACK),
@@ -126,10 +159,54 @@ impl DefectKind {
     }
 }
 
+/// Makes a voxel black whose distance from the middle of something is below its radius, which is 1: with a soft rim,
+/// opaque in the inner three quarters.
+fn darken(value: &mut f32, distance: f32) {
+    let opaque = ((1.0 - distance) * 4.0).clamp(0.0, 1.0);
+    *value += (BLACK - *value).min(0.0) * opaque;
+}
+
+impl Fold {
+    fn apply(self, mut section: ArrayViewMut2<f32>) {
+        let before = section.to_owned();
+        let reach = REACH * self.width;
+        for ((y, x), value) in section.indexed_iter_mut() {
+            let away = [
+                y as f32 + 0.5 - self.through[0],
+                (x as f32 + 0.5 - self.through[1]) * self.aspect,
+            ];
+            let distance = away[0] * self.normal[0] + away[1] * self.normal[1];
+            let left = (1.0 - distance.abs() / reach).max(0.0);
+            if left > 0.0 {
+                let shift = (self.width / 2.0 * left).copysign(distance);
+                let source = [
+                    y as f32 + shift * self.normal[0],
+                    x as f32 + shift * self.normal[1] / self.aspect,
+                ];
+                *value = between_voxels(before.view(), source);
+            }
+            darken(value, distance.abs() / (self.width / 4.0));
+        }
+    }
+}
+
+/// The value at a place, in voxels from the middle of the first, linear between the voxels around it; beyond the border
+/// that of the last voxel.
+fn between_voxels(section: ArrayView2<f32>, place: [f32; 2]) -> f32 {
+    let axis = |a: usize| {
+        let last = section.shape()[a].saturating_sub(1);
+        let at = place[a].clamp(0.0, last as f32);
+        let first = (at as usize).min(last);
+        (first, (first + 1).min(last), at - first as f32)
+    };
+    let ((y0, y1, ty), (x0, x1, tx)) = (axis(0), axis(1));
+    let row = |y: usize| section[[y, x0]] + (section[[y, x1]] - section[[y, x0]]) * tx;
+    row(y0) + (row(y1) - row(y0)) * ty
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Purpose;
 
     const FRAME: Frame = Frame {
         dims: 3,
@@ -139,7 +216,12 @@ mod tests {
     };
 
     fn drawn(config: &SectionsConfig) -> (Slips, Vec<Defect>) {
-        draw(config, &FRAME, &mut Random::new(4, 1, 0, Purpose::Sections))
+        let sample = Draw {
+            seed: 4,
+            iteration: 1,
+            sample: 0,
+        };
+        draw(config, &FRAME, sample)
     }
 
     #[test]
@@ -154,6 +236,7 @@ mod tests {
             missing: 0.1,
             low_contrast: 0.2,
             stained: 0.05,
+            folded: 0.15,
             slipped: 0.3,
             ..SectionsConfig::default()
         };
@@ -163,6 +246,7 @@ mod tests {
         assert!(near(count(|k| matches!(k, DefectKind::Missing)), 0.1));
         assert!(near(count(|k| matches!(k, DefectKind::LowContrast(_))), 0.2));
         assert!(near(count(|k| matches!(k, DefectKind::Stained { .. })), 0.05));
+        assert!(near(count(|k| matches!(k, DefectKind::Folded(_))), 0.15));
         // One slip in 81 is of no voxel.
         assert!(near(slips.0.iter().filter(|&&by| by != [0, 0]).count(), 0.3));
         assert!(slips.0.iter().flatten().all(|&n| n.abs() <= 4));
@@ -203,6 +287,60 @@ mod tests {
     }
 
     #[test]
+    fn a_fold_hides_a_band_and_stretches_what_is_beside_it() {
+        // Values are their places across the fold.
+        for (normal, aspect) in [([1.0, 0.0], 2.0), ([0.0, 1.0], 2.0), ([0.6, 0.8], 1.0)] {
+            let across = |y: f32, x: f32| (y - 30.5) * normal[0] + (x - 40.5) * aspect * normal[1];
+            let place = |y: usize, x: usize| across(y as f32 + 0.5, x as f32 + 0.5);
+            let before = ndarray::Array2::from_shape_fn((60, 80), |(y, x)| place(y, x));
+            let fold = Fold {
+                through: [30.5, 40.5],
+                normal,
+                aspect,
+                width: 4.0,
+            };
+            let mut after = before.clone();
+            fold.apply(after.view_mut());
+            let (mut dark, mut seen) = (0, 0);
+            for ((y, x), &value) in after.indexed_iter() {
+                let distance = place(y, x);
+                let is_inside = (8..52).contains(&y) && (8..72).contains(&x);
+                if distance.abs() >= 12.0 {
+                    assert!((value - distance).abs() < 1e-3);
+                } else if distance.abs() >= 1.0 && is_inside {
+                    // From half the width at the line to nothing at three widths.
+                    let expected = distance + (2.0 - distance.abs() / 6.0) * distance.signum();
+                    assert!((value - expected).abs() < 1e-3, "{value} {expected}");
+                    assert!(value.abs() > 2.0, "what is nearer is hidden");
+                    seen += 1;
+                }
+                if distance.abs() < 0.7 {
+                    assert!(value <= BLACK + 1e-5, "the line itself is dark");
+                    dark += 1;
+                }
+            }
+            assert!(dark > 0 && seen > 100);
+        }
+    }
+
+    #[test]
+    fn folds_draw_nothing_from_what_the_others_are_drawn_from() {
+        let with = |folded: f64| {
+            let config = SectionsConfig {
+                missing: 0.1,
+                stained: 0.2,
+                shifted: 0.1,
+                folded,
+                ..SectionsConfig::default()
+            };
+            let (slips, mut defects) = drawn(&config);
+            defects.retain(|defect| !matches!(defect.kind, DefectKind::Folded(_)));
+            (slips, defects)
+        };
+        assert_eq!(with(0.0), with(0.5));
+    }
+
+    #[test]
     fn defects_change_their_section_alone() {
         let values = Array4::from_shape_fn((2, 5, 20, 30), |(_, z, y, x)| {
             ((z + y + x) % 7) as f32 / 7.0 - 0.4
@@ -224,6 +362,15 @@ mod tests {
         let faint = apply(DefectKind::LowContrast(0.25));
         assert!((deviation(&faint) - 0.25 * deviation(&before)).abs() < 1e-5);
         assert!((faint.mean().unwrap() - before.mean().unwrap()).abs() < 1e-5);
+        let folded = apply(DefectKind::Folded(Fold {
+            through: [10.5, 15.5],
+            normal: [0.0, 1.0],
+            aspect: 2.0,
+            width: 4.0,
+        }));
+        assert_eq!(folded[[3, 15]], -0.5);
+        assert_ne!(folded[[3, 17]], before[[3, 17]]);
+        assert_eq!(folded[[3, 2]], before[[3, 2]]);
         let stained = apply(DefectKind::Stained {
             middle: [10.0, 12.0],
             radii: [4.0, 2.0],

@@ -147,6 +147,10 @@ pub struct SectionsConfig {
     pub low_contrast: f64,
     /// Smallest and largest contrast that is left then.
     pub contrast: [f32; 2],
+    /// It is folded along a straight line: a band is hidden, the line is dark. Its labels stay.
+    pub folded: f64,
+    /// Smallest and largest width of what a fold hides, in voxels of the second axis.
+    pub fold_width: [f32; 2],
     /// A dark stain lies on it.
     pub stained: f64,
     /// Smallest and largest radius of a stain, in voxels of the second axis.
@@ -165,6 +169,8 @@ impl Default for SectionsConfig {
             missing: 0.0,
             low_contrast: 0.0,
             contrast: [0.1, 0.5],
+            folded: 0.0,
+            fold_width: [4.0, 12.0],
             stained: 0.0,
             stain_radius: [3.0, 12.0],
             slipped: 0.0,
@@ -241,6 +247,7 @@ impl AugmentConfig {
             for (key, p) in [
                 ("missing", sections.missing),
                 ("low_contrast", sections.low_contrast),
+                ("folded", sections.folded),
                 ("stained", sections.stained),
                 ("slipped", sections.slipped),
                 ("shifted", sections.shifted),
@@ -248,6 +255,8 @@ impl AugmentConfig {
                 need(chance(p), &format!("sections.{key}"), CHANCE);
             }
             need(rising(sections.contrast), "sections.contrast", RISING);
+            let fine = rising(sections.fold_width) && sections.fold_width[0] > 0.0;
+            need(fine, "sections.fold_width", "above 0, the smaller number first");
             let fine = rising(sections.stain_radius) && sections.stain_radius[0] > 0.0;
             need(fine, "sections.stain_radius", "above 0, the smaller number first");
         }

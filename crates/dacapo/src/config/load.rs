@@ -332,6 +332,33 @@ architecture: {kind: unet}
     }
 
     #[test]
+    fn losses_are_named_or_weighed() {
+        let with = |kind: &str, loss: &str| {
+            let task = format!("task: {{kind: {kind}, loss: {loss}}}");
+            let text: Vec<&str> = MINIMAL.lines().filter(|line| !line.starts_with("task")).collect();
+            parse(&format!("{}\n{task}\n", text.join("\n")))
+        };
+        for (kind, loss) in [
+            ("foreground", "{bce: 1.0, dice: 0.5}"),
+            ("affinities", "dice"),
+            ("hot_distance", "{bce: 1, mse: 1}"),
+            ("one_hot", "{cross_entropy: 1, dice: 1}"),
+            ("one_hot", "mse"),
+        ] {
+            let config = with(kind, loss).unwrap();
+            assert_eq!(parse(&config.to_yaml().unwrap()).unwrap(), config);
+        }
+        assert_eq!(
+            with("foreground", "{bec: 1}").unwrap_err(),
+            ["task.loss.bec: unknown key; did you mean `bce`?"]
+        );
+        assert_eq!(
+            with("one_hot", "cross_entrpy").unwrap_err(),
+            ["task.loss: unknown choice \"cross_entrpy\"; did you mean `cross_entropy`?"]
+        );
+    }
+
+    #[test]
     fn augmentations_without_sense_are_told() {
         let text = MINIMAL.to_owned()
             + "trainer: {augment: {noise: -1, gamma: [0, 2], elastic: {control_point_spacing: [4, 4], jitter_sigma: [1, 1, -1], \

@@ -1,16 +1,15 @@
 //! The Python DaCapo's run configs in our words. What has no counterpart is noted; what makes a run mean something
 //! else is a problem. Nothing is written here.
 
-use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use dacapo_array::storage::{Access, Location};
-use dacapo_array::{ArrayAddress, DType, open_array};
-
+use super::arrays::opened;
+use super::data::data;
+use super::fields::{Fields, Remarks};
 use crate::config::RunConfig;
-use crate::datasplit::{Found, Names, find};
+use crate::sources::Role;
 
 /// Biases that its watershed tries; they are in no config.
 const BIASES: [f64; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
@@ -26,94 +25,6 @@ pub(super) struct Translation {
     pub validate: Vec<String>,
     pub notes: Vec<String>,
     pub problems: Vec<String>,
-}
-
-/// What is said about a translation while it is made.
-#[derive(Default)]
-struct Remarks {
-    notes: Vec<String>,
-    problems: Vec<String>,
-}
-
-impl Remarks {
-    fn problem(&mut self, text: impl Into<String>) {
-        self.problems.push(text.into());
-    }
-}
-
-/// The keys of a part of a config, each taken once: what is left in the end means nothing here.
-struct Fields {
-    path: String,
-    kind: String,
-    left: Map<String, Value>,
-}
-
-impl Fields {
-    fn of(path: impl Into<String>, value: Value) -> Self {
-        let mut left = match value {
-            Value::Object(map) => map,
-            _ => Map::new(),
-        };
-        let kind = left.remove("__type__");
-        let kind = kind
-            .as_ref()
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        // Names of parts are labels without further meaning.
-        Self {
-            path: path.into(),
-            kind,
-            left,
-        }
-    }
-
-    fn take(&mut self, key: &str) -> Value {
-        self.left.remove(key).unwrap_or(Value::Null)
-    }
-
-    fn part(&mut self, key: &str) -> Fields {
-        Fields::of(self.at(key), self.take(key))
-    }
-
-    fn text(&mut self, key: &str, default: &str) -> String {
-        self.take(key).as_str().unwrap_or(default).to_owned()
-    }
-
-    fn at(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
-    }
-
-    fn drop_all(&mut self, keys: &[&str]) {
-        for key in keys {
-            self.left.remove(*key);
-        }
-    }
-
-    /// Notes what is left and says something.
-    fn finish(self, remarks: &mut Remarks) {
-        let means_something = |value: &Value| match value {
-            Value::Null | Value::Bool(false) => false,
-            Value::Array(items) => !items.is_empty(),
-            _ => true,
-        };
-        for (key, value) in self.left.iter().filter(|(_, value)| means_something(value)) {
-            remarks
-                .notes
-                .push(format!("{} has no counterpart: {value}", self.at(key)));
-        }
-    }
-
-    fn unknown(&self, remarks: &mut Remarks) {
-        remarks.problem(format!(
-            "{} is a {}, which has no counterpart here",
-            self.path, self.kind
-        ));
-    }
 }
 
 /// Translates the config of `run`. Relative paths in it are looked for in `folders`.
@@ -139,7 +50,8 @@ pub(super) fn translate(yaml: &str, run: &str, folders: &[PathBuf], warmup: Opti
         }
         let task = task(fields.part("task_config"), &mut remarks);
         let architecture = architecture(fields.part("architecture_config"), &mut remarks);
-        let voxel_size = data["train"][0]["raw"].as_str().and_then(voxel_size_of);
+        let raw = opened(&data["train"][0]["raw"], Role::Raw).ok();
+        let voxel_size = raw.map(|raw| raw.spec().voxel_size.to_f64());
         let trainer = trainer(
             fields.part("trainer_config"),
             &mut fields,
@@ -298,13 +210,6 @@ fn start(mut fields: Fields, remarks: &mut Remarks) -> Value {
     json!({ "run": run, "iteration": iteration })
 }
 
-/// World units of a voxel of an array, if it can be opened.
-fn voxel_size_of(raw: &str) -> Option<Vec<f64>> {
-    let address: ArrayAddress = raw.parse().ok()?;
-    let array = open_array(&address, &Access::default()).ok()?;
-    Some(array.spec().voxel_size.to_f64())
-}
-
 /// Its deformation. Displacements are in world units there, angles in radians.
 fn elastic(each: &mut Fields, voxel_size: Option<&[f64]>, remarks: &mut Remarks) -> Value {
     let numbers = |value: Value| -> Vec<f64> {
@@ -439,199 +344,4 @@ fn trainer(
     fields.drop_all(&["name"]);
     fields.finish(remarks);
     trainer
-}
-
-/// Raw values that the original's network sees as 0 and 1.
-type Unit = (f64, f64);
-
-/// The datasets in our words, with the names of those that are validated.
-fn data(mut fields: Fields, folders: &[PathBuf], remarks: &mut Remarks) -> (Value, Vec<String>) {
-    let mut units = Vec::new();
-    let (train, validate) = match fields.kind.as_str() {
-        "SimpleDataSplitConfig" => simple(&mut fields, folders, &mut units, remarks),
-        "TrainValidateDataSplitConfig" => {
-            let mut list = |key: &str| -> Vec<Value> {
-                let datasets = fields.take(key);
-                let datasets = datasets.as_array().cloned().unwrap_or_default();
-                let path = fields.at(key);
-                let each = datasets.into_iter().enumerate();
-                each.map(|(index, dataset)| {
-                    raw_gt(
-                        Fields::of(format!("{path}[{index}]"), dataset),
-                        folders,
-                        &mut units,
-                        remarks,
-                    )
-                })
-                .collect()
-            };
-            (list("train_configs"), list("validate_configs"))
-        }
-        _ => {
-            fields.unknown(remarks);
-            return (Value::Null, Vec::new());
-        }
-    };
-    fields.drop_all(&["name"]);
-    fields.finish(remarks);
-    let names = validate
-        .iter()
-        .filter_map(|dataset| Some(dataset["name"].as_str()?.to_owned()));
-    let names = names.collect();
-    let (low, high) = units.first().copied().unwrap_or((0.0, 1.0));
-    if units.iter().any(|&unit| unit != (low, high)) {
-        remarks.problem("its datasets have different ranges of intensity, and ours have one");
-    }
-    // Ours become -0.5 and 0.5.
-    let half = (high - low) / 2.0;
-    let intensity = json!({ "min": low - half, "max": low + half });
-    (
-        json!({ "train": train, "validate": validate, "intensity": intensity }),
-        names,
-    )
-}
-
-/// A path as it can be opened: an absolute one, or in the first of the folders that has it.
-fn resolve(path: &str, folders: &[PathBuf]) -> Option<PathBuf> {
-    let mut places = folders.iter().map(|folder| folder.join(path));
-    places.find(|place| place.exists())
-}
-
-fn missing(at: impl Display, path: &str, remarks: &mut Remarks) {
-    remarks.problem(format!(
-        "{at}: {path} is not there; say where its relative paths begin (`--data`)"
-    ));
-}
-
-fn address(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-/// A container with a group to train on and one to validate on, which are datasets or groups of datasets.
-fn simple(
-    fields: &mut Fields,
-    folders: &[PathBuf],
-    units: &mut Vec<Unit>,
-    remarks: &mut Remarks,
-) -> (Vec<Value>, Vec<Value>) {
-    let path = fields.text("path", "");
-    let groups = [
-        fields.text("train_group_name", "train"),
-        fields.text("validate_group_name", "test"),
-    ];
-    let raw = fields.text("raw_name", "raw");
-    let labels = fields.text("gt_name", "labels");
-    let mask = fields.text("mask_name", "mask");
-    let Some(container) = resolve(&path, folders).filter(|_| !path.is_empty()) else {
-        missing(fields.at("path"), &path, remarks);
-        return (Vec::new(), Vec::new());
-    };
-    let base = Location::from(container.as_path());
-    let names = Names {
-        raw: &raw,
-        labels: &labels,
-        mask: &mask,
-    };
-    let [train, validate] = groups.map(|group| {
-        // Arrays right in the container are for both.
-        let place = if container.join(&raw).is_dir() {
-            ""
-        } else {
-            group.as_str()
-        };
-        let found = find(&base, place, names, &Access::default()).unwrap_or_default();
-        if found.is_empty() {
-            remarks.problem(format!(
-                "{}: no {raw} in {group} of {}",
-                fields.at("path"),
-                container.display()
-            ));
-        }
-        let dataset = |found: Found| {
-            let Found {
-                name,
-                raw,
-                labels,
-                mask,
-            } = found;
-            match unit_of(&raw) {
-                Ok(unit) => units.push(unit),
-                Err(reason) => remarks.problem(format!("dataset {name}: {reason}")),
-            }
-            if labels.is_none() {
-                remarks.problem(format!("dataset {name}: there are no labels beside {raw}"));
-            }
-            json!({ "name": name, "raw": raw, "labels": labels, "mask": mask })
-        };
-        found.into_iter().map(dataset).collect()
-    });
-    (train, validate)
-}
-
-/// The range that it makes 0 to 1 by the type of the values.
-fn unit_of(raw: &str) -> Result<Unit, String> {
-    let address: ArrayAddress = raw
-        .parse()
-        .map_err(|error: dacapo_array::Error| error.to_string())?;
-    match open_array(&address, &Access::default())
-        .map_err(|error| error.to_string())?
-        .spec()
-        .dtype
-    {
-        DType::U8 => Ok((0.0, 255.0)),
-        DType::U16 => Ok((0.0, 65535.0)),
-        dtype if dtype.is_float() => Ok((0.0, 1.0)),
-        dtype => Err(format!("raw of {dtype} is scaled in a way that is not known")),
-    }
-}
-
-/// A dataset whose arrays are named one by one.
-fn raw_gt(mut fields: Fields, folders: &[PathBuf], units: &mut Vec<Unit>, remarks: &mut Remarks) -> Value {
-    if fields.kind != "RawGTDatasetConfig" {
-        fields.unknown(remarks);
-        return Value::Null;
-    }
-    let name = fields.text("name", "");
-    let mut raw = fields.part("raw_config");
-    let unit = if raw.kind == "IntensitiesArrayConfig" {
-        let range = (
-            raw.take("min").as_f64().unwrap_or(0.0),
-            raw.take("max").as_f64().unwrap_or(1.0),
-        );
-        let source = raw.part("source_array_config");
-        raw.drop_all(&["name"]);
-        std::mem::replace(&mut raw, source).finish(remarks);
-        range
-    } else {
-        (0.0, 1.0)
-    };
-    units.push(unit);
-    let raw = zarr(raw, folders, remarks);
-    let labels = zarr(fields.part("gt_config"), folders, remarks);
-    let mask = match fields.left.get("mask_config") {
-        None | Some(Value::Null) => Value::Null,
-        Some(_) => zarr(fields.part("mask_config"), folders, remarks),
-    };
-    let weight = fields.take("weight").as_f64().unwrap_or(1.0);
-    fields.drop_all(&["mask_config"]);
-    fields.finish(remarks);
-    json!({ "name": name, "raw": raw, "labels": labels, "mask": mask, "weight": weight })
-}
-
-fn zarr(mut fields: Fields, folders: &[PathBuf], remarks: &mut Remarks) -> Value {
-    if fields.kind != "ZarrArrayConfig" {
-        fields.unknown(remarks);
-        return Value::Null;
-    }
-    let (file, dataset) = (fields.text("file_name", ""), fields.text("dataset", ""));
-    fields.drop_all(&["name", "_axes"]);
-    let at = fields.at("file_name");
-    fields.finish(remarks);
-    match resolve(&file, folders).filter(|_| !file.is_empty()) {
-        Some(container) => address(&container.join(dataset.trim_start_matches('/'))).into(),
-        None => {
-            missing(at, &file, remarks);
-            Value::Null
-        }
-    }
 }

@@ -10,7 +10,10 @@
 //! ```
 
 mod adopt;
+mod arrays;
 mod config;
+mod data;
+mod fields;
 mod import;
 mod stats;
 mod weights;

@@ -1,6 +1,5 @@
 //! What `attributes.json` says of a dataset: shape, blocks, type and compression, and where it lies.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -8,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::block::Compression;
 use crate::formats::placement::Placement;
+use crate::storage;
 use crate::{ArraySpec, Coordinate, DType, Decimal, Error, Result};
 
 pub(super) const FILE: &str = "attributes.json";
@@ -30,27 +30,23 @@ pub(super) struct Storage {
 ///
 /// # Errors
 /// [`Error::File`] for what is no JSON object; [`Error::Io`].
-pub(super) fn load(dir: &Path) -> Result<Option<Map<String, Value>>> {
-    let path = dir.join(FILE);
-    match fs::metadata(&path) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            return Ok(None);
+pub(super) fn load(folder: &dyn storage::Storage) -> Result<Option<Map<String, Value>>> {
+    let fail = |reason: String| Error::file(Path::new(&folder.describe(FILE)), reason);
+    let mut bytes = Vec::new();
+    match folder.read_state(FILE, MOST_BYTES, &mut bytes) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::FileTooLarge => {
+            return Err(fail(source.to_string()));
         }
-        Ok(there) if there.len() > MOST_BYTES => {
-            return Err(Error::file(&path, format!("it has {} bytes", there.len())));
+        state => {
+            if state?.is_none() {
+                return Ok(None);
+            }
         }
-        _ => {}
     }
-    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(attributes)) => Ok(Some(attributes)),
-        Ok(_) => Err(Error::file(&path, "it is no JSON object")),
-        Err(error) => Err(Error::file(&path, error.to_string())),
+        Ok(_) => Err(fail("it is no JSON object".into())),
+        Err(error) => Err(fail(error.to_string())),
     }
 }
 

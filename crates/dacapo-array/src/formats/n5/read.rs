@@ -1,13 +1,13 @@
 //! Reading N5 datasets, block by block.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use super::attributes::{self, Storage};
 use super::block;
 use crate::formats::blocks::{BlockArray, Blocks};
 use crate::formats::placement::Placement;
+use crate::storage::{self, Access, Kind, LocalStorage, Location, StorageExt, join};
 use crate::{ArrayRead, Error, NdData, Result};
 
 /// Folders below a container are looked into so deep.
@@ -15,31 +15,32 @@ const MOST_LEVELS: usize = 8;
 
 /// Blocks in the folder of a dataset.
 struct Dataset {
-    dir: PathBuf,
+    folder: Arc<dyn storage::Storage>,
     storage: Storage,
 }
 
 impl Blocks for Dataset {
     fn load(&self, index: &[usize]) -> Result<Option<NdData>> {
-        let mut path = self.dir.clone();
-        path.extend(index.iter().rev().map(ToString::to_string));
-        let file = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(Error::io("read", &path))?,
+        let parts: Vec<String> = index.iter().rev().map(ToString::to_string).collect();
+        let key = parts.join("/");
+        let Some(file) = self.folder.read(&key)? else {
+            return Ok(None);
         };
+        let fail = |reason: String| Error::file(Path::new(&self.folder.describe(&key)), reason);
         let Storage {
             shape,
             block: most,
             dtype,
             compression,
         } = &self.storage;
-        let data =
-            block::decode(&file, most, *dtype, *compression).map_err(|reason| Error::file(&path, reason))?;
+        let data = block::decode(&file, most, *dtype, *compression).map_err(fail)?;
         // Blocks at the far borders are cut, or filled up.
         let held = (0..shape.len()).map(|axis| most[axis].min(shape[axis] - index[axis] * most[axis]));
         if data.shape().iter().zip(held).any(|(&n, held)| n < held) {
-            let reason = format!("it has {:?} values, too few for its place", data.shape());
-            return Err(Error::file(&path, reason));
+            return Err(fail(format!(
+                "it has {:?} values, too few for its place",
+                data.shape()
+            )));
         }
         Ok(Some(data))
     }
@@ -47,31 +48,38 @@ impl Blocks for Dataset {
 
 /// Whether a folder is a dataset.
 pub(in crate::formats) fn is_dataset(dir: &Path) -> bool {
-    attributes::load(dir).is_ok_and(|found| found.is_some_and(|found| found.contains_key("dimensions")))
+    is_dataset_at(&LocalStorage::new(dir))
+}
+
+fn is_dataset_at(folder: &dyn storage::Storage) -> bool {
+    attributes::load(folder).is_ok_and(|found| found.is_some_and(|found| found.contains_key("dimensions")))
 }
 
 /// Opens a dataset of a container.
 ///
 /// # Errors
 /// [`Error::File`] if there is none, naming what is there, or if it makes no sense; [`Error::Spec`]; [`Error::Io`].
-pub(in crate::formats) fn open(dir: &Path, placement: &Placement) -> Result<Box<dyn ArrayRead>> {
-    let own = attributes::load(dir)?.unwrap_or_default();
+pub(in crate::formats) fn open(
+    location: &Location,
+    placement: &Placement,
+    access: &Access,
+) -> Result<Box<dyn ArrayRead>> {
+    let folder = access.storage(location)?;
+    let own = attributes::load(&*folder)?.unwrap_or_default();
     if !own.contains_key("dimensions") {
-        return Err(Error::file(dir, missing(dir)));
+        let reason = missing(location, access);
+        return Err(Error::file(Path::new(&location.to_string()), reason));
     }
-    let fail = |reason: String| Error::file(&dir.join(attributes::FILE), reason);
+    let fail = |reason: String| Error::file(Path::new(&folder.describe(attributes::FILE)), reason);
     let storage = Storage::parse(&own).map_err(fail)?;
-    let group = match dir.parent() {
-        // What is wrong with the group's is no affair of the dataset.
-        Some(group) => attributes::load(group).ok().flatten().unwrap_or_default(),
-        None => Default::default(),
-    };
+    // What is wrong with the group's is no affair of the dataset.
+    let group = location
+        .parent()
+        .and_then(|group| attributes::load(&*access.storage(&group).ok()?).ok()?)
+        .unwrap_or_default();
     let found = attributes::spatial(attributes::placement(&own, &group), storage.shape.len());
     let spec = placement.spec(found, &storage.shape, storage.dtype)?;
-    let dataset = Dataset {
-        dir: dir.to_owned(),
-        storage,
-    };
+    let dataset = Dataset { folder, storage };
     Ok(Box::new(BlockArray::new(
         spec,
         dataset.storage.block.clone(),
@@ -80,10 +88,23 @@ pub(in crate::formats) fn open(dir: &Path, placement: &Placement) -> Result<Box<
 }
 
 /// What to say where there is no dataset.
-fn missing(dir: &Path) -> String {
-    let container = super::split(dir).map_or_else(|| dir.to_owned(), |(container, _)| container);
-    let mut there = Vec::new();
-    list(&container, "", 0, &mut there);
+fn missing(location: &Location, access: &Access) -> String {
+    let text = location.to_string();
+    let container = super::split(Path::new(&text)).map_or(text, |(container, _)| container);
+    let there = container
+        .parse()
+        .and_then(|container: Location| access.storage(&container))
+        .and_then(|storage| {
+            let mut there = Vec::new();
+            list(&*storage, "", 0, &mut there)?;
+            Ok(there)
+        });
+    let mut there = match there {
+        Err(Error::Unsupported { .. }) => {
+            return "there is no N5 dataset, and what else there is cannot be listed".into();
+        }
+        there => there.unwrap_or_default(),
+    };
     there.sort();
     if there.is_empty() {
         return "there is no N5 dataset".into();
@@ -91,24 +112,25 @@ fn missing(dir: &Path) -> String {
     let more = if there.len() > 8 { ", …" } else { "" };
     there.truncate(8);
     format!(
-        "there is no N5 dataset; {} has: {}{more}",
-        container.display(),
+        "there is no N5 dataset; {container} has: {}{more}",
         there.join(", ")
     )
 }
 
-fn list(dir: &Path, prefix: &str, level: usize, found: &mut Vec<String>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) || name.starts_with('.') {
+fn list(container: &dyn storage::Storage, prefix: &str, level: usize, found: &mut Vec<String>) -> Result<()> {
+    for entry in container.list(prefix)? {
+        if entry.kind != Kind::Prefix || entry.name.starts_with('.') {
             continue;
         }
-        if is_dataset(&entry.path()) {
-            found.push(format!("{prefix}{name}"));
+        let path = join(prefix, &entry.name);
+        let key = join(&path, attributes::FILE);
+        let attributes = container.read(&key).ok().flatten().unwrap_or_default();
+        let attributes: serde_json::Value = serde_json::from_slice(&attributes).unwrap_or_default();
+        if attributes.get("dimensions").is_some() {
+            found.push(path);
         } else if level < MOST_LEVELS {
-            list(&entry.path(), &format!("{prefix}{name}/"), level + 1, found);
+            list(container, &path, level + 1, found)?;
         }
     }
+    Ok(())
 }

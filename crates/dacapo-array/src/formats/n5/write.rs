@@ -61,7 +61,7 @@ pub(in crate::formats) fn write(
     if dataset.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(Error::file(path, "it leads out of its container"));
     }
-    make_groups(&container, path)?;
+    make_groups(Path::new(&container), path)?;
     if path.is_dir() && !super::is_dataset(path) {
         // A group, which holds others.
         return Err(Error::Taken {
@@ -131,7 +131,7 @@ fn make_groups(container: &Path, path: &Path) -> Result<()> {
             return Err(Error::file(dir, "it is a dataset, which holds no others"));
         }
         fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-        if attributes::load(dir)?.is_none() {
+        if attributes::load(&LocalStorage::new(dir))?.is_none() {
             let version = if dir == container {
                 json!({"n5": "2.0.0"})
             } else {

@@ -1,8 +1,8 @@
 //! Objects of an object store: S3, and what speaks like it. What is asynchronous about it stays in here.
 
-mod buckets;
 mod opened;
 mod runtime;
+mod services;
 
 use std::fmt;
 use std::future::Future;
@@ -25,7 +25,7 @@ use crate::{Error, Result};
 use opened::OpenRemote;
 use runtime::Asynchrony;
 
-pub(super) use buckets::Buckets;
+pub(super) use services::Services;
 
 /// Requests that one call has under way at a time.
 const REQUESTS: usize = 16;

@@ -4,15 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use dacapo::array::{
-    ArrayAddress, ArrayRead, Coordinate, CreateOptions, Decimal, Placement, ZarrFormat, copy_array,
-    open_source,
-};
+use dacapo::array::{ArrayAddress, ArrayRead, CreateOptions, ZarrFormat, copy_array, open_source};
 
 use super::describe::{line, value};
 use super::job::Job;
 use crate::bar::Counted;
 use crate::context::Context;
+use crate::placing::Placing;
 use crate::typed;
 
 /// Copy an array of another program into a Zarr container, part by part; its place in the world comes along
@@ -37,19 +35,8 @@ pub struct Import {
     /// The array to make, as container.zarr/dataset.
     #[arg(value_name = "ARRAY")]
     target: ArrayAddress,
-    /// Size of a voxel in world units; one number holds along every axis [default: the source's, else 1].
-    #[arg(long, value_name = "Z,Y,X", value_parser = typed::voxel_size)]
-    voxel_size: Option<Coordinate>,
-    /// First corner in world units [default: the source's, else 0].
-    #[arg(long, value_name = "Z,Y,X", value_parser = typed::coordinate, allow_hyphen_values = true)]
-    offset: Option<Coordinate>,
-    /// Unit of the spatial axes, or one for each [default: the source's, else none].
-    #[arg(long, value_name = "UNIT", value_delimiter = ',')]
-    units: Option<Vec<String>>,
-    /// Names of the spatial axes, or of all; those of channels end in ^ and stand in front [default: the
-    /// source's, else the last three are z,y,x].
-    #[arg(long, value_name = "Z,Y,X", value_delimiter = ',')]
-    axes: Option<Vec<String>>,
+    #[command(flatten)]
+    placing: Placing,
     /// Version of the Zarr format.
     #[arg(long, value_name = "2|3", default_value = "2", value_parser = typed::format)]
     format: ZarrFormat,
@@ -61,13 +48,7 @@ pub struct Import {
 impl Import {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let placement = Placement {
-            voxel_size: self.voxel_size,
-            offset: self.offset,
-            units: self.units,
-            axis_names: self.axes,
-        };
-        let source = open_source(&self.source, &placement, context.store.access())?;
+        let source = open_source(&self.source, &self.placing.placement(), context.store.access())?;
         let options = CreateOptions {
             format: self.format,
             overwrite: self.overwrite,
@@ -84,8 +65,7 @@ impl Import {
         drop(job);
         let array = copied?;
         let spec = array.spec();
-        let is_plain = spec.voxel_size.iter().all(|&size| size == Decimal::ONE);
-        if is_plain && placement.voxel_size.is_none() && spec.units.iter().all(String::is_empty) {
+        if self.placing.is_missing_for(&array) {
             context
                 .printer
                 .note("the source names no voxel size: 1 is taken; --voxel-size and --units say another");

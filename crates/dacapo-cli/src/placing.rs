@@ -1,0 +1,65 @@
+//! Where an array lies whose file does not say it, as options of commands.
+
+use clap::Args;
+use dacapo::array::{ArrayRead, Coordinate, Decimal, Placement};
+use dacapo::config::{ArraySource, MadeArray};
+
+use crate::typed;
+
+/// What is said of an array in place of what its file says.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Placing {
+    /// Size of a voxel in world units; one number holds along every axis [default: as the file says, else 1].
+    #[arg(long, value_name = "Z,Y,X", value_parser = typed::voxel_size)]
+    voxel_size: Option<Coordinate>,
+    /// First corner in world units [default: as the file says, else 0].
+    #[arg(long, value_name = "Z,Y,X", value_parser = typed::coordinate, allow_hyphen_values = true)]
+    offset: Option<Coordinate>,
+    /// Unit of the spatial axes, or one for each [default: as the file says, else none].
+    #[arg(long, value_name = "UNIT", value_delimiter = ',')]
+    units: Option<Vec<String>>,
+    /// Names of the spatial axes, or of all; those of channels end in ^ and stand in front [default: as the file
+    /// says, else the last three are z,y,x].
+    #[arg(long, value_name = "Z,Y,X", value_delimiter = ',')]
+    axes: Option<Vec<String>>,
+}
+
+impl Placing {
+    /// For opening a file.
+    pub fn placement(&self) -> Placement {
+        Placement {
+            voxel_size: self.voxel_size.clone(),
+            offset: self.offset.clone(),
+            units: self.units.clone(),
+            axis_names: self.axes.clone(),
+        }
+    }
+
+    /// The array at `path`, as a config would name it.
+    pub fn source(&self, path: &str) -> ArraySource {
+        if self.placement() == Placement::default() {
+            return path.into();
+        }
+        MadeArray {
+            source: Some(path.into()),
+            voxel_size: self.voxel_size.clone(),
+            offset: self.offset.clone(),
+            units: self.units.clone(),
+            axes: self.axes.clone(),
+            ..MadeArray::default()
+        }
+        .into()
+    }
+
+    /// Whether nobody says how large the voxels of an array are that was opened with this.
+    pub fn is_missing_for(&self, array: &dyn ArrayRead) -> bool {
+        self.voxel_size.is_none() && says_nothing(array)
+    }
+}
+
+/// Whether an array has what is taken where nothing is said: voxels of 1, no units.
+pub fn says_nothing(array: &dyn ArrayRead) -> bool {
+    let spec = array.spec();
+    let is_one = spec.voxel_size.iter().all(|&size| size == Decimal::ONE);
+    is_one && spec.units.iter().all(String::is_empty)
+}
