@@ -37,8 +37,9 @@ pub use foreground::ForegroundTaskConfig;
 pub use one_hot::{OneHotLoss, OneHotTaskConfig};
 pub use parameters::{PostProcessingConfig, PostProcessorParameters};
 pub use scores::{
-    BINARY_CRITERIA, BinaryEvaluation, Detection, INSTANCE_CRITERIA, InstanceRules, InstanceScores, Mistake,
-    Part, ZeroIs, binary_scores,
+    BINARY_CRITERIA, BinaryCounts, BinaryEvaluation, BinaryPart, BinaryScorer, BinaryScores, Counted,
+    Detection, INSTANCE_CRITERIA, InstanceRules, InstanceScores, Mistake, Part, ZeroIs, binary_scores,
+    class_criteria, class_scores,
 };
 pub use task::{
     Activation, Annotation, Criterion, Head, HeadGroup, LossKind, PredictionType, Scores, Targets, Task,
