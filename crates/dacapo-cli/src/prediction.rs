@@ -67,14 +67,17 @@ impl Opened {
         if !given.is_empty() {
             return Ok(given.to_vec());
         }
-        let names = self.said.get("channel_names").cloned().unwrap_or_default();
-        let names: Vec<String> = serde_json::from_value(names).unwrap_or_default();
-        match neighborhood_of(&names) {
+        match neighborhood_of(&self.channel_names()) {
             Some(found) => Ok(found),
             None => bail!(
                 "{} does not say which offsets its channels have; say them: --offsets=-1,0,0/0,-1,0/0,0,-1",
                 self.name
             ),
         }
+    }
+    /// What its channels are called; nothing if it does not say so.
+    pub fn channel_names(&self) -> Vec<String> {
+        let names = self.said.get("channel_names").cloned().unwrap_or_default();
+        serde_json::from_value(names).unwrap_or_default()
     }
 }

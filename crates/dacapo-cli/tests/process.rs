@@ -546,3 +546,38 @@ fn a_trained_network_is_exported() {
         );
     }
 }
+
+#[test]
+fn classes_are_evaluated() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    array(dir, "d.zarr/all", 0, DType::U64, 1.0);
+    array(dir, "d.zarr/none", 0, DType::U64, 0.0);
+    let command = [
+        "evaluate",
+        "d.zarr/all",
+        "d.zarr/none",
+        "--kind",
+        "binary",
+        "--clip",
+        "7",
+    ];
+    let scores: Value = serde_json::from_str(&succeed(dir, &[&command[..], &["--json"]].concat())).unwrap();
+    assert_eq!(
+        (&scores["recall"], &scores["precision"]),
+        (&Value::from(0.0), &Value::Null)
+    );
+    assert_eq!(scores["mean_false_negative_distance_clipped"], 7.0);
+    assert_eq!(scores["evaluation"]["tolerance"], 40.0);
+    let printed = succeed(dir, &command);
+    assert!(
+        printed.contains("dice") && printed.contains("2 TP / (2 TP + FP + FN)"),
+        "{printed}"
+    );
+    let wrong = run(dir, &[&command[..], &["--largest", "3"]].concat());
+    assert!(
+        stderr(&wrong).contains("--largest is about --kind instance"),
+        "{}",
+        stderr(&wrong)
+    );
+}

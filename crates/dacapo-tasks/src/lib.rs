@@ -42,8 +42,9 @@ pub use loss::{
 pub use one_hot::OneHotTaskConfig;
 pub use parameters::{PostProcessingConfig, PostProcessorParameters};
 pub use scores::{
-    BINARY_CRITERIA, BinaryEvaluation, Detection, INSTANCE_CRITERIA, InstanceRules, InstanceScores, Mistake,
-    Part, ZeroIs, binary_scores,
+    BINARY_CRITERIA, BinaryCounts, BinaryEvaluation, BinaryPart, BinaryScorer, BinaryScores, Counted,
+    Detection, INSTANCE_CRITERIA, InstanceRules, InstanceScores, Mistake, Part, ZeroIs, binary_scores,
+    class_criteria, class_scores,
 };
 pub use task::{
     Activation, Annotation, Criterion, Head, HeadGroup, LossKind, PredictionType, Scores, Targets, Task,

@@ -1,14 +1,14 @@
 //! From maps of classes to segments and scores: what tasks with a value a class have in common.
 
-use std::borrow::Cow;
-
 use ndarray::{Array3, ArrayView3, ArrayView4, Axis, Zip};
 
 use dacapo_kernels::{Connectivity, ValueRange, argmax, connected_components};
 
 use crate::classes::Classes;
 use crate::parameters::PostProcessorParameters;
-use crate::scores::{BINARY_CRITERIA, BinaryEvaluation, INSTANCE_CRITERIA, binary_scores, instance_scores};
+use crate::scores::{
+    BinaryEvaluation, INSTANCE_CRITERIA, binary_scores, class_criteria, class_scores, instance_scores,
+};
 use crate::task::{Annotation, Criterion, Head, PredictionType, Scores, Targets, Task, expect_shape};
 use crate::{Error, Result};
 
@@ -182,32 +182,21 @@ impl Maps {
                 return instance_scores(Annotation { known, ..truth }, segmentation);
             }
         };
-        let mut scores = Scores::default();
-        let mut sums = [(0.0, 0_usize); BINARY_CRITERIA.len()];
-        for (index, name) in self.classes.names().iter().enumerate() {
-            let class = index as u8 + 1;
+        let mut found = Vec::new();
+        for class in (1_u8..).take(self.classes.len()) {
             let of_truth = classes.mapv(|found| found == class);
             let of_test = segmentation.mapv(|found| found == u64::from(class));
-            let found = binary_scores(
-                of_truth.view(),
-                of_test.view(),
-                Some(truth.known),
+            let (truth_view, test_view) = (of_truth.view(), of_test.view());
+            let known = Some(truth.known);
+            found.push(binary_scores(
+                truth_view,
+                test_view,
+                known,
                 truth.voxel_size,
                 &evaluation,
-            )?;
-            for ((criterion, score), (sum, count)) in BINARY_CRITERIA.iter().zip(found).zip(&mut sums) {
-                if self.classes.len() > 1 {
-                    scores.0.insert(format!("{name}.{}", criterion.name), score);
-                }
-                *sum += score.unwrap_or(0.0);
-                *count += usize::from(score.is_some());
-            }
+            )?);
         }
-        for (criterion, (sum, count)) in BINARY_CRITERIA.iter().zip(sums) {
-            let mean = (count > 0).then(|| sum / count as f64);
-            scores.0.insert(criterion.name.to_string(), mean);
-        }
-        Ok(scores)
+        Ok(class_scores(self.classes.names(), &found))
     }
 }
 
@@ -216,14 +205,7 @@ fn criteria(classes: &Classes, segments: Segments) -> Vec<Criterion> {
     if segments == Segments::Instances {
         return INSTANCE_CRITERIA.to_vec();
     }
-    let mut criteria = BINARY_CRITERIA.to_vec();
-    for name in classes.names().iter().filter(|_| classes.len() > 1) {
-        criteria.extend(BINARY_CRITERIA.iter().map(|criterion| Criterion {
-            name: Cow::Owned(format!("{name}.{}", criterion.name)),
-            ..criterion.clone()
-        }));
-    }
-    criteria
+    class_criteria(classes.names())
 }
 
 /// What a task of maps learns. What becomes of its predictions is the same for all.

@@ -282,3 +282,58 @@ fn what_is_not_known_is_of_neither() {
         }
     }
 }
+
+#[test]
+fn counts_of_parts_add_up_or_say_how_far_to_look() {
+    // Two specks 9 voxels apart along x, of 4 nm.
+    let mut truth = Array3::from_elem((3, 5, 30), false);
+    let mut test = truth.clone();
+    truth[[1, 2, 5]] = true;
+    test[[1, 2, 14]] = true;
+    let scorer = BinaryScorer::new([3, 5, 30], [40.0, 4.0, 4.0]).unwrap();
+    let part = |begin: usize, end: usize, around: usize| {
+        let outer = begin.saturating_sub(around)..(end + around).min(30);
+        let part = BinaryPart {
+            truth: truth.slice(s![.., .., outer.clone()]),
+            test: test.slice(s![.., .., outer.clone()]),
+            known: None,
+            inner: [0..3, 0..5, begin - outer.start..end - outer.start],
+            goes_on: [[false; 2], [false; 2], [outer.start > 0, outer.end < 30]],
+        };
+        scorer.count(&part, [true; 2]).unwrap()
+    };
+    let done = |counted: Counted| match counted {
+        Counted::Done(counts) => counts,
+        Counted::LookFurther { reach } => panic!("{reach}"),
+    };
+    // Nothing in sight, and nothing to be sure of.
+    assert_eq!(part(0, 10, 3), Counted::LookFurther { reach: f64::INFINITY });
+    assert_eq!(part(20, 30, 0), part(20, 30, 9));
+    let mut sum = done(part(0, 10, 10));
+    for (begin, end) in [(10, 13), (13, 20), (20, 30)] {
+        sum += &done(part(begin, end, 10));
+    }
+    assert_eq!(sum, done(part(0, 30, 0)));
+    let evaluation = at(36.0, 10.0);
+    let whole = binary_scores(truth.view(), test.view(), None, [40.0, 4.0, 4.0], &evaluation).unwrap();
+    assert_eq!(scorer.scores(&sum, &evaluation), whole);
+    // What is in sight may not be the nearest: it says how far to look.
+    truth[[1, 2, 28]] = true;
+    let near = BinaryPart {
+        truth: truth.slice(s![.., .., 8..]),
+        test: test.slice(s![.., .., 8..]),
+        known: None,
+        inner: [0..3, 0..5, 0..12],
+        goes_on: [[false; 2], [false; 2], [true, false]],
+    };
+    match scorer.count(&near, [true; 2]).unwrap() {
+        Counted::LookFurther { reach } => assert!((reach - 56.0).abs() < 0.01, "{reach}"),
+        Counted::Done(_) => panic!("the nearest is 9 voxels away, and was not in sight"),
+    }
+    assert!(BinaryScorer::new([2; 3], [1.0, f64::NAN, 1.0]).is_err());
+    let beyond = BinaryPart {
+        inner: [0..3, 0..5, 0..31],
+        ..near
+    };
+    assert!(scorer.count(&beyond, [true; 2]).is_err());
+}

@@ -51,7 +51,9 @@ pub use config::{RunConfig, config_schema, load_config, parse_config};
 pub use dacapo_store::LocalStore;
 pub use dataset::Dataset;
 pub use error::{Error, Result, hint, is_interruption};
-pub use evaluate::{EvaluateRequest, Evaluated, evaluate};
+pub use evaluate::{
+    EvaluateBinaryRequest, EvaluateRequest, Evaluated, EvaluatedBinary, evaluate, evaluate_binary,
+};
 pub use export::{ExportFormat, ExportRequest, Exported, export};
 pub use observer::{Event, Observer};
 pub use options::{Compute, CredentialsKind, ObjectStore, Options, find_options, options_places};

@@ -140,6 +140,26 @@ impl<'a> Volume<'a> {
             .map_err(|error| self.misshapen(&error))
     }
 
+    /// Which values are not 0 (channels, z, y, x).
+    ///
+    /// # Errors
+    /// [`Error::Array`].
+    pub fn set(&self, ranges: &Ranges) -> Result<Array4<bool>> {
+        macro_rules! set {
+            ($($variant:ident: $zero:expr),*) => {
+                match self.named.array.read(&self.roi(ranges))? {
+                    NdData::Bool(values) => values,
+                    $(NdData::$variant(values) => values.mapv(|value| value != $zero),)*
+                }
+            };
+        }
+        let values = set!(U8: 0, U16: 0, U32: 0, U64: 0, I8: 0, I16: 0, I32: 0, I64: 0, F32: 0.0, F64: 0.0);
+        let [z, y, x] = std::array::from_fn(|axis| ranges[axis].len());
+        values
+            .into_shape_with_order((self.channels(), z, y, x))
+            .map_err(|error| self.misshapen(&error))
+    }
+
     /// Values (channels, z, y, x); bytes stand for a range.
     ///
     /// # Errors

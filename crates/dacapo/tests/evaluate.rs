@@ -6,10 +6,10 @@
     reason = "helpers of tests fail by panicking"
 )]
 
-use dacapo::{Error, EvaluateRequest, NamedArray, evaluate};
+use dacapo::{Error, EvaluateBinaryRequest, EvaluateRequest, NamedArray, evaluate, evaluate_binary};
 use dacapo_array::{ArraySpec, Coordinate, DType, MemoryArray, NdData, Roi};
-use dacapo_tasks::{InstanceRules, InstanceScores, ZeroIs};
-use ndarray::{Array3, s};
+use dacapo_tasks::{BinaryEvaluation, InstanceRules, InstanceScores, ZeroIs, binary_scores, class_scores};
+use ndarray::{Array3, Axis, s, stack};
 
 const SIZE: [&str; 3] = ["40", "4.6", "4.6"];
 
@@ -102,4 +102,132 @@ fn what_cannot_be_compared_is_told() {
         &(),
     );
     assert!(matches!(error, Err(Error::LabelType { .. })), "{error:?}");
+}
+
+/// Channels of classes that lie at the origin.
+fn classes(channels: &[Array3<u64>], size: [&str; 3], dtype: DType) -> MemoryArray {
+    let views: Vec<_> = channels.iter().map(|channel| channel.view()).collect();
+    let values = stack(Axis(0), &views).unwrap();
+    let voxel_size = Coordinate::new(size.map(|n| n.parse::<dacapo_array::Decimal>().unwrap()));
+    let roi = Roi::from_voxels(&[0; 3], channels[0].shape(), &voxel_size);
+    let spec = ArraySpec::new(roi, voxel_size, dtype).with_channels(vec![channels.len()]);
+    let data = match dtype {
+        DType::Bool => NdData::Bool(values.mapv(|value| value != 0).into_dyn()),
+        DType::I32 => NdData::I32(values.mapv(|value| -(value as i32)).into_dyn()),
+        _ => NdData::U64(values.into_dyn()),
+    };
+    MemoryArray::new(spec, data).unwrap()
+}
+
+#[test]
+fn classes_by_blocks_have_the_scores_of_the_whole() {
+    let shape = [33, 40, 47];
+    let ball = |at: [i64; 3], radius: i64| {
+        Array3::from_shape_fn(shape, |(z, y, x)| {
+            let square = |n: usize, axis: usize| (n as i64 - at[axis]).pow(2);
+            u64::from(square(z, 0) + square(y, 1) + square(x, 2) < radius * radius)
+        })
+    };
+    let grains = |labels: Array3<u64>, every: usize| {
+        let mut n = 0;
+        labels.mapv_into(|label| {
+            n += 1;
+            if n * n % every == 1 { 1 - label } else { label }
+        })
+    };
+    let nothing = Array3::zeros(shape);
+    // Near misses; a speck that is as far away as can be; nothing found; all of it; nothing there.
+    let mut speck = nothing.clone();
+    speck[[0, 0, 0]] = 1;
+    let truth = [
+        ball([16, 20, 20], 9),
+        ball([30, 38, 44], 3),
+        ball([9, 9, 9], 5),
+        ball([9, 9, 9], 5),
+        nothing.clone(),
+    ];
+    let test = [
+        grains(ball([16, 21, 22], 9), 97),
+        speck,
+        nothing.clone(),
+        nothing.mapv(|_| 1),
+        ball([5, 5, 5], 4),
+    ];
+    let names: Vec<String> = (0..truth.len()).map(|n| format!("class {n}")).collect();
+    let evaluation = BinaryEvaluation {
+        tolerance: 9.2,
+        clip: 50.0,
+    };
+    for (size, sizes) in [(SIZE, [40.0, 4.6, 4.6]), (["8", "8", "8"], [8.0; 3])] {
+        let set = |labels: &Array3<u64>| labels.mapv(|label| label != 0);
+        let whole: Vec<_> = (truth.iter().zip(&test))
+            .map(|(a, b)| binary_scores(set(a).view(), set(b).view(), None, sizes, &evaluation).unwrap())
+            .collect();
+        let (a, b) = (
+            classes(&truth, size, DType::Bool),
+            classes(&test, size, DType::I32),
+        );
+        for block in [1000, 20, 7] {
+            let request = EvaluateBinaryRequest {
+                evaluation,
+                names: names.clone(),
+                block,
+                ..EvaluateBinaryRequest::default()
+            };
+            let found = evaluate_binary(named("a", &a), named("b", &b), &request, &()).unwrap();
+            assert_eq!(found.scores, class_scores(&names, &whole), "{size:?}, {block}");
+            assert!(found.scores.0["class 1.hausdorff"].is_some_and(|far| far > 300.0));
+            assert_eq!(found.scores.0["class 2.hausdorff"], None);
+        }
+    }
+}
+
+#[test]
+fn images_are_scored_as_classes_too() {
+    let size = Coordinate::new(["0.3", "0.3"].map(|n| n.parse::<dacapo_array::Decimal>().unwrap()));
+    let image = |at: usize| {
+        let values = Array3::from_shape_fn([1, 12, 12], |(_, y, x)| u64::from(y >= at && x >= 3));
+        let spec = ArraySpec::new(
+            Roi::from_voxels(&[0; 2], &[12; 2], &size),
+            size.clone(),
+            DType::U64,
+        );
+        MemoryArray::new(spec, NdData::U64(values.index_axis_move(Axis(0), 0).into_dyn())).unwrap()
+    };
+    let (truth, test) = (image(3), image(6));
+    // Three rows are missing: the furthest is 3 voxels away, which is within 0.9 but for rounding.
+    let request = EvaluateBinaryRequest {
+        evaluation: BinaryEvaluation {
+            tolerance: 0.9,
+            clip: 0.3,
+        },
+        block: 5,
+        ..EvaluateBinaryRequest::default()
+    };
+    let found = evaluate_binary(named("a", &truth), named("b", &test), &request, &()).unwrap();
+    let score = |name: &str| found.scores.0[name].unwrap();
+    assert!((score("hausdorff") - 0.9).abs() < 1e-12);
+    assert_eq!(score("false_negative_rate_with_tolerance"), 0.0);
+    assert!((score("mean_false_negative_distance_clipped") - 0.3 / 3.0).abs() < 1e-12);
+    assert_eq!((score("precision"), score("recall")), (1.0, 54.0 / 81.0));
+    // Other channels, floats and tolerances below nothing are refused.
+    let other = classes(
+        &[Array3::zeros([1, 12, 12]), Array3::zeros([1, 12, 12])],
+        ["1"; 3],
+        DType::U64,
+    );
+    let refused = |test: &MemoryArray, request: &EvaluateBinaryRequest| {
+        evaluate_binary(named("a", &truth), named("b", test), request, &())
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refused(&other, &request).contains("one has 1 channels, the other 2"));
+    let wrong = EvaluateBinaryRequest {
+        evaluation: BinaryEvaluation {
+            tolerance: -1.0,
+            clip: 1.0,
+        },
+        ..EvaluateBinaryRequest::default()
+    };
+    assert!(refused(&test, &wrong).contains("evaluation.tolerance"));
 }

@@ -1,15 +1,19 @@
 //! Scoring one array by another, block by block: what the scores mean is `dacapo_tasks`' matter, and any block
-//! size gives the same.
+//! size gives the same. Objects are scored here, classes in `binary`.
+
+mod binary;
 
 use std::sync::Mutex;
 
-use dacapo_array::{Coordinate, Roi};
+use dacapo_array::{ArraySpec, Coordinate, Roi};
 use dacapo_kernels::ContingencyTable;
 use dacapo_tasks::{InstanceRules, InstanceScores};
 
 use crate::observer::Observer;
 use crate::volume::{Blocks, NamedArray, Volume, for_each_block, lock, shared, within};
 use crate::{Error, Result};
+
+pub use binary::{EvaluateBinaryRequest, EvaluatedBinary, evaluate_binary};
 
 /// Blocks have so many voxels along each axis unless asked for others.
 const BLOCK: usize = 256;
@@ -69,26 +73,19 @@ pub fn evaluate(
     request: &EvaluateRequest,
     observer: &dyn Observer,
 ) -> Result<Evaluated> {
-    let incomparable = |reason: String| Error::Incomparable {
-        truth: truth.name.to_owned(),
-        other: segmentation.name.to_owned(),
-        reason,
-    };
-    for named in [truth, segmentation] {
-        let spec = named.array.spec();
-        if spec.dtype.is_float() {
-            return Err(Error::LabelType {
-                dataset: named.name.to_owned(),
-                dtype: spec.dtype,
-            });
-        }
+    for (named, other) in [(truth, segmentation), (segmentation, truth)] {
+        let spec = integers(named)?;
         let channels: usize = spec.channels.iter().product();
         if channels != 1 || !(2..=3).contains(&spec.spatial_dims()) {
             let shape = spec.shape();
-            return Err(incomparable(format!(
-                "{} of shape {shape:?} is no volume or image of labels",
-                named.name
-            )));
+            return Err(Error::Incomparable {
+                truth: named.name.to_owned(),
+                other: other.name.to_owned(),
+                reason: format!(
+                    "{} of shape {shape:?} is no volume or image of labels",
+                    named.name
+                ),
+            });
         }
     }
     let roi = shared(truth, segmentation, request.roi.as_ref())?;
@@ -114,4 +111,16 @@ pub fn evaluate(
         roi,
         voxel_size,
     })
+}
+
+/// The spec of an array that holds no floats.
+fn integers<'a>(named: NamedArray<'a>) -> Result<&'a ArraySpec> {
+    let spec = named.array.spec();
+    if spec.dtype.is_float() {
+        return Err(Error::LabelType {
+            dataset: named.name.to_owned(),
+            dtype: spec.dtype,
+        });
+    }
+    Ok(spec)
 }
