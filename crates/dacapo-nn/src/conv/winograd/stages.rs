@@ -264,6 +264,8 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
                 let mut total = V::splat(0.0);
                 for i in 0..b.tiles_z {
                     for ty in 0..b.tiles_y {
+                        // Tile by tile: long sums in few lanes are less exact.
+                        let mut sum = V::splat(0.0);
                         for r in 0..Y::OUT {
                             let row = half.add(r * l.half_row);
                             let y = (b.y + ty) * Y::OUT + r;
@@ -290,7 +292,7 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
                                         if gy.gate.is_some() {
                                             d[k] = d[k].gated(load_some(gate[k].add(x), left));
                                         }
-                                        total = total.add(d[k]);
+                                        sum = sum.add(d[k]);
                                     }
                                 }
                                 let t = Z::output_adjoint(d);
@@ -300,6 +302,7 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
                                 x += V::LANES;
                             }
                         }
+                        total = total.add(sum);
                         for k in 0..Z::IN {
                             let from = half.add(k * Y::OUT * l.half_row);
                             let column = l.lead + (i * b.tiles_y + ty) * l.pitch;
