@@ -1,8 +1,8 @@
 """Measures the engine beside PyTorch in one interleaved run, and the sampler; writes a table.
 
-    pip install torch==2.13.0
+    pip install torch==2.13.0 onnxruntime numpy
     cargo build --release
-    python run.py [--rounds 5] [--out results/NAME.md]
+    python run.py [--onnx] [--rounds 5] [--out results/NAME.md]
 
     pip install gunpowder==1.4.4 "zarr==2.18.7" "numcodecs<0.16"
     python run.py --networks --sampler sampler.yaml --gunpowder fib25.zarr
@@ -20,6 +20,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 here = Path(__file__).parent
@@ -27,8 +28,9 @@ target = Path(os.environ.get("CARGO_TARGET_DIR", here / "target")) / "release"
 parser = argparse.ArgumentParser()
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--repetitions", type=int, default=3)
-parser.add_argument("--networks", nargs="*", default=["valid", "stem"])
+parser.add_argument("--networks", nargs="*", default=["valid", "batch", "residual", "stem", "anisotropic", "plane"])
 parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+parser.add_argument("--onnx", action="store_true", help="measures onnxruntime too, forward")
 parser.add_argument("--sampler", help="a config whose data is there: measures its sampler")
 parser.add_argument("--gunpowder", help="fib25.zarr: measures gunpowder beside the sampler, with what sampler.yaml says")
 parser.add_argument("--batches", type=int, default=20, help="of the sampler; gunpowder makes a fifth of them")
@@ -46,10 +48,20 @@ def run(command, extra=None):
 def programs(network, threads):
     count = str(options.repetitions)
     yield "ours", [target / "engine", network, str(threads), count], None
-    for layout in ["contiguous", "channels_last_3d"]:
+    for layout in ["contiguous", "channels_last"]:
         command = [sys.executable, here / "torch_unet.py", network, str(threads), count, layout]
         yield f"PyTorch, {layout}", command, None
         yield f"PyTorch, {layout}, warm", command, WARM
+    if options.onnx:
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / f"{network}.onnx"
+            subprocess.run([target / "engine", network, "onnx", model], check=True)
+            batch = "4" if network == "batch" else "1"
+            yield "onnxruntime", [sys.executable, here / "onnx_unet.py", model, str(threads), count, batch], WARM
+
+
+def show(value, form):
+    return "–" if value is None else format(value, form)
 
 
 cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
@@ -66,17 +78,16 @@ for network in options.networks:
             for name, command, extra in programs(network, threads):
                 results.setdefault(name, []).append(run(command, extra))
         median = {n: {k: statistics.median(r[k] for r in rs) for k in rs[0]} for n, rs in results.items()}
+        keys = ["step_wall", "step_cpu", "forward_wall", "forward_cpu", "step_memory", "forward_memory"]
         ours = median["ours"]
         lines += ["", f"## {network}, {threads} thread{'s' if threads > 1 else ''}", ""]
         lines += ["| program | step wall | step CPU | forward wall | forward CPU | step memory | forward memory | step ratio | forward ratio |"]
         lines += ["|---|---|---|---|---|---|---|---|---|"]
         for name, m in median.items():
-            lines.append(
-                f"| {name} | {m['step_wall']:.3f} | {m['step_cpu']:.3f} | {m['forward_wall']:.3f} | {m['forward_cpu']:.3f}"
-                f" | {m['step_memory']:.0f} | {m['forward_memory']:.0f}"
-                f" | {m['step_wall'] / ours['step_wall']:.2f} | {m['forward_wall'] / ours['forward_wall']:.2f} |"
-            )
-        print("\n".join(lines[-7:]), flush=True)
+            figures = [show(m.get(key), ".0f" if key.endswith("memory") else ".3f") for key in keys]
+            ratios = [show(m[key] / ours[key] if key in m else None, ".2f") for key in ["step_wall", "forward_wall"]]
+            lines.append(f"| {' | '.join([name, *figures, *ratios])} |")
+        print("\n".join(lines[-len(median) - 4 :]), flush=True)
 if options.sampler:
     lines += ["", "## sampler", "", f"`sampler {options.sampler} {options.batches} WORKERS`, medians of interleaved rounds", ""]
     lines += ["| program | workers | batches a second | CPU ms a batch | ratio |", "|---|---|---|---|---|"]

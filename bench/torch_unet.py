@@ -1,6 +1,6 @@
 """The same networks in PyTorch: python torch_unet.py NETWORK THREADS REPETITIONS LAYOUT
 
-LAYOUT is contiguous or channels_last_3d. Prints one JSON object, as the `engine` binary does.
+LAYOUT is contiguous or channels_last. Prints one JSON object, as the `engine` binary does.
 """
 
 import json
@@ -17,34 +17,21 @@ torch.set_num_threads(threads)
 torch.manual_seed(0)
 
 
-def crop(x, n):
-    o = (x.shape[-1] - n) // 2
-    return x[..., o : o + n, o : o + n, o : o + n]
+def crop(x, like):
+    at = [slice((a - b) // 2, (a - b) // 2 + b) for a, b in zip(x.shape[2:], like.shape[2:])]
+    return x[(slice(None), slice(None), *at)]
 
 
-class Valid(nn.Module):
-    """92³ → 52³, widths 12/36/108, upsampled by repetition and a 1³ convolution."""
-
-    def __init__(self, channels):
-        super().__init__()
-        both = lambda a, b: nn.Sequential(nn.Conv3d(a, b, 3), nn.ReLU(True), nn.Conv3d(b, b, 3), nn.ReLU(True))
-        self.e1, self.e2, self.m = both(1, 12), both(12, 36), both(36, 108)
-        self.u2, self.u1 = nn.Conv3d(108, 36, 1), nn.Conv3d(36, 36, 1)
-        self.d2, self.d1 = both(72, 36), both(48, 12)
-        self.head = nn.Conv3d(12, channels, 1)
-
-    def forward(self, x):
-        a = self.e1(x)
-        b = self.e2(F.max_pool3d(a, 2))
-        c = self.m(F.max_pool3d(b, 2))
-        # The convolution before the repetition gives the same with an eighth of the work.
-        u = F.interpolate(F.relu(self.u2(c)), scale_factor=2)
-        d = self.d2(torch.cat([crop(b, u.shape[-1]), u], 1))
-        u = F.interpolate(F.relu(self.u1(d)), scale_factor=2)
-        return self.head(self.d1(torch.cat([crop(a, u.shape[-1]), u], 1)))
+def plain(dims, a, b, kernels, same):
+    conv = nn.Conv2d if dims == 2 else nn.Conv3d
+    layers = []
+    for kernel in kernels:
+        layers += [conv(a, b, kernel, padding=[k // 2 if same else 0 for k in kernel]), nn.ReLU(True)]
+        a = b
+    return nn.Sequential(*layers)
 
 
-class Block(nn.Module):
+class Residual(nn.Module):
     def __init__(self, a, b):
         super().__init__()
         self.c1, self.n1 = nn.Conv3d(a, b, 3, padding=1), nn.GroupNorm(8, b)
@@ -56,31 +43,53 @@ class Block(nn.Module):
         return F.relu(y + self.r(x))
 
 
-class Stem(nn.Module):
-    """Residual, group norm, same padding, trunk 24/48/96 at half resolution."""
+class UNet(nn.Module):
+    """Two convolutions a level; upsampled by repetition behind a convolution of kernel 1, which there gives the same
+    with an eighth of the work. `narrow`: the first level's upsampled features are as wide as the level."""
 
-    def __init__(self, channels):
+    def __init__(self, widths, channels, factor=(2, 2, 2), kernels=None, same=False, residual=False, stem=False):
         super().__init__()
-        self.stem = nn.Conv3d(1, 24, 4, 2, 1)
-        self.e1, self.e2, self.m = Block(24, 24), Block(24, 48), Block(48, 96)
-        self.u2, self.u1 = nn.Conv3d(96, 48, 1), nn.Conv3d(48, 24, 1)
-        self.d2, self.d1 = Block(96, 48), Block(48, 24)
-        self.head = nn.ConvTranspose3d(24, channels, 4, 2, 1)
+        dims = len(factor)
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        kernels = kernels or [[3] * dims] * 2
+        block = lambda a, b: Residual(a, b) if residual else plain(dims, a, b, kernels, same)
+        self.stem = nn.Conv3d(1, widths[0], 4, 2, 1) if stem else nn.Identity()
+        self.down = nn.ModuleList(block(a, b) for a, b in zip([widths[0] if stem else 1, *widths], widths))
+        above = [widths[0] if stem else widths[1], *widths[1:-1]]
+        self.narrow = nn.ModuleList(conv(below, wide, 1) for below, wide in zip(widths[1:], above))
+        self.up = nn.ModuleList(block(a + b, b) for a, b in zip(above, widths))
+        self.head = nn.ConvTranspose3d(widths[0], channels, 4, 2, 1) if stem else conv(widths[0], channels, 1)
+        self.factor = factor
 
     def forward(self, x):
-        a = self.e1(self.stem(x))
-        b = self.e2(F.max_pool3d(a, 2))
-        c = self.m(F.max_pool3d(b, 2))
-        d = self.d2(torch.cat([b, F.interpolate(F.relu(self.u2(c)), scale_factor=2)], 1))
-        return self.head(self.d1(torch.cat([a, F.interpolate(F.relu(self.u1(d)), scale_factor=2)], 1)))
+        x, skips = self.stem(x), []
+        pool = F.max_pool2d if len(self.factor) == 2 else F.max_pool3d
+        for i, block in enumerate(self.down):
+            x = block(x if i == 0 else pool(x, self.factor))
+            skips.append(x)
+        skips.pop()
+        for skip, narrow, block in zip(skips[::-1], self.narrow[::-1], self.up[::-1]):
+            x = F.interpolate(F.relu(narrow(x)), scale_factor=tuple(map(float, self.factor)))
+            x = block(torch.cat([crop(skip, x), x], 1))
+        return self.head(x)
 
 
-network, side, out, channels = {"valid": (Valid, 92, 52, 2), "stem": (Stem, 80, 80, 9)}[name]
-model = network(channels)
-x = torch.rand(1, 1, side, side, side) - 0.5
-if layout == "channels_last_3d":
-    model, x = model.to(memory_format=torch.channels_last_3d), x.to(memory_format=torch.channels_last_3d)
-target = (torch.rand(1, channels, out, out, out) > 0.5).float()
+THIN = [[1, 3, 3], [3, 3, 3]]
+NETWORKS = {  # batch, input shape, output channels, the network
+    "valid": (1, [92] * 3, 2, lambda c: UNet([12, 36, 108], c)),
+    "batch": (4, [60] * 3, 2, lambda c: UNet([12, 36, 108], c)),
+    "residual": (1, [64] * 3, 9, lambda c: UNet([16, 32, 64, 128], c, same=True, residual=True)),
+    "stem": (1, [80] * 3, 9, lambda c: UNet([24, 48, 96], c, same=True, residual=True, stem=True)),
+    "anisotropic": (1, [28, 116, 116], 3, lambda c: UNet([12, 36, 108], c, (1, 2, 2), THIN)),
+    "plane": (1, [512] * 2, 2, lambda c: UNet([32, 64, 128, 256], c, (2, 2), same=True)),
+}
+batch, shape, channels, build = NETWORKS[name]
+model = build(channels)
+x = torch.rand(batch, 1, *shape) - 0.5
+if layout == "channels_last":
+    last = torch.channels_last if len(shape) == 2 else torch.channels_last_3d
+    model, x = model.to(memory_format=last), x.to(memory_format=last)
+target = (torch.rand(build(channels).to("meta")(torch.empty(x.shape, device="meta")).shape) > 0.5).float()
 weight = torch.ones_like(target)
 optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
 

@@ -2,25 +2,84 @@
 
 use dacapo::nn::{Norm, Padding, UNetConfig};
 
-/// The networks, by name: the config, its output channels, and the batch size.
-pub fn network(name: &str) -> Option<(UNetConfig, usize, usize)> {
+/// A network to measure.
+pub struct Measured {
+    /// The layers.
+    pub architecture: UNetConfig,
+    /// Channels of the head.
+    pub channels: usize,
+    /// Samples at once.
+    pub batch: usize,
+}
+
+/// The networks, by name; `torch_unet.py` has the same.
+pub fn network(name: &str) -> Option<Measured> {
     let valid = UNetConfig::default();
-    let stem = UNetConfig {
-        input_shape: vec![80; 3],
-        num_fmaps: 24,
-        fmap_inc_factor: 2,
+    let residual = UNetConfig {
         padding: Padding::Same,
         norm: Norm::Group,
         residual: true,
-        narrow_upsampling: true,
-        stem_factors: Some(vec![2; 3]),
+        fmap_inc_factor: 2,
         ..UNetConfig::default()
     };
-    match name {
-        "valid" => Some((valid, 2, 1)),
-        "stem" => Some((stem, 9, 1)),
-        _ => None,
-    }
+    let kernels = vec![vec![vec![1, 3, 3], vec![3, 3, 3]]; 3];
+    let (architecture, channels, batch) = match name {
+        "valid" => (valid, 2, 1),
+        "batch" => {
+            let input_shape = vec![60; 3];
+            (UNetConfig { input_shape, ..valid }, 2, 4)
+        }
+        "residual" => (
+            UNetConfig {
+                input_shape: vec![64; 3],
+                num_fmaps: 16,
+                downsample_factors: vec![vec![2; 3]; 3],
+                ..residual
+            },
+            9,
+            1,
+        ),
+        "stem" => (
+            UNetConfig {
+                input_shape: vec![80; 3],
+                num_fmaps: 24,
+                narrow_upsampling: true,
+                stem_factors: Some(vec![2; 3]),
+                ..residual
+            },
+            9,
+            1,
+        ),
+        "anisotropic" => (
+            UNetConfig {
+                input_shape: vec![28, 116, 116],
+                downsample_factors: vec![vec![1, 2, 2]; 2],
+                kernel_size_up: Some(kernels[..2].to_vec()),
+                kernel_size_down: Some(kernels),
+                ..valid
+            },
+            3,
+            1,
+        ),
+        "plane" => (
+            UNetConfig {
+                input_shape: vec![512; 2],
+                num_fmaps: 32,
+                fmap_inc_factor: 2,
+                downsample_factors: vec![vec![2; 2]; 3],
+                padding: Padding::Same,
+                ..valid
+            },
+            2,
+            1,
+        ),
+        _ => return None,
+    };
+    Some(Measured {
+        architecture,
+        channels,
+        batch,
+    })
 }
 
 /// CPU seconds of this process so far, of all its threads.

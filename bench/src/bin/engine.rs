@@ -1,10 +1,11 @@
 //! Times training steps and forward passes of the CPU engine: `engine NETWORK THREADS REPETITIONS [INSTRUCTIONS]`,
 //! by default with the best instructions that the CPU has. Prints one JSON object; `run.py` sets it beside PyTorch's.
+//! `engine NETWORK onnx FILE` writes the network instead, for onnxruntime.
 
 use std::time::Instant;
 
-use dacapo::nn::{Batch, CpuEngine, Engine, InstructionSet, NetworkSpec, Tensor};
-use dacapo_bench::{cpu_seconds, memory, network};
+use dacapo::nn::{Batch, CpuEngine, Engine, InstructionSet, NetworkSpec, Tensor, export_onnx};
+use dacapo_bench::{Measured, cpu_seconds, memory, network};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -19,7 +20,19 @@ fn main() {
             .find(|set| set.name() == name)
             .expect("instructions that this CPU has"),
     };
-    let (architecture, channels, batch) = network(name).expect("valid or stem");
+    let Measured {
+        architecture,
+        channels,
+        batch,
+    } = network(name).expect("a network that network() knows");
+    if threads == "onnx" {
+        let shape = architecture.input_shape.clone();
+        let spec = NetworkSpec::new(architecture, channels);
+        let network = CpuEngine::new(None).unwrap().build(&spec).unwrap();
+        let model = export_onnx(&spec, &network.export(), &shape, &Default::default()).unwrap();
+        std::fs::write(repetitions, model).unwrap();
+        return;
+    }
     let (threads, repetitions): (usize, usize) = (threads.parse().unwrap(), repetitions.parse().unwrap());
     let input = architecture.input_shape.clone();
     let output = architecture.output_shape(&input).unwrap();
