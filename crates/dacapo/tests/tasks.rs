@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use dacapo::array::{ArrayRead, ArrayReadExt, DType};
-use dacapo::config::Format;
+use dacapo::config::{ArchitectureConfig, Format};
 use dacapo::{LocalStore, RunConfig, TrainOptions, parse_config, train};
 use dacapo_nn::CpuEngine;
 use dacapo_store::{ArrayStore, StatsStore};
@@ -103,6 +103,49 @@ fn learns(name: &str, iterations: u64, bar: f64) {
             assert_eq!(written, Some(serde_json::json!([range.min(), range.max()])));
         }
         PredictionType::F32 => assert_eq!((prediction.spec().dtype, written), (DType::F32, None)),
+    }
+}
+
+#[test]
+fn affinities_are_learned() {
+    learns("synthetic", 40, 2.0);
+}
+
+/// Two steps of the example's own network, on the crop of the data that is here.
+#[test]
+fn the_example_of_real_neurons_trains() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let path = root.join("examples/fib25.yaml");
+    let fixture = root.join("tests/fixtures/fib25_96.zarr");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace("fib25.zarr/sample2", &fixture.display().to_string());
+    let mut config = parse_config(&text, Format::Yaml, &path).unwrap();
+    let roi = |text: &str| Some(serde_json::from_str(text).unwrap());
+    config.data.train[0].roi = roi(r#"{"offset": [720, 800, 800], "shape": [480, 960, 960]}"#);
+    config.data.validate[0].roi = roi(r#"{"offset": [1200, 800, 800], "shape": [320, 320, 320]}"#);
+    let ArchitectureConfig::Unet(unet) = &mut config.architecture;
+    unet.input_shape = vec![32; 3];
+    config.num_iterations = 2;
+    config.validation.interval = 2;
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::new(dir.path());
+    let task = config.task.build(3).unwrap();
+    scores(&config, &store, &*task);
+    let found = store.stats.scores("fib25").unwrap();
+    assert!(found.iter().any(|score| score.iteration == 2));
+}
+
+/// Every example is trained by a test of this file.
+#[test]
+fn every_example_is_trained() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let tests = include_str!("tasks.rs");
+    for example in std::fs::read_dir(examples).unwrap() {
+        let name = example.unwrap().file_name().into_string().unwrap();
+        if let Some(name) = name.strip_suffix(".yaml") {
+            let is_trained = tests.contains(&format!("learns(\"{name}\"")) || name == "fib25";
+            assert!(is_trained, "{name}");
+        }
     }
 }
 
