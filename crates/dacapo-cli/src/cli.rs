@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use dacapo::array::storage::Location;
+use dacapo::nn::{Device, Precision};
 
 use crate::commands::{
     arrays, bench, config, datasplit, demo, evaluate, export, predict, runs, segment, show, sweep, train,
@@ -49,6 +50,12 @@ pub struct Global {
     /// Threads for the network [default: one a core].
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// What networks run on: cpu, cuda, cuda:1 … [default: `compute.device` of the options file, else cpu].
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub device: Option<Device>,
+    /// What networks are computed in on a GPU: f32, bf16, f16 [default: `compute.precision`, else f32].
+    #[arg(long, global = true, value_name = "KIND")]
+    pub precision: Option<Precision>,
     /// Print results as JSON.
     #[arg(long, global = true)]
     pub json: bool,

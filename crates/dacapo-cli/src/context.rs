@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use dacapo::array::storage::{Access, Location};
-use dacapo::nn::CpuEngine;
+use dacapo::nn::{Engine, EngineConfig};
 use dacapo::{LocalStore, find_options};
 
 use crate::cli::Global;
@@ -24,7 +24,8 @@ pub struct Context {
     endpoint: Option<String>,
     /// Whether `--base` was given.
     pub base_given: bool,
-    threads: Option<usize>,
+    /// What networks run on.
+    pub compute: EngineConfig,
 }
 
 impl Context {
@@ -38,6 +39,7 @@ impl Context {
             .clone()
             .or(options.runs_base_dir)
             .unwrap_or_else(|| Path::new("runs").into());
+        let compute = options.compute.engine();
         let surroundings = Surroundings {
             variable: &|name| env::var(name).ok(),
             file: &|path| fs::read_to_string(path).ok(),
@@ -50,7 +52,12 @@ impl Context {
             store: LocalStore::open(&base, &access)?,
             endpoint: global.endpoint.clone(),
             base_given: global.base.is_some(),
-            threads: global.threads.map(usize::from).or(options.compute.threads),
+            compute: EngineConfig {
+                threads: global.threads.map(usize::from).or(compute.threads),
+                device: global.device.unwrap_or(compute.device),
+                precision: global.precision.unwrap_or(compute.precision),
+                ..compute
+            },
         })
     }
 
@@ -63,8 +70,8 @@ impl Context {
     }
 
     /// The engine that networks run on.
-    pub fn engine(&self) -> anyhow::Result<CpuEngine> {
-        Ok(CpuEngine::new(self.threads)?)
+    pub fn engine(&self) -> anyhow::Result<Box<dyn Engine>> {
+        Ok(self.compute.start()?)
     }
 
     /// Bars for a long job, and Ctrl-C to stop it.

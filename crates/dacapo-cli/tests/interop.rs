@@ -254,7 +254,7 @@ fn onnxruntime_predicts_what_we_predict() {
         network.forward(&raw, &mut expected).unwrap();
         let model = export_onnx(
             network.spec(),
-            &network.export(),
+            &network.export().unwrap(),
             &input,
             &[("run".to_owned(), name.to_owned())].into(),
         )

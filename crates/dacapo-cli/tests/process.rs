@@ -500,6 +500,30 @@ fn a_machine_is_measured_with_a_network() {
 }
 
 #[test]
+fn a_device_that_is_not_there_is_refused_in_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let path = config(dir, "asked", 4, "");
+    for command in [["train"], ["bench"]] {
+        let refusal = |options: &[&str]| {
+            let refused = run(dir, &[options, &command[..], &[path.to_str().unwrap()]].concat());
+            assert!(!refused.status.success());
+            stderr(&refused)
+        };
+        // By a program without libtorch, and by libtorch without such a GPU.
+        let no_gpu = refusal(&["--device", "cuda:99"]);
+        assert!(
+            no_gpu.contains("libtorch") && no_gpu.contains("cuda:99") || no_gpu.contains("no CUDA device"),
+            "{no_gpu}"
+        );
+        let no_device = refusal(&["--device", "gpu"]);
+        assert!(no_device.contains("`gpu` is no device"), "{no_device}");
+        let wide = refusal(&["--precision", "bf16"]);
+        assert!(wide.contains("the device `cpu` computes in f32"), "{wide}");
+    }
+}
+
+#[test]
 fn a_trained_network_is_exported() {
     let dir = tempfile::tempdir().unwrap();
     config(dir.path(), "made", 20, "");

@@ -181,7 +181,10 @@ pub trait Network: Send {
 
     /// Weights and statistics (`model/…`), the optimiser's state (`optimizer/…`) and the averaged weights
     /// (`average/…`), in a fixed order.
-    fn export(&self) -> Vec<NamedTensor>;
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if they cannot be had from the device that they are on.
+    fn export(&self) -> Result<Vec<NamedTensor>>;
 
     /// Takes over tensors that [`Network::export`] gave. Without any `optimizer/…` the optimiser starts anew, without
     /// any `average/…` the average does.
@@ -208,6 +211,42 @@ pub(crate) fn expect_shape(what: &'static str, tensor: &Tensor, expected: &[usiz
         found: tensor.shape.clone(),
         expected: expected.to_vec(),
     })
+}
+
+/// Checks the axes and the channels of an input.
+///
+/// # Errors
+/// [`Error::TensorShape`].
+pub(crate) fn expect_input(architecture: &UNetConfig, input: &Tensor) -> Result<()> {
+    let samples = input.shape.first().copied().unwrap_or(1).max(1);
+    let mut expected = vec![samples, architecture.fmaps_in];
+    expected.extend(input.shape.get(2..).unwrap_or_default());
+    expected.resize(2 + architecture.dims(), 1);
+    expect_shape("the input", input, &expected)
+}
+
+/// Refuses values that are NaN or infinite.
+///
+/// # Errors
+/// [`Error::NotFinite`] with the first of them.
+pub(crate) fn finite(what: &'static str, values: &[f32]) -> Result<()> {
+    use rayon::prelude::*;
+    // Without a branch, so that the compiler makes vectors of it; looking at each value by itself was a fifth of a
+    // prediction's time.
+    let all_finite = |values: &&[f32]| {
+        let bad = values
+            .iter()
+            .fold(0, |bad, value| bad | u32::from(!value.is_finite()));
+        bad == 0
+    };
+    let chunk = values.par_chunks(1 << 14).find_first(|chunk| !all_finite(chunk));
+    match chunk.and_then(|chunk| chunk.iter().find(|value| !value.is_finite())) {
+        None => Ok(()),
+        Some(&value) => Err(Error::NotFinite {
+            what,
+            value: f64::from(value),
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -72,6 +72,9 @@ pub enum Error {
     /// Writing a checkpoint failed.
     #[error("writing the checkpoint failed")]
     Write(#[source] std::io::Error),
+    /// A computation of libtorch failed: memory of the device that is missing, above all.
+    #[error("libtorch could not compute: {0}")]
+    Torch(String),
     /// The engine could not be started.
     #[error("the engine cannot start: {0}")]
     Engine(String),

@@ -1,6 +1,6 @@
 //! U-Nets and what trains them: architectures, losses, optimisers, schedules and checkpoints behind one
-//! small [`Engine`] trait, and the CPU engine that is the default. No files, no volumes, no tasks live here:
-//! tensors go in and come out, and checkpoints are bytes.
+//! small [`Engine`] trait; the CPU engine that is the default, and one on libtorch for GPUs (feature `torch`). No
+//! files, no volumes, no tasks live here: tensors go in and come out, and checkpoints are bytes.
 //!
 //! ```
 //! use dacapo_nn::{CpuEngine, Engine, NetworkSpec, Tensor, UNetConfig};
@@ -22,6 +22,7 @@ pub mod protobuf;
 mod checkpoint;
 mod conv;
 mod cpu;
+mod device;
 mod engine;
 mod error;
 mod head;
@@ -33,13 +34,20 @@ mod ops;
 mod optimizer;
 mod schedule;
 mod simd;
+mod state;
 mod tensor;
+#[cfg(feature = "torch")]
+mod torch;
+#[cfg(not(feature = "torch"))]
+#[path = "torch/absent.rs"]
+mod torch;
 mod torch_file;
 mod unet;
 
 pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use conv::{ConvGeometry, Convolution, TransposedConvolution};
 pub use cpu::{CpuEngine, LayerProfile};
+pub use device::{Device, EngineConfig, Precision};
 pub use engine::{Activation, Batch, Engine, Memory, Network, NetworkSpec, OutputGroup, Step};
 pub use error::{Error, Result};
 pub use head::activate;

@@ -123,6 +123,20 @@ impl Optimizer {
         self.step
     }
 
+    /// Running means of gradients and of squared gradients, of each trained parameter in their order.
+    pub(crate) fn moments(&self) -> &[[Vec<f32>; 2]] {
+        &self.moments
+    }
+
+    /// An optimiser that has come so far, with its moments.
+    pub(crate) fn at(config: OptimizerConfig, step: u64, moments: Vec<[Vec<f32>; 2]>) -> Self {
+        Self {
+            config,
+            step,
+            moments,
+        }
+    }
+
     /// Euclidean norm of all gradients.
     pub(crate) fn gradient_norm(params: &Params) -> f64 {
         /// Values that one task sums.
@@ -162,7 +176,7 @@ impl Optimizer {
             data: vec![step],
         }];
         for (i, prefix) in MOMENTS.iter().enumerate() {
-            for (param, moments) in params.trained().zip(&self.moments) {
+            for (param, moments) in params.trained().zip(self.moments()) {
                 tensors.push(NamedTensor {
                     name: format!("{prefix}{}", param.spec.name),
                     shape: param.spec.shape.clone(),
@@ -191,30 +205,26 @@ impl Optimizer {
         let moments = pairs
             .map(|(mean, square)| [mean.to_vec(), square.to_vec()])
             .collect();
-        Ok(Self {
-            config,
-            step: step as u64,
-            moments,
-        })
+        Ok(Self::at(config, step as u64, moments))
     }
 }
 
 /// An update rule with all factors of one step.
-struct Rule {
-    beta: [f32; 2],
-    gradient_scale: f32,
+pub(crate) struct Rule {
+    pub(crate) beta: [f32; 2],
+    pub(crate) gradient_scale: f32,
     /// Added to the gradient, as a share of the weight (Adam's L2 penalty).
-    penalty: f32,
+    pub(crate) penalty: f32,
     /// Factor of the weight before the update (decoupled decay).
-    keep: f32,
+    pub(crate) keep: f32,
     /// Learning rate over the first moment's bias correction (and RAdam's rectification).
-    rate: f32,
+    pub(crate) rate: f32,
     /// Factor of the root of the second moment, and what is added; RAdam's first steps do without.
-    adaptive: Option<(f32, f32)>,
+    pub(crate) adaptive: Option<(f32, f32)>,
 }
 
 impl Rule {
-    fn new(config: &OptimizerConfig, step: u64, learning_rate: f64, gradient_scale: f64) -> Self {
+    pub(crate) fn new(config: &OptimizerConfig, step: u64, learning_rate: f64, gradient_scale: f64) -> Self {
         let [beta1, beta2] = config.betas;
         let t = step as f64;
         let (correction1, correction2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));

@@ -74,6 +74,7 @@ fn assert_weights(
 ) {
     let found: BTreeMap<String, NamedTensor> = network
         .export()
+        .unwrap()
         .into_iter()
         .map(|tensor| (tensor.name.clone(), tensor))
         .collect();
@@ -171,6 +172,7 @@ fn check_with(case: &Case, set: InstructionSet) {
             .import(
                 &network
                     .export()
+                    .unwrap()
                     .into_iter()
                     .filter(|t| t.name.starts_with("model/"))
                     .collect::<Vec<_>>(),
@@ -216,7 +218,7 @@ fn assert_gradients(network: &dyn Network, arrays: &BTreeMap<String, ArrayD<f64>
         .iter()
         .flat_map(|t| &t.data)
         .fold(0f32, |a, &b| a.max(b.abs()));
-    let exported = network.export();
+    let exported = network.export().unwrap();
     for tensor in expected {
         let name = tensor.name.replacen("model/", "optimizer/exp_avg/", 1);
         let mean = exported.iter().find(|t| t.name == name).unwrap();
@@ -357,6 +359,7 @@ fn shapes_and_parameters_are_those_of_the_original() {
             .unwrap();
         let mut ours: BTreeMap<String, Vec<usize>> = network
             .export()
+            .unwrap()
             .into_iter()
             .filter_map(|t| Some((t.name.strip_prefix("model/")?.to_owned(), t.shape)))
             .collect();

@@ -35,7 +35,7 @@ pub(crate) fn save(
     ];
     let meta: BTreeMap<String, String> = meta.map(|(key, value)| (key.to_owned(), value)).into();
     let mut bytes = Vec::new();
-    save_checkpoint(&mut bytes, &network.export(), &meta)?;
+    save_checkpoint(&mut bytes, &network.export()?, &meta)?;
     Ok(store.weights.store(&config.name, iteration, &bytes)?)
 }
 

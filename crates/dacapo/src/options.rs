@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use dacapo_array::storage::Location;
+use dacapo_nn::{Device, EngineConfig, Precision};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,24 @@ pub struct Options {
 pub struct Compute {
     /// Threads; default: as many as the machine has cores.
     pub threads: Option<usize>,
+    /// What networks run on: `cpu`, `cuda`, `cuda:1` … (which take a program that was built with libtorch).
+    pub device: Device,
+    /// What they are computed in on a GPU: `f32`, or mixed precision, `bf16` or `f16`.
+    pub precision: Precision,
+    /// Whether channels lie side by side in a GPU's memory.
+    pub channels_last: bool,
+}
+
+impl Compute {
+    /// The engine that it asks for.
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            device: self.device,
+            precision: self.precision,
+            channels_last: self.channels_last,
+            threads: self.threads,
+        }
+    }
 }
 
 /// How object stores are reached, beside what AWS programs read: `AWS_…` variables and `~/.aws`.
@@ -168,6 +187,18 @@ mod tests {
             find(Some(Path::new("named.yaml"))).unwrap().0.compute.threads,
             Some(2)
         );
+        let text = "compute: {device: cuda:1, precision: bf16, channels_last: true}";
+        fs::write(working.join("gpu.yaml"), text).unwrap();
+        let (options, _) = find(Some(Path::new("gpu.yaml"))).unwrap();
+        assert_eq!(
+            options.compute.engine(),
+            EngineConfig {
+                device: Device::Cuda(1),
+                precision: Precision::Bf16,
+                channels_last: true,
+                threads: None,
+            }
+        );
         assert!(matches!(
             find(Some(Path::new("none.yaml"))),
             Err(Error::Io { .. })
@@ -184,6 +215,8 @@ mod tests {
         assert!(mistake("runs_base: x").contains("did you mean `runs_base_dir`?"));
         assert!(mistake("compute: {threads: 0}").contains("compute.threads: at least 1"));
         assert!(mistake("compute: {thread: 1}").contains("thread"));
+        assert!(mistake("compute: {device: gpu}").contains("`gpu` is no device: there are `cpu`, `cuda`"));
+        assert!(mistake("compute: {precision: f64}").contains("f64"));
         assert!(mistake("object_store: {endpont: x}").contains("endpont"));
         assert!(mistake("runs_base_dir: gs://bucket").contains("gs://"));
         fs::write(

@@ -125,7 +125,7 @@ pub(crate) fn apply(source: &Source, config: &RunConfig, network: &mut dyn Netwo
         left: Vec::new(),
     };
     let short = |name: &str| name.trim_start_matches("model/").to_owned();
-    let mut tensors = network.export();
+    let mut tensors = network.export()?;
     tensors.retain(|tensor| tensor.name.starts_with("model/"));
     // The channels of a head with a stem stand on the second axis of its kernel.
     let has_stem = config.architecture.unet().stem_factors.is_some();

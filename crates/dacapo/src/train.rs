@@ -156,7 +156,7 @@ impl Trainer<'_> {
     fn run(mut self, start: u64) -> Result<TrainOutcome> {
         let config = &self.plan.config;
         let total = config.num_iterations;
-        let parameters = self.network.export();
+        let parameters = self.network.export()?;
         let weights = parameters
             .iter()
             .filter(|tensor| tensor.name.starts_with("model/"));

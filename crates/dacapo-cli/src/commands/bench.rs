@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use dacapo::nn::{Batch, CpuEngine, Engine, LayerProfile, Memory, Network, NetworkSpec, Tensor, UNetConfig};
+use dacapo::nn::{
+    Batch, CpuEngine, Device, Engine, LayerProfile, Memory, Network, NetworkSpec, Tensor, UNetConfig,
+};
 use dacapo::{Tiling, load_config};
 use serde::Serialize;
 
@@ -16,7 +18,7 @@ use crate::printer::{bytes, table};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The peak is what the CPU multiplies at most, without waiting for memory. The share of it that a network reaches counts
-the multiplications that are done, not those that a plain convolution would do.")]
+the multiplications that are done, not those that a plain convolution would do. On other devices only time is measured.")]
 pub struct Bench {
     /// A run config [default: a U-Net of 92³ voxels, 12/36/108 channels].
     config: Option<PathBuf>,
@@ -40,9 +42,13 @@ const PROFILED: usize = 3;
 
 #[derive(Debug, Serialize)]
 struct Report {
-    instructions: &'static str,
-    threads: usize,
-    peak_multiplications_per_second: f64,
+    device: Device,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instructions: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threads: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_multiplications_per_second: Option<f64>,
     parameters: usize,
     memory: MemoryReport,
     training: Measured,
@@ -69,8 +75,10 @@ struct Measured {
     repetitions: usize,
     /// Voxels of the output.
     voxels_per_second: f64,
-    multiplications: u64,
-    share_of_peak: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    multiplications: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share_of_peak: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,7 +109,6 @@ struct Subject {
 impl Bench {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let engine = context.engine()?;
         let subject = self.subject()?;
         let dims = subject.block.len();
         if !self.volume.is_empty() && self.volume.len() != dims {
@@ -113,7 +120,13 @@ impl Bench {
         context
             .printer
             .note(format!("measuring, for about {} seconds", self.seconds));
-        let report = self.measure(&engine, &subject)?;
+        let report = match context.compute.device {
+            Device::Cpu => {
+                let engine = context.compute.start_cpu()?;
+                self.measure(&engine, Some(&engine), &subject, context)?
+            }
+            _ => self.measure(&*context.engine()?, None, &subject, context)?,
+        };
         if context.printer.json {
             context.printer.value(&report)?;
         } else {
@@ -122,19 +135,33 @@ impl Bench {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn measure(&self, engine: &CpuEngine, subject: &Subject) -> anyhow::Result<Report> {
-        let Subject { spec, batch, .. } = subject;
+    /// `cpu` is the engine as well, where it is ours: it can be looked into.
+    fn measure(
+        &self,
+        engine: &dyn Engine,
+        cpu: Option<&CpuEngine>,
+        subject: &Subject,
+        context: &Context,
+    ) -> anyhow::Result<Report> {
+        let Subject {
+            spec, batch, block, ..
+        } = subject;
         let time = |part: f64| Duration::from_secs_f64(part * f64::from(self.seconds));
-        let peak = engine.peak(time(PEAK));
+        let peak = cpu.map(|cpu| cpu.peak(time(PEAK)));
         let input = spec.architecture.input_shape.clone();
         let Memory { training: memory, .. } = engine.memory(spec, &input, *batch)?;
-        let Memory { prediction, .. } = engine.memory(spec, &subject.block, 1)?;
-        let profile = engine.profile(spec, &input, *batch, PROFILED)?;
-        let multiplications = engine.multiplications(spec, &input, *batch)?.iter().sum();
+        let Memory { prediction, .. } = engine.memory(spec, block, 1)?;
+        let profile = cpu
+            .map(|cpu| cpu.profile(spec, &input, *batch, PROFILED))
+            .transpose()?;
+        let count =
+            |shape: &[usize], batch| cpu.map(|cpu| cpu.multiplications(spec, shape, batch)).transpose();
+        let work = |multiplications: Option<u64>| multiplications.zip(peak);
         let mut network = engine.build(spec)?;
-        let training = train(&mut *network, *batch, multiplications, peak, time(STEPS))?;
-        let [forward, _] = engine.multiplications(spec, &subject.block, 1)?;
-        let predicting = predict(&mut *network, &subject.block, forward, peak, time(PREDICTIONS))?;
+        let done = count(&input, *batch)?.map(|ways| ways.iter().sum());
+        let training = train(&mut *network, *batch, work(done), time(STEPS))?;
+        let done = count(block, 1)?.map(|[forward, _]| forward);
+        let predicting = predict(&mut *network, block, work(done), time(PREDICTIONS))?;
         let volume = (!self.volume.is_empty()).then(|| {
             let along = self
                 .volume
@@ -149,8 +176,9 @@ impl Bench {
             }
         });
         Ok(Report {
-            instructions: engine.instructions().name(),
-            threads: engine.threads(),
+            device: context.compute.device,
+            instructions: cpu.map(|cpu| cpu.instructions().name()),
+            threads: cpu.map(CpuEngine::threads),
             peak_multiplications_per_second: peak,
             parameters: spec.architecture.parameters(spec.out_channels())?,
             memory: MemoryReport {
@@ -160,7 +188,10 @@ impl Bench {
             training,
             prediction: predicting,
             volume,
-            layers: slowest(profile, self.layers, peak),
+            layers: match (profile, peak) {
+                (Some(profile), Some(peak)) => slowest(profile, self.layers, peak),
+                _ => Vec::new(),
+            },
         })
     }
 
@@ -196,8 +227,7 @@ impl Bench {
 fn train(
     network: &mut dyn Network,
     batch: usize,
-    multiplications: u64,
-    peak: f64,
+    work: Option<(u64, f64)>,
     time: Duration,
 ) -> anyhow::Result<Measured> {
     let spec = network.spec().clone();
@@ -212,47 +242,30 @@ fn train(
     data.target.data.iter_mut().for_each(|t| *t = f32::from(*t > 0.0));
     data.weight.data.fill(1.0);
     let (seconds, repetitions) = median(time, || Ok(network.train_step(&data, 1e-4).map(drop)?))?;
-    Ok(measured(
-        batch,
-        input,
-        output,
-        seconds,
-        repetitions,
-        multiplications,
-        peak,
-    ))
+    Ok(measured(batch, input, output, seconds, repetitions, work))
 }
 
 fn predict(
     network: &mut dyn Network,
     block: &[usize],
-    multiplications: u64,
-    peak: f64,
+    work: Option<(u64, f64)>,
     time: Duration,
 ) -> anyhow::Result<Measured> {
     let input = values(&[&[1, network.spec().architecture.fmaps_in], block].concat());
     let mut predicted = Tensor::default();
     let (seconds, repetitions) = median(time, || Ok(network.forward(&input, &mut predicted)?))?;
     let output = network.output_shape(block)?;
-    Ok(measured(
-        1,
-        block.to_vec(),
-        output,
-        seconds,
-        repetitions,
-        multiplications,
-        peak,
-    ))
+    Ok(measured(1, block.to_vec(), output, seconds, repetitions, work))
 }
 
+/// `work`: multiplications, and how many the machine does a second at most.
 fn measured(
     batch: usize,
     input_shape: Vec<usize>,
     output_shape: Vec<usize>,
     seconds: f64,
     repetitions: usize,
-    multiplications: u64,
-    peak: f64,
+    work: Option<(u64, f64)>,
 ) -> Measured {
     let voxels = (batch * output_shape.iter().product::<usize>()) as f64;
     Measured {
@@ -262,8 +275,8 @@ fn measured(
         seconds,
         repetitions,
         voxels_per_second: voxels / seconds,
-        multiplications,
-        share_of_peak: multiplications as f64 / seconds / peak,
+        multiplications: work.map(|(multiplications, _)| multiplications),
+        share_of_peak: work.map(|(multiplications, peak)| multiplications as f64 / seconds / peak),
     }
 }
 
@@ -310,13 +323,18 @@ fn slowest(mut profile: Vec<LayerProfile>, count: usize, peak: f64) -> Vec<Layer
 
 fn print(report: &Report, context: &Context) -> anyhow::Result<()> {
     let printer = &context.printer;
-    let peak = report.peak_multiplications_per_second;
-    printer.line(format!(
-        "machine   {} on {} threads: at most {:.1} G multiplications a second",
+    if let (Some(instructions), Some(threads), Some(peak)) = (
         report.instructions,
         report.threads,
-        peak * 1e-9
-    ))?;
+        report.peak_multiplications_per_second,
+    ) {
+        printer.line(format!(
+            "machine   {instructions} on {threads} threads: at most {:.1} G multiplications a second",
+            peak * 1e-9
+        ))?;
+    } else {
+        printer.line(format!("machine   {}", report.device))?;
+    }
     printer.line(format!(
         "network   {} parameters; {} to train, {} to predict",
         report.parameters,
@@ -345,8 +363,10 @@ fn print(report: &Report, context: &Context) -> anyhow::Result<()> {
             format!("{:?}", part.output_shape),
             format!("{:.4}", part.seconds),
             format!("{:.0}", part.voxels_per_second),
-            format!("{:.2}", part.multiplications as f64 * 1e-9),
-            format!("{:.0} %", 100.0 * part.share_of_peak),
+            part.multiplications
+                .map_or(String::new(), |done| format!("{:.2}", done as f64 * 1e-9)),
+            part.share_of_peak
+                .map_or(String::new(), |share| format!("{:.0} %", 100.0 * share)),
         ]);
     }
     printer.line(rows.to_string())?;

@@ -60,7 +60,7 @@ impl Predict {
             &context.store,
             &self.run,
             &request,
-            &context.engine()?,
+            &*context.engine()?,
             progress.as_ref(),
         );
         progress.finish();

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use dacapo::load_config;
-use dacapo::nn::Engine;
 use serde::Serialize;
 
 use crate::context::Context;

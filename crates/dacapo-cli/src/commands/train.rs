@@ -101,7 +101,7 @@ pub fn train_run(
     observer: &dyn Observer,
 ) -> anyhow::Result<ExitCode> {
     let run = options.as_new.as_deref().unwrap_or(&config.name);
-    match train(&context.store, config, &context.engine()?, observer, options)? {
+    match train(&context.store, config, &*context.engine()?, observer, options)? {
         TrainOutcome::Finished { .. } => Ok(ExitCode::SUCCESS),
         TrainOutcome::Interrupted { iteration } => {
             let next = context.command(&format!("train {}", quoted(run)));

@@ -26,7 +26,7 @@ impl Validate {
             &context.store,
             &self.run,
             self.iteration,
-            &context.engine()?,
+            &*context.engine()?,
             progress.as_ref(),
         );
         progress.finish();

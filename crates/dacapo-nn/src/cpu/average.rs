@@ -23,12 +23,10 @@ impl Average {
         }
     }
 
-    /// Moves towards the parameters as they are after update `step` (from 1). The first updates weigh more than the
-    /// decay says, so that the initial weights are soon forgotten.
+    /// Moves towards the parameters as they are after update `step` (from 1), by [`share_of_new`].
     pub(crate) fn update(&mut self, params: &Params, step: u64) {
         use rayon::prelude::*;
-        let step = step as f64;
-        let new = (1.0 - self.decay.min((1.0 + step) / (10.0 + step))) as f32;
+        let new = share_of_new(self.decay, step);
         for (average, param) in self.values.iter_mut().zip(&params.0) {
             average
                 .par_iter_mut()
@@ -36,6 +34,11 @@ impl Average {
                 .zip(&param.value)
                 .for_each(|(average, value)| *average += new * (value - *average));
         }
+    }
+
+    /// An average with its values, in the order of the parameters.
+    pub(crate) fn of(decay: f64, values: Vec<Vec<f32>>) -> Self {
+        Self { decay, values }
     }
 
     /// The averages, in the order of the parameters.
@@ -58,11 +61,15 @@ impl Average {
     /// [`Error::Weights`] if a part of it is missing, or does not fit.
     pub(crate) fn import(decay: f64, params: &Params, tensors: &[NamedTensor]) -> Result<Self> {
         let values = find_all(params.0.iter().map(|param| &param.spec), PREFIX, tensors)?;
-        Ok(Self {
-            decay,
-            values: values.into_iter().map(<[f32]>::to_vec).collect(),
-        })
+        Ok(Self::of(decay, values.into_iter().map(<[f32]>::to_vec).collect()))
     }
+}
+
+/// Share of the parameters as they are after update `step` (from 1) in the average that they are taken into. The first
+/// updates weigh more than the decay says, so that the initial weights are soon forgotten.
+pub(crate) fn share_of_new(decay: f64, step: u64) -> f32 {
+    let step = step as f64;
+    (1.0 - decay.min((1.0 + step) / (10.0 + step))) as f32
 }
 
 /// Checks a decay.

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::cpu::average::{self, Average};
 use crate::cpu::graph::Graph;
-use crate::cpu::params::{Param, Params, find_all};
+use crate::cpu::params::Params;
 use crate::cpu::plan::{Plan, add_to};
-use crate::engine::expect_shape;
+use crate::engine::{expect_input, expect_shape, finite};
 use crate::head::activate_to;
 use crate::loss::loss_and_gradient;
-use crate::ops::{Mode, fold_batch_norm};
+use crate::ops::Mode;
 use crate::optimizer::Optimizer;
 use crate::simd::InstructionSet;
+use crate::state::{State, stream};
 use crate::unet::Purpose;
 use crate::{Batch, Error, NamedTensor, Network, NetworkSpec, Norm, Result, Step, Tensor};
 
@@ -24,11 +24,9 @@ pub(super) struct CpuNetwork {
     set: InstructionSet,
     training: Graph,
     predicting: Graph,
-    params: Params,
-    /// Those that predictions are made with, where they are not `params`; empty until they are needed.
+    state: State,
+    /// What predictions are made with, where that is not what is trained; empty until it is needed.
     predicting_params: Option<Params>,
-    optimizer: Optimizer,
-    average: Option<Average>,
     /// What the plans run in, one after another: fresh memory costs several times a pass over it.
     slab: Vec<f32>,
     /// The one used last comes last.
@@ -41,21 +39,16 @@ pub(super) struct CpuNetwork {
 
 impl CpuNetwork {
     pub(super) fn new(spec: &NetworkSpec, pool: Arc<rayon::ThreadPool>, set: InstructionSet) -> Result<Self> {
-        spec.optimizer.validate()?;
-        spec.ema.map_or(Ok(()), average::validate)?;
         let graph = |purpose| spec.architecture.graph(Some(spec.out_channels()), purpose);
         let training = graph(Purpose::Train)?;
         spec.architecture.output_shape(&spec.architecture.input_shape)?;
-        let params = Params::initialise(&training.params, spec.seed);
         Ok(Self {
-            optimizer: Optimizer::new(spec.optimizer.clone(), &params),
-            average: spec.ema.map(|decay| Average::new(decay, &params)),
+            state: State::new(spec, &training)?,
             spec: spec.clone(),
             pool,
             set,
             predicting: graph(Purpose::Predict)?,
             training,
-            params,
             predicting_params: None,
             slab: Vec::new(),
             plans: Vec::new(),
@@ -68,19 +61,8 @@ impl CpuNetwork {
     /// Takes the plan for an input out of `plans`, or makes it.
     fn plan(&mut self, input: &Tensor, mode: Mode) -> Result<Plan> {
         let architecture = &self.spec.architecture;
-        let dims = architecture.dims();
-        let mut expected = vec![
-            input.shape.first().copied().unwrap_or(1).max(1),
-            architecture.fmaps_in,
-        ];
-        expected.extend(input.shape.get(2..).unwrap_or_default());
-        expected.resize(2 + dims, 1);
-        expect_shape("the input", input, &expected)?;
-        let voxels = [
-            if dims == 2 { 1 } else { input.shape[2] },
-            input.shape[dims],
-            input.shape[dims + 1],
-        ];
+        expect_input(architecture, input)?;
+        let voxels = architecture.zyx(&input.shape[2..]);
         let matches =
             |plan: &Plan| plan.batch == input.shape[0] && plan.mode == mode && plan.input().voxels == voxels;
         if let Some(i) = self.plans.iter().position(matches) {
@@ -116,43 +98,7 @@ impl CpuNetwork {
 
     /// Whether predictions are made with other parameters than those that are trained.
     fn predicts_with_others(&self) -> bool {
-        self.average.is_some() || self.spec.architecture.effective_norm() == Norm::Batch
-    }
-
-    /// The parameters that predictions are made with: averaged, and with normalisations folded into convolutions.
-    fn params_to_predict_with(&self) -> Params {
-        let own = |i: usize| match &self.average {
-            Some(average) => &average.values()[i],
-            None => &self.params.0[i].value,
-        };
-        let place = |name: &str| self.params.0.iter().position(|param| param.spec.name == name);
-        let value = |name: &str| place(name).map_or(&[][..], |i| own(i));
-        let param = |spec: &crate::cpu::params::ParamSpec| Param {
-            value: value(&spec.name).to_vec(),
-            gradient: Vec::new(),
-            spec: spec.clone(),
-        };
-        let mut params = Params(self.predicting.params.iter().map(param).collect());
-        for fold in &self.predicting.folds {
-            let [weight, bias] = ["weight", "bias"].map(|suffix| format!("{}.{suffix}", fold.conv));
-            let norm = ["weight", "bias", "running_mean", "running_var"]
-                .map(|suffix| value(&format!("{}.{suffix}", fold.norm)));
-            let conv = params
-                .0
-                .iter_mut()
-                .filter(|param| param.spec.name == weight || param.spec.name == bias);
-            if let [weight, bias] = &mut conv.collect::<Vec<_>>()[..] {
-                fold_batch_norm(&mut weight.value, &mut bias.value, norm);
-            }
-        }
-        params
-    }
-
-    /// Tells the batches of this training apart.
-    fn stream(&self) -> u64 {
-        use crate::init::mix;
-        mix(mix(self.spec.seed).wrapping_add(self.optimizer.steps()))
-            .wrapping_add(mix(self.losses.len() as u64))
+        self.state.average.is_some() || self.spec.architecture.effective_norm() == Norm::Batch
     }
 
     /// Forward and backward: the batch's loss, its gradients in `params`.
@@ -160,9 +106,9 @@ impl CpuNetwork {
         let shape = self.tensor_shape(plan);
         expect_shape("the target", &batch.target, &shape)?;
         expect_shape("the weight", &batch.weight, &shape)?;
-        let stream = self.stream();
+        let stream = stream(self.spec.seed, self.state.optimizer.steps(), self.losses.len());
         self.make_slab(plan);
-        let (graph, params, slab) = (&self.training, &mut self.params, &mut self.slab[..]);
+        let (graph, params, slab) = (&self.training, &mut self.state.params, &mut self.slab[..]);
         let input = &batch.input.data;
         plan.forward(params, slab, input, stream);
         self.prediction.reshape_uninit(&shape);
@@ -203,8 +149,14 @@ impl CpuNetwork {
 
     /// Adds the gradients in `params` to the sums, where a batch has left some before.
     fn make_room(&mut self) {
-        self.sums.resize_with(self.params.trained().count(), Vec::new);
-        let trained = self.params.0.iter_mut().filter(|param| param.spec.trainable);
+        self.sums
+            .resize_with(self.state.params.trained().count(), Vec::new);
+        let trained = self
+            .state
+            .params
+            .0
+            .iter_mut()
+            .filter(|param| param.spec.trainable);
         match self.losses.len() {
             0 => {}
             1 => {
@@ -224,7 +176,12 @@ impl CpuNetwork {
     fn apply(&mut self, learning_rate: f64) -> Result<Step> {
         let count = self.losses.len();
         if count > 1 {
-            let trained = self.params.0.iter_mut().filter(|param| param.spec.trainable);
+            let trained = self
+                .state
+                .params
+                .0
+                .iter_mut()
+                .filter(|param| param.spec.trainable);
             for (sum, param) in self.sums.iter().zip(trained) {
                 // In the order of the batches.
                 let last = param.gradient.iter_mut().zip(sum);
@@ -233,7 +190,7 @@ impl CpuNetwork {
         }
         let loss = self.losses.iter().sum::<f64>() / count.max(1) as f64;
         self.losses.clear();
-        let gradient_norm = Optimizer::gradient_norm(&self.params);
+        let gradient_norm = Optimizer::gradient_norm(&self.state.params);
         if !gradient_norm.is_finite() {
             return Err(Error::NotFinite {
                 what: "gradient norm",
@@ -244,32 +201,13 @@ impl CpuNetwork {
             Some(limit) if gradient_norm > limit => limit / gradient_norm,
             _ => 1.0,
         };
-        self.optimizer.update(&mut self.params, learning_rate, scale);
-        if let Some(average) = &mut self.average {
-            average.update(&self.params, self.optimizer.steps());
+        self.state
+            .optimizer
+            .update(&mut self.state.params, learning_rate, scale);
+        if let Some(average) = &mut self.state.average {
+            average.update(&self.state.params, self.state.optimizer.steps());
         }
         Ok(Step { loss, gradient_norm })
-    }
-}
-
-/// Refuses values that are NaN or infinite.
-fn finite(what: &'static str, values: &[f32]) -> Result<()> {
-    use rayon::prelude::*;
-    // Bit by bit without a branch, which the compiler makes vectors of; looking at each value by itself was a fifth
-    // of a prediction's time.
-    let all_finite = |values: &&[f32]| {
-        let bad = values
-            .iter()
-            .fold(0, |bad, value| bad | u32::from(!value.is_finite()));
-        bad == 0
-    };
-    let chunk = values.par_chunks(1 << 14).find_first(|chunk| !all_finite(chunk));
-    match chunk.and_then(|chunk| chunk.iter().find(|value| !value.is_finite())) {
-        None => Ok(()),
-        Some(&value) => Err(Error::NotFinite {
-            what,
-            value: f64::from(value),
-        }),
     }
 }
 
@@ -283,12 +221,12 @@ impl Network for CpuNetwork {
         pool.install(|| {
             let mut plan = self.plan(input, Mode::Predict)?;
             if self.predicts_with_others() && self.predicting_params.is_none() {
-                self.predicting_params = Some(self.params_to_predict_with());
+                self.predicting_params = Some(self.state.to_predict_with(&self.predicting));
             }
             output.reshape_uninit(&self.tensor_shape(&plan));
             self.make_slab(&plan);
             finite("input", &input.data)?;
-            let params = self.predicting_params.as_mut().unwrap_or(&mut self.params);
+            let params = self.predicting_params.as_mut().unwrap_or(&mut self.state.params);
             plan.forward(params, &mut self.slab, &input.data, 0);
             let values = plan.value(&mut self.slab, self.predicting.output);
             // Tiles spread what is not finite to their other voxels, where a sum would not.
@@ -333,54 +271,12 @@ impl Network for CpuNetwork {
         &self.prediction
     }
 
-    fn export(&self) -> Vec<NamedTensor> {
-        let mut tensors = self.params.export("model/");
-        tensors.extend(self.optimizer.export(&self.params));
-        tensors.extend(
-            self.average
-                .iter()
-                .flat_map(|average| average.export(&self.params)),
-        );
-        tensors
+    fn export(&self) -> Result<Vec<NamedTensor>> {
+        Ok(self.state.export())
     }
 
     fn import(&mut self, tensors: &[NamedTensor]) -> Result<()> {
-        let values = find_all(self.params.0.iter().map(|param| &param.spec), "model/", tensors)?;
-        let known = |name: &str| self.params.0.iter().any(|param| param.spec.name == name);
-        let unknown = tensors
-            .iter()
-            .filter_map(|t| t.name.strip_prefix("model/"))
-            .find(|name| !known(name));
-        if let Some(name) = unknown {
-            return Err(Error::Weights(format!(
-                "`model/{name}` is unknown to the network"
-            )));
-        }
-        let weights = self.params.0.iter().map(|param| &param.spec.name);
-        for (name, values) in weights.zip(&values) {
-            if let Some((place, value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-                return Err(Error::Weights(format!(
-                    "`model/{name}` holds {value}, at place {place}"
-                )));
-            }
-        }
-        let optimizer = Optimizer::import(self.spec.optimizer.clone(), &self.params, tensors)?;
-        let found = |prefix: &str| tensors.iter().any(|tensor| tensor.name.starts_with(prefix));
-        let averaged = match self.spec.ema {
-            Some(decay) if found(average::PREFIX) => Some(Average::import(decay, &self.params, tensors)?),
-            _ => None,
-        };
-        let values: Vec<Vec<f32>> = values.into_iter().map(<[f32]>::to_vec).collect();
-        self.params
-            .0
-            .iter_mut()
-            .zip(values)
-            .for_each(|(param, value)| param.value = value);
-        self.optimizer = optimizer;
-        self.average = self
-            .spec
-            .ema
-            .map(|decay| averaged.unwrap_or_else(|| Average::new(decay, &self.params)));
+        self.state.import(&self.spec, tensors)?;
         self.predicting_params = None;
         self.losses.clear();
         Ok(())

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
 
 /// Share of a new batch in the running statistics.
-const MOMENTUM: f64 = 0.1;
+pub(crate) const MOMENTUM: f64 = 0.1;
 
 /// Brings each channel to mean 0 and variance 1 over the batch (over all of training when predicting), then
 /// scales and shifts it; a ReLU behind it where asked for.

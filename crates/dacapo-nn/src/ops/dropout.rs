@@ -21,6 +21,24 @@ pub(crate) struct Dropout {
     pub(crate) layer: u64,
 }
 
+impl Dropout {
+    /// Random numbers of 32 bits below it drop their value.
+    pub(crate) fn limit(&self) -> u32 {
+        (self.rate * f64::from(u32::MAX)).round() as u32
+    }
+
+    /// Factor of the values that stay.
+    pub(crate) fn scale(&self) -> f32 {
+        (1.0 / (1.0 - self.rate)) as f32
+    }
+
+    /// Where the layer's random numbers begin in a batch of a stream ([`Pass::stream`]): those of values 2i and 2i + 1
+    /// are the lower and the upper half of `mix` of this + i.
+    pub(crate) fn counter(&self, stream: u64) -> u64 {
+        mix(stream ^ mix(self.layer))
+    }
+}
+
 impl Op for Dropout {
     fn channels(&self, inputs: &[usize]) -> usize {
         inputs[0]
@@ -31,20 +49,12 @@ impl Op for Dropout {
     }
 
     fn plan(&self, _: &Site<'_>) -> Result<Box<dyn Kernel>> {
-        Ok(Box::new(DropoutKernel {
-            layer: mix(self.layer),
-            limit: (self.rate * f64::from(u32::MAX)).round() as u32,
-            scale: (1.0 / (1.0 - self.rate)) as f32,
-            stream: 0,
-        }))
+        Ok(Box::new(DropoutKernel { op: *self, stream: 0 }))
     }
 }
 
 struct DropoutKernel {
-    layer: u64,
-    /// Random numbers below it drop their value.
-    limit: u32,
-    scale: f32,
+    op: Dropout,
     /// Of the last forward pass.
     stream: u64,
 }
@@ -52,13 +62,14 @@ struct DropoutKernel {
 impl DropoutKernel {
     /// `to = from`, dropped or scaled.
     fn apply(&self, from: &[f32], to: &mut [f32]) {
-        let stream = mix(self.stream ^ self.layer);
-        let factor = |bits: u32| if bits < self.limit { 0.0 } else { self.scale };
+        let counter = self.op.counter(self.stream);
+        let (limit, scale) = (self.op.limit(), self.op.scale());
+        let factor = |bits: u32| if bits < limit { 0.0 } else { scale };
         let chunks = to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK));
         chunks.enumerate().for_each(|(i, (to, from))| {
             let first = (i * CHUNK / 2) as u64;
             for (pair, (to, from)) in to.chunks_mut(2).zip(from.chunks(2)).enumerate() {
-                let bits = mix(stream.wrapping_add(first + pair as u64));
+                let bits = mix(counter.wrapping_add(first + pair as u64));
                 to[0] = from[0] * factor(bits as u32);
                 if let [_, to] = to {
                     *to = from[1] * factor((bits >> 32) as u32);
@@ -99,12 +110,8 @@ mod tests {
     use crate::ops::check::check;
 
     fn dropped(rate: f64, layer: u64, stream: u64, from: &[f32]) -> Vec<f32> {
-        let kernel = DropoutKernel {
-            layer: mix(layer),
-            limit: (rate * f64::from(u32::MAX)).round() as u32,
-            scale: (1.0 / (1.0 - rate)) as f32,
-            stream,
-        };
+        let op = Dropout { rate, layer };
+        let kernel = DropoutKernel { op, stream };
         let mut to = vec![f32::NAN; from.len()];
         kernel.apply(from, &mut to);
         to

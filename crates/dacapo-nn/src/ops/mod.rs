@@ -8,10 +8,11 @@ use crate::Result;
 use crate::cpu::params::{ParamSpec, Params};
 use crate::onnx::ToOnnx;
 use crate::simd::InstructionSet;
+use crate::torch::ToTorch;
 
 mod activation;
 mod add;
-mod batch_norm;
+pub(crate) mod batch_norm;
 mod concat;
 mod convolution;
 mod dropout;
@@ -79,7 +80,7 @@ pub(crate) struct Pass {
 }
 
 /// One operation of an architecture, for any shape.
-pub(crate) trait Op: ToOnnx + std::fmt::Debug + Send + Sync {
+pub(crate) trait Op: ToOnnx + ToTorch + std::fmt::Debug + Send + Sync {
     /// The parameters that it needs; their ids are handed to [`Op::plan`] in this order.
     fn params(&self) -> Vec<ParamSpec> {
         Vec::new()

@@ -96,7 +96,7 @@ impl Adopt {
         let (mut adopted, mut failed) = (Vec::<Adopted>::new(), Vec::new());
         for run in runs {
             context.printer.note(format!("adopting {run}"));
-            match adopt(base, run, store, &engine, &options) {
+            match adopt(base, run, store, &*engine, &options) {
                 Ok(done) => adopted.push(done),
                 Err(error) => {
                     let error = anyhow::Error::from(error);
@@ -146,7 +146,7 @@ fn inspect(context: &Context, base: &OriginalBase, runs: &[String]) -> anyhow::R
     let engine = context.engine()?;
     let found: Vec<OriginalRun> = runs
         .iter()
-        .map(|run| base.inspect(run, &engine))
+        .map(|run| base.inspect(run, &*engine))
         .collect::<Result<_, _>>()?;
     let printer = &context.printer;
     if printer.json {
