@@ -86,6 +86,10 @@ impl FromStr for ArrayAddress {
             dataset: parts[last + 1..].join("/"),
         };
         address.check()?;
+        if !start.is_empty() {
+            // What stands behind the container is a part of the URL too.
+            address.location().to_string().parse::<Location>()?;
+        }
         Ok(address)
     }
 }
@@ -135,6 +139,11 @@ mod tests {
                 "{text}"
             );
         }
+        let error = "https://host/a.zarr/r%61w".parse::<ArrayAddress>().unwrap_err();
+        assert!(
+            error.to_string().contains("characters are written as they are"),
+            "{error}"
+        );
         let error = "ftp://host/a.zarr/b".parse::<ArrayAddress>().unwrap_err();
         assert!(error.to_string().contains("ftp://"), "{error}");
     }

@@ -57,9 +57,10 @@ macro_rules! floats_from_integers {
     ($T:ty: $($S:ty),*) => {$(
         impl Convert<$S> for $T {
             fn fits(value: $S) -> bool {
-                // Where the largest integer is no float, the float next to it is one more, which no integer is.
+                // Where the largest integer is a float, all are; else the float next to it is one more, which no
+                // integer is.
                 let float = value as $T;
-                (is_exact!($S, $T) || float < <$S>::MAX as $T) && float as $S == value
+                is_exact!($S, $T) || (float < <$S>::MAX as $T && float as $S == value)
             }
             fn convert(value: $S) -> Self {
                 value as $T

@@ -423,7 +423,7 @@ impl Error {
             Self::TooLarge { .. } => "segment by blocks: --block 256",
             Self::Incomparable { .. } => {
                 "both have to have the same voxel size and overlap; `dacapo arrays info ARRAY` says where one lies, and \
-                 `dacapo arrays import` gives one another place"
+                 --voxel-size and --offset place one whose file does not say it"
             }
             Self::LabelType { .. } => {
                 "convert them to an unsigned integer type, where each object has its number"

@@ -395,18 +395,24 @@ fn labels_and_masks_have_one_channel() {
         ),
         "{error}"
     );
-    // As raw they are one channel too many, which is told as well.
+    // As raw they are one channel too many, and of a type without a range: both are told.
     config = ready(dir.path());
     dataset(&mut config).raw = two.into();
     let error = refused(dir.path(), &config);
+    let Error::Several { errors } = &error else {
+        panic!("{error}")
+    };
     assert!(
         matches!(
-            error,
-            Error::Channels {
-                found: 2,
-                expected: 1,
-                ..
-            }
+            errors[..],
+            [
+                Error::Channels {
+                    found: 2,
+                    expected: 1,
+                    ..
+                },
+                Error::IntensityRange { .. }
+            ]
         ),
         "{error}"
     );

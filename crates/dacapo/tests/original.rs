@@ -753,7 +753,8 @@ fn arrays_without_a_counterpart_are_told() {
         assert!(imported.config.is_none());
         imported.problems.join("\n")
     };
-    let dvid = "    raw_config:
+    // What other arrays are made of as well.
+    let dvid = "    raw_config: &raw
       __type__: DVIDArrayConfig
       name: remote
       source: !!python/tuple
