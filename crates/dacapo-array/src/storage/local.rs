@@ -34,8 +34,8 @@ pub struct LocalStorage {
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Deleting waits for the disk, or for a server, far more than it computes: by more threads than there are cores.
-const DELETERS: usize = 8;
+/// Threads for what waits for the disk, or for a server, far more than it computes.
+const WAITING: usize = 8;
 
 /// Files that are synced later and have so many bytes are on their way to the disk at once, so that there is less to
 /// wait for then.
@@ -255,17 +255,21 @@ fn sync_all(tree: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Runs on more threads than there are cores what goes through a tree and waits at each file.
+fn on_waiting_threads<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    match ThreadPoolBuilder::new().num_threads(WAITING).build() {
+        Ok(threads) => threads.install(f),
+        Err(_) => f(),
+    }
+}
+
 /// Deletes a tree that nobody can find any more. What cannot be deleted now is left to a sweep.
 fn delete(tree: &Path) {
     let (Some(above), Some(name)) = (tree.parent(), tree.file_name()) else {
         return;
     };
     let delete = || open(above, DIRECTORY, Mode::empty()).and_then(|above| delete_in(&above, name));
-    let threads = ThreadPoolBuilder::new().num_threads(DELETERS).build();
-    let deleted = match threads {
-        Ok(threads) if tree.is_dir() => threads.install(delete),
-        _ => delete(),
-    };
+    let deleted = on_waiting_threads(delete);
     if let Err(error) = deleted {
         tracing::warn!(path = %tree.display(), %error, "cannot delete what was removed");
     }
@@ -697,7 +701,7 @@ impl Storage for LocalStorage {
     fn sync_tree(&self, prefix: &str) -> Result<()> {
         key::check_prefix(prefix)?;
         let dir = self.path(prefix);
-        sync_all(&dir).map_err(Error::io("sync", &dir))
+        on_waiting_threads(|| sync_all(&dir)).map_err(Error::io("sync", &dir))
     }
 
     /// By a locked file beside it: its own lock is for writing in it.

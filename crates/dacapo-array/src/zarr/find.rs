@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::ZarrArray;
 use super::format::{self, Node};
 use super::group::images;
@@ -95,34 +97,29 @@ pub fn list_arrays(container: &Location, access: &Access) -> Result<Vec<String>>
 
 /// The arrays below a prefix, by their paths below it, sorted.
 fn list_within(storage: &dyn Storage, container: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    list(storage, container, "", 0, &mut found)?;
+    let mut found = list(storage, container, "", 0)?;
     found.sort();
     Ok(found)
 }
 
-fn list(
-    storage: &dyn Storage,
-    prefix: &str,
-    path: &str,
-    level: usize,
-    found: &mut Vec<String>,
-) -> Result<()> {
-    for entry in storage.list(prefix)? {
-        // Links are not followed: they could lead in circles.
-        if entry.kind != Kind::Prefix {
-            continue;
-        }
+/// On all threads: what is asked of one prefix is waited for while another is asked.
+fn list(storage: &dyn Storage, prefix: &str, path: &str, level: usize) -> Result<Vec<String>> {
+    let entries = storage.list(prefix)?.into_par_iter();
+    // Links are not followed: they could lead in circles.
+    let below = entries.filter(|entry| entry.kind == Kind::Prefix);
+    let found = below.map(|entry| {
         let key = join(prefix, &entry.name);
         let path = join(path, &entry.name);
         // Broken metadata is an array's too: opening it says what is wrong.
         if !matches!(format::array_metadata(storage, &key), Ok(Ok(None))) {
-            found.push(path);
+            Ok(vec![path])
         } else if level < MOST_LEVELS {
-            list(storage, &key, &path, level + 1, found)?;
+            list(storage, &key, &path, level + 1)
+        } else {
+            Ok(Vec::new())
         }
-    }
-    Ok(())
+    });
+    Ok(found.collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// The error for an array that is not there, with what is.

@@ -170,12 +170,14 @@ impl ZarrArray {
                 (Some(pending), Some(layout)) if !is_whole => source.keep(object, layout, pending),
                 _ if is_whole => {
                     let encoded = source.object(object, None, on_all_threads, SHARD.take())?;
-                    let _turn = self.pending.as_ref().map(|pending| {
+                    let replaced = self.pending.as_ref().map(|pending| {
                         let turn = self.turn(object);
-                        pending.take(object);
-                        turn
+                        (turn, pending, pending.take(object))
                     });
                     let written = storage.write(&self.chunk_key(object), &encoded, self.durability);
+                    if let (Err(_), Some((_, pending, Some(parts)))) = (&written, replaced) {
+                        pending.put_back(object, parts);
+                    }
                     keep_memory(encoded);
                     written
                 }
