@@ -135,6 +135,9 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// As [`Engine::build`], for this input shape.
     fn memory(&self, spec: &NetworkSpec, input: &[usize], batch: usize) -> Result<Memory>;
+
+    /// Bytes that networks can have now, where that can be told.
+    fn free_memory(&self) -> Option<u64>;
 }
 
 /// A network with its weights and its optimiser's state.

@@ -311,6 +311,23 @@ pub enum Error {
         /// What was asked for.
         what: String,
     },
+    /// A network that this machine has not the memory to train.
+    #[error(
+        "training on {batch} × {input:?} voxels takes about {:.1} GB, and {:.1} GB of memory are free",
+        *needed as f64 / 1e9, *free as f64 / 1e9
+    )]
+    Memory {
+        /// Voxels of a crop.
+        input: Vec<usize>,
+        /// Crops of a batch.
+        batch: usize,
+        /// What it takes, in bytes.
+        needed: u64,
+        /// What there is, in bytes.
+        free: u64,
+        /// A smaller shape that would do.
+        smaller: Option<Vec<usize>>,
+    },
     /// The loss was not finite.
     #[error("run {run}: {source} at iteration {iteration}, on a batch from {place}")]
     NotFinite {
@@ -439,6 +456,16 @@ impl Error {
             }
             Self::ConfigChanged { .. } => {
                 "go on with the config of the run, or train the new one under a name of its own with --as-new NAME"
+            }
+            Self::Memory { smaller, .. } => {
+                let shape = smaller
+                    .as_ref()
+                    .map(|shape| format!("an input_shape of {shape:?}, "));
+                return Some(format!(
+                    "{}a smaller trainer.batch_size and trainer.recompute: true take less; `dacapo config shapes` \
+                     lists what each takes",
+                    shape.unwrap_or_default()
+                ));
             }
             Self::NotFinite {
                 snapshot: Some(place),

@@ -20,6 +20,7 @@ mod error;
 mod evaluate;
 mod export;
 mod inputs;
+mod memory;
 mod observer;
 mod options;
 mod places;

@@ -8,6 +8,7 @@ use dacapo_store::{ConfigStore, LocalStore, RunLease, StatsStore, TrainingStat, 
 use crate::best::{best_by, latest_scores};
 use crate::config::{RunConfig, differences};
 use crate::early::{Stale, stale};
+use crate::memory::check_memory;
 use crate::observer::{Event, Observer};
 use crate::plan::{Plan, check};
 use crate::runs::{originals, stored_config};
@@ -45,8 +46,9 @@ pub enum TrainOutcome {
 ///
 /// # Errors
 /// Before anything is written: whatever [`check`] finds, [`Error::ConfigChanged`] if the run was begun with
-/// another config (a larger `num_iterations` continues it), [`dacapo_store::Error::Held`] if another process
-/// trains it, and if the weights that it should begin with cannot be read or do not fit. Later: [`Error::NotFinite`] if the loss is NaN or infinite, with a snapshot of its batch;
+/// another config (a larger `num_iterations` continues it), [`Error::Memory`] if there is too little for the network,
+/// [`dacapo_store::Error::Held`] if another process trains it, and if the weights that it should begin with cannot be
+/// read or do not fit. Later: [`Error::NotFinite`] if the loss is NaN or infinite, with a snapshot of its batch;
 /// [`Error::Store`] if something cannot be written. What is on disk is whole at any time.
 pub fn train(
     store: &LocalStore,
@@ -62,6 +64,7 @@ pub fn train(
     }
     refuse_changes(store, &config)?;
     let plan = check(&config, store.access())?;
+    check_memory(engine, &plan.network(), config.trainer.batch_size)?;
     let mut network = engine.build(&plan.network())?;
     // Weights to begin with are looked at before anything is written.
     let is_new = store.weights.iterations(&config.name)?.is_empty();

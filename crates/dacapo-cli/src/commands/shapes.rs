@@ -82,7 +82,7 @@ impl Shapes {
             .into_iter()
             .map(|(i, o)| shape(i, o))
             .collect::<Result<_, _>>()?;
-        let available = available();
+        let available = engine.free_memory();
         let fits = |memory: fn(&Shape) -> u64| {
             let room = available? as f64 * SHARE;
             let largest = all.iter().rfind(|shape| (memory(shape) as f64) < room);
@@ -145,12 +145,4 @@ fn print(report: &Report, context: &Context) -> anyhow::Result<()> {
         ))?;
     }
     Ok(())
-}
-
-/// Memory that programs can have now, in bytes, where the system tells.
-fn available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }

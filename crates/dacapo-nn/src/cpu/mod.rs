@@ -10,7 +10,7 @@ pub use profile::LayerProfile;
 
 pub(crate) mod average;
 pub(crate) mod graph;
-mod memory;
+pub(crate) mod memory;
 mod network;
 pub(crate) mod params;
 mod plan;
@@ -100,5 +100,9 @@ impl Engine for CpuEngine {
 
     fn memory(&self, spec: &NetworkSpec, input: &[usize], batch: usize) -> Result<Memory> {
         memory::estimate(spec, input, batch, self.pool.current_num_threads(), self.set)
+    }
+
+    fn free_memory(&self) -> Option<u64> {
+        memory::free()
     }
 }

@@ -82,6 +82,14 @@ impl Engine for TorchEngine {
     fn memory(&self, spec: &NetworkSpec, input: &[usize], batch: usize) -> Result<Memory> {
         memory::estimate(spec, input, batch, self.setting)
     }
+
+    fn free_memory(&self) -> Option<u64> {
+        // libtorch's interface to Rust does not tell that of a GPU.
+        match self.setting.device {
+            tch::Device::Cpu => crate::cpu::memory::free(),
+            _ => None,
+        }
+    }
 }
 
 impl From<tch::TchError> for Error {
