@@ -11,29 +11,14 @@ a voxel, and how many times as much CPU time each peer takes as ours. Peers are 
 `distance_transform_edt` for masks; beside the signed distances stands SciPy on the doubled grid, as DaCapo does it.
 """
 
-import argparse
-import datetime
-import json
-import os
-import platform
-import resource
-import statistics
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 
-here = Path(__file__).parent
-binary = Path(os.environ.get("CARGO_TARGET_DIR", here / "target")) / "release" / "kernels_distance"
-parser = argparse.ArgumentParser()
-parser.add_argument("labels", type=Path)
+import kernels_common as common
+
+parser = common.arguments(__doc__)
 parser.add_argument("--edge", type=int, default=500)
-parser.add_argument("--rounds", type=int, default=3)
-parser.add_argument("--threads", type=int, default=2)
-parser.add_argument("--out", type=Path)
-parser.add_argument("--peer", nargs=2, help="measures one program on one case: for the runs below")
 options = parser.parse_args()
 PEERS = {
     "labels": ["edt"],
@@ -67,17 +52,11 @@ def peer(program, case):
         place = tuple(slice(-1) if a == axis else slice(None) for a in range(3))
         mask[place] &= np.diff(labels.view(np.int64), axis=axis) == 0
     spacing = (4, 1, 1) if case == "anisotropic" else (1, 1, 1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    wall, cpu = time.perf_counter(), time.process_time()
-    if program == "edt":
-        edt.edt(mask if case in ["mask", "far"] else labels, spacing, case == "border", parallel=options.threads)
-    elif program == "scipy":
-        ndimage.distance_transform_edt(mask)
-    else:
-        doubled(labels)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(json.dumps({"wall": wall, "cpu": cpu, "memory": memory}))
+    of_edt = lambda: edt.edt(
+        mask if case in ["mask", "far"] else labels, spacing, case == "border", parallel=options.threads
+    )
+    work = {"edt": of_edt, "scipy": lambda: ndimage.distance_transform_edt(mask), "doubled": lambda: doubled(labels)}
+    common.measured(work[program])
 
 
 if options.peer:
@@ -85,14 +64,7 @@ if options.peer:
     sys.exit()
 
 
-def run(command):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{command}\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def volumes(folder):
+def volumes():
     labels = np.load(options.labels).astype(np.uint64)
     yield "as it is", labels, PEERS
     for axis in range(3):
@@ -103,37 +75,20 @@ def volumes(folder):
     yield f"{options.edge}³", labels, {case: peers for case, peers in PEERS.items() if case != "signed"}
 
 
-cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
-lines = [
-    f"# Distances, {datetime.date.today()}, {cpu}, {os.cpu_count()} cores, {options.threads} threads",
-    "",
-    f"Medians of {options.rounds} interleaved rounds. Made by `python kernels_distance.py`.",
-    "",
-    "| volume | case | program | CPU ns a voxel | wall ns a voxel | bytes a voxel | CPU time of ours |",
-    "|---|---|---|---|---|---|---|",
-]
-folder = here / "target"
-folder.mkdir(exist_ok=True)
-for name, labels, rows in volumes(folder):
-    raw, npy = folder / "labels.bin", folder / "labels.npy"
+lines = common.heading("Distances", options, ["volume", "case"])
+common.folder.mkdir(exist_ok=True)
+for name, labels, cases in volumes():
+    raw, npy = common.folder / "labels.bin", common.folder / "labels.npy"
     labels.tofile(raw)
     np.save(npy, labels)
     voxels, shape = labels.size, labels.shape
     del labels
-    results = {}
-    for _ in range(options.rounds):
-        for case, peers in rows.items():
-            ours = run([binary, case, raw, *shape, options.threads])
-            results.setdefault((case, "ours"), []).append(ours)
-            for program in peers:
-                command = [sys.executable, __file__, npy, "--threads", options.threads, "--peer", program, case]
-                results.setdefault((case, program), []).append(run(command))
-    for (case, program), found in results.items():
-        median = {key: statistics.median(one[key] for one in found) for key in found[0]}
-        ratio = median["cpu"] / statistics.median(one["cpu"] for one in results[case, "ours"])
-        cells = [f"{median[key] * 1e9 / voxels:.1f}" for key in ["cpu", "wall"]]
-        cells += [f"{median['memory'] * 2**20 / voxels:.1f}", f"{ratio:.2f}"]
-        lines.append(f"| {name} {'×'.join(map(str, shape))} | {case} | {program} | {' | '.join(cells)} |")
-        print(lines[-1], flush=True)
+    commands = {}
+    for case, peers in cases.items():
+        commands[case, "ours"] = [common.binary("kernels_distance"), case, raw, *shape, options.threads]
+        for program in peers:
+            commands[case, program] = common.peer(__file__, npy, options, program, case)
+    medians = common.in_turn(options.rounds, commands)
+    lines += common.rows(medians, lambda case: voxels, f"{name} {'×'.join(map(str, shape))}")
 if options.out:
     options.out.write_text("\n".join(lines) + "\n")

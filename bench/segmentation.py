@@ -30,6 +30,10 @@ options = parser.parse_args()
 
 # What is measured, ours, the peer's operation and name, and the goal.
 ROWS = [
+    ("components of labels, 6, 384³", "components-6", "components-6", "cc3d", "2.5x, 1/2 of the memory"),
+    ("components of labels, 26, 384³", "components-26", "components-26", "cc3d", "2x, 1/2 of the memory"),
+    ("affinities of labels, 12 offsets", "affinities", "affinities", "DaCapo's NumPy", "4x"),
+    ("and balanced weights", "weights", "weights", "DaCapo's NumPy", "4x"),
     ("contingency table", "contingency", "contingency", "numpy", "10x"),
     ("contingency table", "contingency", "contingency-skimage", "scikit-image", ""),
     ("contingency table, 384³", "contingency-large", None, "", ""),
@@ -38,9 +42,13 @@ ROWS = [
     ("remap, 384³", "remap", "remap", "fastremap", "1.5x"),
     ("watershed, u8", "watershed-u8", "watershed-u8", "scikit-image", "8x"),
     ("watershed, f32", "watershed-f32", "watershed-f32", "scikit-image", "8x"),
+    ("watershed, u8, 384³", "watershed-u8-large", None, "", ""),
+    ("watershed, f32, 384³", "watershed-f32-large", None, "", ""),
     ("mutex watershed, f32", "mutex-f32", "mutex-f32", "mwatershed", "4x, 1/8 of the memory"),
     ("mutex watershed, u8", "mutex-u8", "mutex-f32", "mwatershed (f64)", "4x, 1/8 of the memory"),
     ("its sort, 12 channels", "mutex-sort", None, "", ""),
+    ("mutex watershed, f32, 9 biases", "mutex-9-biases", None, "", ""),
+    ("fragments", "fragments", "fragments", "SciPy + scikit-image", "5x"),
     ("contacts of fragments, 6 channels", "contacts", None, "", ""),
     ("agglomeration at one threshold", "agglomerate", "agglomerate", "numpy, a heap in Python", "20x"),
     ("agglomeration at 50 thresholds", "agglomerate-50", None, "", "1.2x of one"),

@@ -4,7 +4,7 @@
 
 `data` makes what is segmented: `segmentation_peers.py data DIR FIB25`, with FIB25 the Zarr container of docs/fib25.md.
 Labels of 128³, 12 channels of affinities made of them, smoothed and with noise, what follows from these, and a mirrored
-volume of 384³.
+volume of 384³. Where DaCapo's own functions are the peer, they are written here as they are there, in NumPy.
 """
 
 import heapq
@@ -56,6 +56,52 @@ def make_data(container):
     mirror = lambda a: np.pad(a, [(0, LARGE - EDGE)] * 3, "symmetric")
     mirror(labels).tofile(dir / "labels_large.bin")
     mirror(fragments).tofile(dir / "fragments_large.bin")
+    mirror(seeds.astype(np.uint64)).tofile(dir / "seeds_large.bin")
+    mirror(boundary.astype(np.float32)).tofile(dir / "boundary_large.bin")
+
+
+def links(labels):
+    """Affinities of labels, as DaCapo's seg_to_affgraph has them."""
+    linked = np.zeros((len(OFFSETS), *labels.shape), np.int32)
+    for channel, offset in enumerate(OFFSETS):
+        here = tuple(slice(max(0, -o), min(n, n - o)) for n, o in zip(labels.shape, offset))
+        there = tuple(slice(max(0, o), min(n, n + o)) for n, o in zip(labels.shape, offset))
+        p, q = labels[here], labels[there]
+        linked[(channel, *here)] = (p == q) * (p > 0) * (q > 0)
+    return linked
+
+
+def balanced(target, mask, clip=(0.05, 0.95)):
+    """Weights by class, channel by channel, as DaCapo's balance_weights has them on its first call."""
+    assert len(np.unique(target)) <= 2
+    scale = np.ones(target.shape, np.float32) * mask
+    for weight, classes in zip(scale, target):
+        seen, counts = np.unique(classes[np.nonzero(weight)], return_counts=True)
+        shares = np.clip(counts.astype(np.float32) / counts.sum(), *clip)
+        by_class = np.zeros(2)
+        by_class[seen] = 1 / 2 / shares
+        weight *= np.take(by_class, classes.astype(np.int64)).astype(np.float32)
+    return scale
+
+
+def fragments_of(affinities):
+    """Fragments step by step: the same map, seeds and flood as ours."""
+    from scipy import ndimage
+    from skimage.segmentation import watershed
+
+    sums, counts = np.zeros(affinities.shape[1:], np.float32), np.zeros(affinities.shape[1:], np.float32)
+    for values, offset in zip(affinities, OFFSETS):
+        here = tuple(slice(max(0, -o), min(n, n - o)) for n, o in zip(values.shape, offset))
+        there = tuple(slice(max(0, o), min(n, n + o)) for n, o in zip(values.shape, offset))
+        for place in (here, there):
+            sums[place] += values[here]
+            counts[place] += 1
+    boundary = 1 - sums / np.maximum(counts, 1)
+    inside = boundary < 0.2
+    smooth = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside).astype(np.float32), 1.0)
+    peaks = inside & (ndimage.maximum_filter(smooth, 5) == smooth)
+    seeds, _ = ndimage.label(peaks, np.ones((3, 3, 3)))
+    return watershed(boundary, seeds)
 
 
 def agglomerate(fragments, affinities, offsets, threshold):
@@ -121,6 +167,19 @@ def prepare():
             "remap": lambda: fastremap.remap(labels, table, in_place=True),
         }
         return run[op], labels.size
+    if op in ("components-6", "components-26"):
+        import cc3d
+
+        labels = read("labels_large.bin", np.uint64, LARGE)
+        return lambda: cc3d.connected_components(labels, connectivity=int(op.split("-")[1])), labels.size
+    if op in ("affinities", "weights"):
+        labels = read("labels.bin", np.uint64)
+        mask = np.ones(labels.shape, bool)
+        run = {"affinities": lambda: links(labels), "weights": lambda: balanced(links(labels), mask)}
+        return run[op], labels.size
+    if op == "fragments":
+        affinities = read("affinities.bin", np.float32, channels=len(OFFSETS))[:3]
+        return lambda: fragments_of(affinities), EDGE**3
     if op in ("watershed-u8", "watershed-f32"):
         from skimage.segmentation import watershed
 

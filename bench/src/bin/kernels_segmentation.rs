@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::time::Instant;
 
+use dacapo::tasks::{AffinitiesTaskConfig, Annotation, TaskConfig};
 use dacapo_bench::{cpu_seconds, memory};
-use dacapo_kernels::*;
+use dacapo_kernels::{affinities as affinities_of, fragments as fragments_of, *};
 use ndarray::{Array3, Array4};
 
 const EDGE: usize = 128;
@@ -123,6 +124,61 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
                 .collect();
             let map = Remap::new(pairs, Unlisted::Refuse);
             timed!(LARGE.pow(3), map.apply(labels.view_mut()).unwrap())
+        }
+        "components-6" | "components-26" => {
+            let labels = ids("labels_large.bin", LARGE);
+            let connectivity = Connectivity::from_neighbors(op[11..].parse().unwrap()).unwrap();
+            timed!(
+                LARGE.pow(3),
+                connected_components::<_, u32>(labels.view(), connectivity).unwrap()
+            )
+        }
+        "affinities" => {
+            let labels = labels();
+            timed!(
+                small,
+                affinities_of(labels.view(), &offsets(), Background::Nothing).unwrap()
+            )
+        }
+        "weights" => {
+            let labels = labels();
+            let known = labels.mapv(|_| true);
+            let task = TaskConfig::Affinities(AffinitiesTaskConfig {
+                neighborhood: offsets().iter().map(|offset| offset.to_vec()).collect(),
+                ..AffinitiesTaskConfig::default()
+            });
+            let task = task.build(3).unwrap();
+            // Targets are of what has all of its neighbours in the labels.
+            let inner = EDGE - 27;
+            let run = move || {
+                let (labels, known) = (labels.view(), known.view());
+                let annotation = Annotation {
+                    labels,
+                    known,
+                    voxel_size: [1.0; 3],
+                };
+                task.targets(annotation).unwrap()
+            };
+            timed!(inner.pow(3), run())
+        }
+        "fragments" => {
+            let affinities = affinities().slice(ndarray::s![..3, .., .., ..]).to_owned();
+            let parameters = FragmentParameters::default();
+            timed!(
+                small,
+                fragments_of(affinities.view(), &offsets()[..3], None, &parameters).unwrap()
+            )
+        }
+        "watershed-u8-large" | "watershed-f32-large" => {
+            let height = Array3::from_shape_vec((LARGE, LARGE, LARGE), floats("boundary_large.bin")).unwrap();
+            let bytes = height.mapv(|height| (height * 255.0).round() as u8);
+            let seeds = ids("seeds_large.bin", LARGE);
+            let is_u8 = op.contains("u8");
+            let run = move || match is_u8 {
+                true => watershed(bytes.view(), seeds.view(), None, Connectivity::Faces).unwrap(),
+                false => watershed(height.view(), seeds.view(), None, Connectivity::Faces).unwrap(),
+            };
+            timed!(LARGE.pow(3), run())
         }
         "watershed-u8" => {
             let height = Array3::from_shape_vec(cube, bytes("boundary_u8.bin")).unwrap();

@@ -5,9 +5,6 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
-/// Voxels that one task works on.
-const CHUNK: usize = 1 << 15;
-
 /// The channel with the largest value at each voxel of (channels, z, y, x): the first of equal ones. NaN is less than
 /// anything; where all are NaN, and so all minus infinity, it is channel 0.
 ///
@@ -73,22 +70,7 @@ fn raise(most: &mut [f32], best: &mut [u32], row: ArrayView1<f32>, channel: u32)
 
 /// Whether each value is above a threshold. NaN is not.
 pub fn threshold(values: ArrayView3<f32>, threshold: f32) -> Array3<bool> {
-    let shape = values.raw_dim();
-    let Some(values) = values.as_slice() else {
-        return Zip::from(values).par_map_collect(|&value| value > threshold);
-    };
-    let mut above = Array3::from_elem(shape, false);
-    #[allow(clippy::expect_used, reason = "it has just been made")]
-    let chunks = above
-        .as_slice_mut()
-        .expect("standard layout")
-        .par_chunks_mut(CHUNK);
-    chunks.zip(values.par_chunks(CHUNK)).for_each(|(above, values)| {
-        for (above, &value) in above.iter_mut().zip(values) {
-            *above = value > threshold;
-        }
-    });
-    above
+    Zip::from(values).par_map_collect(|&value| value > threshold)
 }
 
 #[cfg(test)]

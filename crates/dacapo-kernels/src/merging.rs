@@ -6,96 +6,116 @@ use crate::hash::IdMap;
 
 /// What each segment shares with the true objects, which go by numbers; and the sums that the variation of information
 /// follows from. As they are integers, they are what a table made anew would have.
+///
+/// What a segment adds to the sums is taken away when it first changes, and added anew when they are asked for: of
+/// thousands of merges between, each is a sum of two sizes.
 #[derive(Debug, Default)]
 pub(crate) struct MergingTable {
-    rows: Vec<Row>,
+    /// The voxels of each segment.
+    sizes: Vec<u64>,
+    /// The object that a segment shares all of these with, or [`MANY`].
+    objects: Vec<u32>,
+    /// What the others share with each object.
+    many: IdMap<u32, IdMap<u32, u64>>,
+    /// Segments that are not in the sums, and whether each one is.
+    changed: Vec<u32>,
+    has_changed: Vec<bool>,
     segments: i128,
     shared: i128,
     /// Information of small numbers, which are the most.
     known: Vec<i128>,
 }
 
-/// What a segment shares with the objects.
-#[derive(Debug, Default)]
-#[allow(
-    clippy::box_collection,
-    reason = "most are of one object: the others must not make these larger"
-)]
-enum Row {
-    /// Nothing that counts.
-    #[default]
-    Empty,
-    /// Voxels of one object.
-    One(u32, u64),
-    /// Voxels of several, and how many together.
-    Many(Box<IdMap<u32, u64>>, u64),
-}
-
+const MANY: u32 = u32::MAX;
 const KNOWN: u64 = 4096;
 
 impl MergingTable {
     /// So many segments that share nothing yet.
     pub fn new(segments: usize) -> Self {
-        let rows = std::iter::repeat_with(Row::default).take(segments).collect();
         Self {
-            rows,
-            segments: 0,
-            shared: 0,
+            sizes: vec![0; segments],
+            objects: vec![0; segments],
+            has_changed: vec![false; segments],
             known: (0..KNOWN).map(information).collect(),
+            ..Self::default()
         }
     }
 
     /// Adds voxels of an object to a segment.
     pub fn add(&mut self, segment: usize, object: u32, voxels: u64) {
-        // As a segment of its own, which merges.
-        self.segments += self.of(voxels);
-        self.shared += self.of(voxels);
-        let row = std::mem::take(&mut self.rows[segment]);
-        self.rows[segment] = self.merged(row, Row::One(object, voxels));
+        self.change(segment);
+        if self.sizes[segment] == 0 {
+            self.objects[segment] = object;
+        } else if self.objects[segment] != object {
+            let mut objects = self.take_objects(segment);
+            *objects.entry(object).or_insert(0) += voxels;
+            self.put_objects(segment, objects);
+        }
+        self.sizes[segment] += voxels;
     }
 
     /// Makes one segment of two.
     pub fn merge(&mut self, from: usize, into: usize) {
-        let (a, b) = (
-            std::mem::take(&mut self.rows[from]),
-            std::mem::take(&mut self.rows[into]),
-        );
-        self.rows[into] = self.merged(a, b);
+        if self.sizes[from] == 0 {
+            return;
+        }
+        self.change(from);
+        self.change(into);
+        if self.sizes[into] == 0 {
+            self.objects[into] = self.objects[from];
+            if let Some(objects) = self.many.remove(&(from as u32)) {
+                self.many.insert(into as u32, objects);
+            }
+        } else if self.objects[from] != self.objects[into] || self.objects[into] == MANY {
+            let (a, b) = (self.take_objects(from), self.take_objects(into));
+            let (mut more, less) = if a.len() < b.len() { (b, a) } else { (a, b) };
+            for (object, voxels) in less {
+                *more.entry(object).or_insert(0) += voxels;
+            }
+            self.put_objects(into, more);
+        }
+        self.sizes[into] += std::mem::take(&mut self.sizes[from]);
     }
 
-    fn merged(&mut self, a: Row, b: Row) -> Row {
-        let size = a.size() + b.size();
-        self.segments += self.of(size) - self.of(a.size()) - self.of(b.size());
-        match (a, b) {
-            (Row::Empty, row) | (row, Row::Empty) => row,
-            (Row::One(object, n), Row::One(other, m)) if object == other => {
-                self.shared += self.of(n + m) - self.of(n) - self.of(m);
-                Row::One(object, n + m)
-            }
-            (a, b) => {
-                let (more, less) = if a.len() < b.len() { (b, a) } else { (a, b) };
-                let mut more = match more {
-                    Row::Many(objects, _) => objects,
-                    Row::One(object, n) => Box::new([(object, n)].into_iter().collect::<IdMap<_, _>>()),
-                    Row::Empty => Box::default(),
-                };
-                let mut shared = 0;
-                let mut add = |object: u32, m: u64| {
-                    let n = more.entry(object).or_insert(0);
-                    shared += self.of(*n + m) - self.of(*n) - self.of(m);
-                    *n += m;
-                };
-                match less {
-                    Row::Many(objects, _) => objects.into_iter().for_each(|(object, m)| add(object, m)),
-                    Row::One(object, m) => add(object, m),
-                    Row::Empty => {}
-                }
-                self.shared += shared;
-                Row::Many(more, size)
+    /// What a segment shares with each object, taken out of it.
+    fn take_objects(&mut self, segment: usize) -> IdMap<u32, u64> {
+        let object = self.objects[segment];
+        if object == MANY {
+            return self.many.remove(&(segment as u32)).unwrap_or_default();
+        }
+        [(object, self.sizes[segment])].into_iter().collect()
+    }
+
+    fn put_objects(&mut self, segment: usize, objects: IdMap<u32, u64>) {
+        self.objects[segment] = MANY;
+        self.many.insert(segment as u32, objects);
+    }
+
+    /// Takes a segment out of the sums until they are asked for.
+    #[inline]
+    fn change(&mut self, segment: usize) {
+        if !std::mem::replace(&mut self.has_changed[segment], true) {
+            self.changed.push(segment as u32);
+            if self.sizes[segment] > 0 {
+                let [size, shared] = self.adds(segment);
+                self.segments -= size;
+                self.shared -= shared;
             }
         }
     }
 
+    /// What a segment adds to the sums.
+    fn adds(&self, segment: usize) -> [i128; 2] {
+        let size = self.of(self.sizes[segment]);
+        if self.objects[segment] != MANY {
+            return [size, size];
+        }
+        let objects = self.many.get(&(segment as u32));
+        let shared = objects.into_iter().flat_map(|objects| objects.values());
+        [size, shared.map(|&voxels| self.of(voxels)).sum()]
+    }
+
+    #[inline]
     fn of(&self, n: u64) -> i128 {
         self.known
             .get(n as usize)
@@ -105,7 +125,19 @@ impl MergingTable {
 
     /// The variation of information, with objects of these sizes and a further segment that shares these numbers of
     /// voxels with them.
-    pub fn voi(&self, objects: impl Iterator<Item = u64>, rest: impl Iterator<Item = u64>) -> Option<Voi> {
+    pub fn voi(
+        &mut self,
+        objects: impl Iterator<Item = u64>,
+        rest: impl Iterator<Item = u64>,
+    ) -> Option<Voi> {
+        for segment in std::mem::take(&mut self.changed) {
+            self.has_changed[segment as usize] = false;
+            if self.sizes[segment as usize] > 0 {
+                let [size, shared] = self.adds(segment as usize);
+                self.segments += size;
+                self.shared += shared;
+            }
+        }
         let (mut of_objects, mut total) = (0, 0);
         for voxels in objects {
             of_objects += self.of(voxels);
@@ -117,22 +149,5 @@ impl MergingTable {
             size += voxels;
         }
         Voi::new(of_objects, self.segments + self.of(size), shared, total)
-    }
-}
-
-impl Row {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Empty => 0,
-            Self::One(_, voxels) | Self::Many(_, voxels) => *voxels,
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Empty => 0,
-            Self::One(..) => 1,
-            Self::Many(objects, _) => objects.len(),
-        }
     }
 }

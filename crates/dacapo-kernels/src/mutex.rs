@@ -272,39 +272,30 @@ impl MutexEdges {
         let mut sets = ApartSets::new(voxels as u32);
         // Whether a voxel has an edge that would join it, be it in vain.
         let mut foreground = vec![false; voxels];
-        let (mut places, mut ends) = (Vec::with_capacity(AHEAD), Vec::with_capacity(AHEAD));
-        // Of equal magnitudes, the first run is first.
-        while let Some(next) = (0..runs.len()).reduce(|a, b| {
-            if runs[b].magnitude > runs[a].magnitude {
-                b
-            } else {
-                a
+        let (mut edges, mut ends) = (Vec::with_capacity(AHEAD), Vec::with_capacity(AHEAD));
+        loop {
+            edges.clear();
+            while edges.len() < AHEAD && take_next(&mut runs, &mut edges) {}
+            if edges.is_empty() {
+                break;
             }
-        }) && runs[next].magnitude > 0.0
-        {
-            let most = |runs: &[Run]| runs.iter().fold(0.0, |most: f32, run| most.max(run.magnitude));
-            let (before, behind) = (most(&runs[..next]), most(&runs[next + 1..]));
-            let run = &mut runs[next];
-            while run.magnitude > before && run.magnitude >= behind {
-                run.take(before, behind, &mut places);
-                // The ends of many edges are looked up before any is used: they lie anywhere, and memory answers
-                // many questions in the time of one.
-                ends.clear();
-                ends.extend(places.iter().map(|&place| {
-                    // Division of 32 bits is the faster one.
-                    let (channel, p) = ((place / voxels as u32) as usize, (place % voxels as u32) as usize);
-                    let q = p.wrapping_add_signed(self.strides[channel]);
-                    if run.joins {
-                        (foreground[p], foreground[q]) = (true, true);
-                    }
-                    [sets.find(p as u32), sets.find(q as u32)]
-                }));
-                for &[a, b] in &ends {
-                    if run.joins {
-                        sets.join(a, b)
-                    } else {
-                        sets.part(a, b)
-                    }
+            // The ends of many edges are looked up before any is used: they lie anywhere, and memory answers
+            // many questions in the time of one.
+            ends.clear();
+            ends.extend(edges.iter().map(|edge: &Edge| {
+                // Division of 32 bits is the faster one.
+                let (channel, p) = (edge.place / voxels as u32, (edge.place % voxels as u32) as usize);
+                let q = p.wrapping_add_signed(self.strides[channel as usize]);
+                if edge.joins {
+                    (foreground[p], foreground[q]) = (true, true);
+                }
+                [sets.find(p as u32), sets.find(q as u32)]
+            }));
+            for (edge, &[a, b]) in edges.iter().zip(&ends) {
+                if edge.joins {
+                    sets.join(a, b)
+                } else {
+                    sets.part(a, b)
                 }
             }
         }
@@ -353,8 +344,32 @@ enum Left<'a> {
     },
 }
 
-/// So many edges are handed over at once, at most.
+/// An edge whose turn it is.
+struct Edge {
+    place: u32,
+    joins: bool,
+}
+
+/// The ends of so many edges are looked up at once, at most.
 const AHEAD: usize = 64;
+
+/// Takes the next edges of the run whose turn it is, as many as are before those of all others; false if there are none.
+/// Of equal magnitudes, the first run is first.
+fn take_next(runs: &mut [Run], edges: &mut Vec<Edge>) -> bool {
+    let mut next = 0;
+    for i in 1..runs.len() {
+        if runs[i].magnitude > runs[next].magnitude {
+            next = i;
+        }
+    }
+    if runs.get(next).is_none_or(|run| run.magnitude <= 0.0) {
+        return false;
+    }
+    let most = |runs: &[Run]| runs.iter().fold(0.0, |most: f32, run| most.max(run.magnitude));
+    let (before, behind) = (most(&runs[..next]), most(&runs[next + 1..]));
+    runs[next].take(before, behind, edges);
+    true
+}
 
 impl<'a> Run<'a> {
     fn new(edges: &'a Sorted, bias: f32, joins: bool) -> Self {
@@ -416,32 +431,21 @@ impl<'a> Run<'a> {
     }
 
     /// Takes the next edges of a run that has some, as long as their magnitude is above `before` and not below
-    /// `behind`, as that of the first one is.
-    fn take(&mut self, before: f32, behind: f32, taken: &mut Vec<u32>) {
-        taken.clear();
-        let counts = |edge: &&u64| {
-            let magnitude = self.magnitude_of(affinity((*edge >> 32) as u32));
+    /// `behind`, as that of the first one is, and there is room.
+    fn take(&mut self, before: f32, behind: f32, edges: &mut Vec<Edge>) {
+        let (had, room, joins) = (edges.len(), AHEAD - edges.len(), self.joins);
+        let edge = |place| Edge { place, joins };
+        let of = |&pair: &u64| edge(pair as u32);
+        let counts = |pair: &&u64| {
+            let magnitude = self.magnitude_of(affinity((*pair >> 32) as u32));
             magnitude > before && magnitude >= behind
         };
-        match (&self.left, self.joins) {
-            (Left::Each(edges), true) => {
-                taken.extend(
-                    edges
-                        .iter()
-                        .rev()
-                        .take(AHEAD)
-                        .take_while(counts)
-                        .map(|&edge| edge as u32),
-                );
+        match (&self.left, joins) {
+            (Left::Each(left), true) => {
+                edges.extend(left.iter().rev().take(room).take_while(counts).map(of));
             }
-            (Left::Each(edges), false) => {
-                taken.extend(
-                    edges
-                        .iter()
-                        .take(AHEAD)
-                        .take_while(counts)
-                        .map(|&edge| edge as u32),
-                );
+            (Left::Each(left), false) => {
+                edges.extend(left.iter().take(room).take_while(counts).map(of));
             }
             (
                 Left::Levels {
@@ -453,8 +457,8 @@ impl<'a> Run<'a> {
                 },
                 true,
             ) => {
-                let begin = starts[*level].max(high.saturating_sub(AHEAD));
-                taken.extend(places[begin..*high].iter().rev());
+                let begin = starts[*level].max(high.saturating_sub(room));
+                edges.extend(places[begin..*high].iter().rev().map(|&place| edge(place)));
             }
             (
                 Left::Levels {
@@ -466,15 +470,16 @@ impl<'a> Run<'a> {
                 },
                 false,
             ) => {
-                let end = starts[*level + 1].min(low + AHEAD);
-                taken.extend(&places[*low..end]);
+                let end = starts[*level + 1].min(low + room);
+                edges.extend(places[*low..end].iter().map(|&place| edge(place)));
             }
         }
+        let taken = edges.len() - had;
         match (&mut self.left, self.joins) {
-            (Left::Each(edges), true) => *edges = &edges[..edges.len() - taken.len()],
-            (Left::Each(edges), false) => *edges = &edges[taken.len()..],
-            (Left::Levels { high, .. }, true) => *high -= taken.len(),
-            (Left::Levels { low, .. }, false) => *low += taken.len(),
+            (Left::Each(left), true) => *left = &left[..left.len() - taken],
+            (Left::Each(left), false) => *left = &left[taken..],
+            (Left::Levels { high, .. }, true) => *high -= taken,
+            (Left::Levels { low, .. }, false) => *low += taken,
         }
         self.measure();
     }

@@ -24,7 +24,10 @@ pub fn relabel_in_place<T: Id>(labels: ArrayViewMut3<T>) -> Vec<T> {
     let mut originals = vec![T::BACKGROUND];
     on_slice(labels, |labels| {
         // Each piece numbers its own labels, which are then numbered through, piece after piece.
-        let firsts: Vec<Vec<T>> = labels.par_chunks_mut(PIECE).map(number).collect();
+        let pieces = labels.par_chunks_mut(PIECE);
+        let firsts: Vec<Vec<T>> = pieces
+            .map_init(Vec::new, |known, piece| number(piece, known))
+            .collect();
         let mut numbers: IdMap<u64, T> = IdMap::default();
         let tables: Vec<Vec<T>> = firsts
             .into_iter()
@@ -43,50 +46,118 @@ pub fn relabel_in_place<T: Id>(labels: ArrayViewMut3<T>) -> Vec<T> {
             .zip(&tables)
             .for_each(|(labels, table)| {
                 if (0u64..).zip(table).any(|(local, &global)| local != global.into()) {
-                    replace_runs(labels, |local| table[index(local)]);
+                    labels.iter_mut().for_each(|local| *local = table[index(*local)]);
                 }
             });
     });
     originals
 }
 
-/// Numbers the labels of a piece from 1, and returns them in the order of their numbers.
-fn number<T: Id>(labels: &mut [T]) -> Vec<T> {
+/// Numbers the labels of a piece from 1, and returns them in the order of their numbers. `known` is a table of zeros.
+fn number<T: Id>(labels: &mut [T], known: &mut Vec<u32>) -> Vec<T> {
     let mut firsts = Vec::new();
-    let mut numbers: IdMap<u64, T> = IdMap::default();
-    replace_runs(labels, |label| {
-        if label == T::BACKGROUND {
-            return label;
+    let bits = bits(labels);
+    if bits >= SMALL {
+        let mut numbers: IdMap<u64, T> = IdMap::default();
+        replace_runs(labels, |label| {
+            if label == T::BACKGROUND {
+                return label;
+            }
+            *numbers.entry(label.into()).or_insert_with(|| {
+                firsts.push(label);
+                numeric(firsts.len() as u64)
+            })
+        });
+        return firsts;
+    }
+    known.resize(known.len().max(bits as usize + 1), 0);
+    for label in labels {
+        let number = &mut known[index(*label)];
+        if *number == 0 && *label != T::BACKGROUND {
+            firsts.push(*label);
+            *number = firsts.len() as u32;
         }
-        *numbers.entry(label.into()).or_insert_with(|| {
-            firsts.push(label);
-            numeric(firsts.len() as u64)
-        })
-    });
+        *label = numeric(u64::from(*number));
+    }
+    for &first in &firsts {
+        known[index(first)] = 0;
+    }
     firsts
+}
+
+/// The bits that any of some ids has: none is above them.
+fn bits<T: Id>(labels: &[T]) -> u64 {
+    labels.iter().fold(0, |bits, &label| {
+        let id: u64 = label.into();
+        bits | id
+    })
 }
 
 /// The labels of a volume with their voxels, ordered by label; 0 too, if it is there.
 pub fn unique<T: Id>(labels: ArrayView3<T>) -> Vec<(T, u64)> {
     let standard = labels.as_standard_layout();
     let values = standard.as_slice().unwrap_or_default();
-    let counts = values
+    let tally = values
         .par_chunks(PIECE)
-        .fold(IdMap::<u64, (T, u64)>::default, |mut counts, piece| {
-            for_runs(piece, |label, voxels| {
-                counts.entry(label.into()).or_insert((label, 0)).1 += voxels as u64;
-            });
-            counts
+        .fold(Tally::default, |mut tally, piece| {
+            tally.count(piece);
+            tally
         })
-        .reduce(IdMap::default, |mut sum, part| {
-            for (id, (label, voxels)) in part {
-                sum.entry(id).or_insert((label, 0)).1 += voxels;
-            }
-            sum
-        });
-    let mut counts: Vec<(T, u64)> = counts.into_values().collect();
+        .reduce(Tally::default, Tally::joined);
+    let mut counts: Vec<(T, u64)> = tally.counts().map(|(id, voxels)| (numeric(id), voxels)).collect();
     counts.sort_unstable();
     counts
+}
+
+/// Voxels by id.
+#[derive(Default)]
+struct Tally {
+    /// Of small ids, in four parts: a count does not wait for the one before it.
+    small: Vec<[u64; 4]>,
+    /// Of those that were met beside larger ones.
+    others: IdMap<u64, u64>,
+}
+
+/// Ids below are small.
+const SMALL: u64 = 1 << 16;
+
+impl Tally {
+    fn count<T: Id>(&mut self, piece: &[T]) {
+        let bits = bits(piece);
+        if bits >= SMALL {
+            for_runs(piece, |label, voxels| {
+                *self.others.entry(label.into()).or_default() += voxels as u64;
+            });
+            return;
+        }
+        if self.small.len() <= bits as usize {
+            self.small.resize(bits as usize + 1, [0; 4]);
+        }
+        let (fours, rest) = piece.as_chunks::<4>();
+        for four in fours {
+            for (part, &label) in four.iter().enumerate() {
+                self.small[index(label)][part] += 1;
+            }
+        }
+        for &label in rest {
+            self.small[index(label)][0] += 1;
+        }
+    }
+
+    fn joined(mut self, other: Self) -> Self {
+        for (id, voxels) in other.counts() {
+            *self.others.entry(id).or_default() += voxels;
+        }
+        self
+    }
+
+    fn counts(self) -> impl Iterator<Item = (u64, u64)> {
+        let mut counts = self.others;
+        for (id, voxels) in (0..).zip(self.small).filter(|(_, voxels)| *voxels != [0; 4]) {
+            *counts.entry(id).or_default() += voxels.iter().sum::<u64>();
+        }
+        counts.into_iter()
+    }
 }
 
 /// Makes background of all labels that have fewer than `least` or more than `most` voxels, and returns how many
@@ -119,12 +190,13 @@ pub fn size_filter<T: Id>(labels: ArrayViewMut3<T>, least: u64, most: u64) -> us
 pub fn remap_by_table<T: Id>(labels: ArrayViewMut3<T>, table: &[T]) -> Result<()> {
     let view = labels.view();
     let standard = view.as_standard_layout();
-    let most = standard.as_slice().unwrap_or_default().par_iter().copied().max();
+    let pieces = standard.as_slice().unwrap_or_default().par_chunks(PIECE);
+    let most = pieces.filter_map(|piece| piece.iter().copied().max()).max();
     if let Some(most) = most.filter(|&most| most.into() >= table.len() as u64) {
         return Err(Error::UnknownLabel { label: most.into() });
     }
     drop(standard);
-    replace(labels, |label| table[index(label)]);
+    replace_each(labels, |label| table[index(label)]);
     Ok(())
 }
 
@@ -219,9 +291,36 @@ impl Remap {
                 .into_iter()
                 .try_for_each(|(label, _)| new(label).map(drop))?;
         }
-        replace(labels, |label| new(label).unwrap_or(label));
+        // What there is becomes something: what would not, is not there.
+        let become_of = |label: T| new(label).unwrap_or(label);
+        match self.table_length().filter(|&length| length < labels.len()) {
+            Some(length) => {
+                let table: Vec<T> = (0..length as u64).map(|id| become_of(numeric(id))).collect();
+                replace_each(labels, |label| match table.get(index(label)) {
+                    Some(&new) => new,
+                    None => become_of(label),
+                });
+            }
+            None => replace(labels, become_of),
+        }
         Ok(())
     }
+
+    /// How long a table of all that is listed is, if it is mostly full or short.
+    fn table_length(&self) -> Option<usize> {
+        let most = self.map.keys().copied().max()?;
+        let length = usize::try_from(most).ok()?.checked_add(1)?;
+        (length <= (SMALL as usize).max(4 * self.map.len())).then_some(length)
+    }
+}
+
+/// Replaces every label by `change` of it, which is quicker than to look for runs.
+fn replace_each<T: Id>(labels: ArrayViewMut3<T>, change: impl Fn(T) -> T + Sync) {
+    on_slice(labels, |labels| {
+        labels
+            .par_chunks_mut(PIECE)
+            .for_each(|piece| piece.iter_mut().for_each(|label| *label = change(*label)));
+    });
 }
 
 /// Replaces every label by `change` of it, which is asked once a run.

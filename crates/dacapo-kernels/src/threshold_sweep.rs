@@ -220,7 +220,8 @@ pub struct SweepPoint {
 /// and compared by itself, to the last bit. Points are in the order of the thresholds.
 ///
 /// As the threshold falls, voxels only join and components only merge: runs of equal voxels are joined by one
-/// union-find from the highest level to the lowest, and each merge changes two rows of the table.
+/// union-find from the highest level to the lowest, and each merge adds up two rows of the table. Sums are made up for
+/// the rows that changed, once a level.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] if the shapes differ; [`crate::Error::TooLarge`] from 2³² runs on.

@@ -50,17 +50,16 @@ pub fn watershed<H: Height>(
     let mut names = vec![0];
     let mut numbers: IdMap<u64, u32> = IdMap::default();
     let mut last = (0, OPEN);
-    let mut floods = vec![CLOSED; frame.len()];
-    let mut keys = vec![H::Key::default(); frame.len()];
+    let closed = Cell {
+        flood: CLOSED,
+        key: H::Key::default(),
+    };
+    let mut cells = vec![closed; frame.len()];
     let mut open = mask.iter().flat_map(|mask| mask.iter().copied());
     let mut voxels = height.iter().zip(seeds.iter());
     for row in frame.rows() {
-        for ((flood, key), (&height, &seed)) in floods[row.clone()]
-            .iter_mut()
-            .zip(&mut keys[row])
-            .zip(&mut voxels)
-        {
-            *key = height.key();
+        for (cell, (&height, &seed)) in cells[row].iter_mut().zip(&mut voxels) {
+            cell.key = height.key();
             if !open.next().unwrap_or(true) {
                 continue;
             }
@@ -73,30 +72,34 @@ pub fn watershed<H: Height>(
                     names.push(seed);
                 }
             }
-            *flood = last.1;
+            cell.flood = last.1;
         }
     }
 
-    let mut queue = H::Queue::new(&mut keys, &floods);
-    for (p, &flood) in floods.iter().enumerate() {
-        if flood != OPEN && flood != CLOSED {
-            queue.push(keys[p], p as u32);
+    let mut queue = H::Queue::new(&mut cells);
+    for (p, cell) in (0..).zip(&cells) {
+        if cell.flood != OPEN && cell.flood != CLOSED {
+            queue.push(cell.key, p);
         }
     }
     let steps = frame.steps(connectivity);
     while let Some(p) = queue.pop() {
-        let flood = floods[p as usize];
+        let flood = cells[p as usize].flood;
         for &step in &steps {
             let q = (p as usize).wrapping_add_signed(step);
-            if floods[q] == OPEN {
-                floods[q] = flood;
-                queue.push(keys[q], q as u32);
+            let cell = &mut cells[q];
+            if cell.flood == OPEN {
+                cell.flood = flood;
+                queue.push(cell.key, q as u32);
             }
         }
     }
 
-    let rows = frame.rows().flat_map(|row| &floods[row]);
-    let mut labels = rows.map(|&flood| if flood == CLOSED { 0 } else { names[flood as usize] });
+    let rows = frame.rows().flat_map(|row| &cells[row]);
+    let mut labels = rows.map(|cell| match cell.flood {
+        CLOSED => 0,
+        flood => names[flood as usize],
+    });
     let mut flooded = Array3::zeros(height.raw_dim());
     flooded
         .iter_mut()
@@ -109,6 +112,13 @@ pub fn watershed<H: Height>(
 const OPEN: u32 = 0;
 /// A voxel that none can.
 const CLOSED: u32 = u32::MAX;
+
+/// A voxel: which flood has reached it, and how high it is. Both are asked at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Cell<K> {
+    flood: u32,
+    key: K,
+}
 
 /// A volume with a closed voxel around it, so that no flood has to ask whether it is at a face. There is none along
 /// an axis of length 1, where there are no neighbours either.
@@ -187,8 +197,8 @@ impl Height for f32 {
 
 /// Voxels that wait: the lowest first, of equal ones the one that has waited longest.
 trait Queue<K> {
-    /// For the voxels of these heights that are not closed. May put into `keys` what finds a height faster.
-    fn new(keys: &mut [K], floods: &[u32]) -> Self;
+    /// For the voxels that are not closed. May put into their keys what finds a height faster.
+    fn new(cells: &mut [Cell<K>]) -> Self;
     fn push(&mut self, key: K, voxel: u32);
     fn pop(&mut self) -> Option<u32>;
 }
@@ -264,7 +274,7 @@ pub struct Levels {
 }
 
 impl Queue<u8> for Levels {
-    fn new(_: &mut [u8], _: &[u32]) -> Self {
+    fn new(_: &mut [Cell<u8>]) -> Self {
         Self {
             levels: vec![VecDeque::new(); 256],
             waiting: Lowest::new(256),
@@ -291,28 +301,28 @@ impl Queue<u8> for Levels {
     }
 }
 
-/// A place for each voxel, in the order of the heights: those of one height are filled in the order in which voxels
-/// come. The lowest place that is filled is found by a tree of bits, which is small enough to stay in the cache.
+/// A place for each voxel, in the order of the heights. Which voxel waits at the place of a height that no other has is
+/// known before; of one height, places are filled in the order in which voxels come. The lowest place that is filled is
+/// found by a tree of bits, which is small enough to stay in the cache.
 #[derive(Debug)]
 pub struct Places {
     waiting: Lowest,
-    /// For each place the voxel that waits there; and, at the first place of a height, the next one to fill.
+    /// A bit for each place: whether it is the first of a height that several voxels have.
+    shared: Vec<u64>,
+    /// For each place the voxel that waits there; and, at the first place of a shared height, the next one to fill.
     voxels: Vec<[u32; 2]>,
 }
 
 const RANGES: u16 = 4096;
 
 /// The voxels that are not closed, by their heights.
-struct Flooded<'a> {
-    keys: &'a [u32],
-    floods: &'a [u32],
-}
+struct Flooded<'a>(&'a [Cell<u32>]);
 
 impl Pairs for Flooded<'_> {
     fn for_each(&self, mut each: impl FnMut(u32, u32)) {
-        for ((p, &key), &flood) in (0..).zip(self.keys).zip(self.floods) {
-            if flood != CLOSED {
-                each(key, p);
+        for (p, cell) in (0..).zip(self.0) {
+            if cell.flood != CLOSED {
+                each(cell.key, p);
             }
         }
     }
@@ -320,29 +330,36 @@ impl Pairs for Flooded<'_> {
 
 impl Queue<u32> for Places {
     /// Makes of each key the first place of its height.
-    fn new(keys: &mut [u32], floods: &[u32]) -> Self {
-        let sorted = sorted(&Flooded { keys, floods }, RANGES);
-        let mut voxels = vec![[0; 2]; sorted.len()];
-        let mut place = 0;
-        for height in sorted.chunk_by(|a, b| a >> 32 == b >> 32) {
-            voxels[place as usize][1] = place;
-            for voxel in height {
-                keys[*voxel as u32 as usize] = place;
-            }
-            place += height.len() as u32;
-        }
-        Self {
+    fn new(cells: &mut [Cell<u32>]) -> Self {
+        let sorted = sorted(&Flooded(cells), RANGES);
+        let mut places = Self {
             waiting: Lowest::new(sorted.len()),
-            voxels,
+            shared: vec![0; sorted.len().div_ceil(64)],
+            voxels: sorted.iter().map(|&pair| [pair as u32, 0]).collect(),
+        };
+        let mut first = 0;
+        for height in sorted.chunk_by(|a, b| a >> 32 == b >> 32) {
+            if height.len() > 1 {
+                places.shared[first as usize / 64] |= 1 << (first % 64);
+                places.voxels[first as usize][1] = first;
+            }
+            for voxel in height {
+                cells[*voxel as u32 as usize].key = first;
+            }
+            first += height.len() as u32;
         }
+        places
     }
 
     #[inline]
     fn push(&mut self, first: u32, voxel: u32) {
-        let next = &mut self.voxels[first as usize][1];
-        let place = *next as usize;
-        *next += 1;
-        self.voxels[place][0] = voxel;
+        let mut place = first as usize;
+        if self.shared[place / 64] >> (place % 64) & 1 == 1 {
+            let next = &mut self.voxels[place][1];
+            place = *next as usize;
+            *next += 1;
+            self.voxels[place][0] = voxel;
+        }
         self.waiting.insert(place);
     }
 

@@ -187,6 +187,25 @@ fn far_distances_are_exact_on_any_number_of_threads() {
 }
 
 #[test]
+fn nearly_empty_masks_have_exact_distances() {
+    // One hole a plane: along y there is one parabola, along z all are far above 0 and nearly alike.
+    let shape = [30, 160, 21];
+    let hole = |z: usize| (z * z % 3, z % 4);
+    for spacing in SPACINGS {
+        let mask = Array3::from_shape_fn(shape, |(z, y, x)| (y, x) != hole(z));
+        let expected = Array3::from_shape_fn(shape, |(z, y, x)| {
+            let squares = (0..shape[0]).map(|at| {
+                let square = |a: usize, b: usize, axis: usize| (a.abs_diff(b) as f64 * spacing[axis]).powi(2);
+                square(z, at, 0) + square(y, hole(at).0, 1) + square(x, hole(at).1, 2)
+            });
+            squares.fold(f64::INFINITY, f64::min).sqrt() as f32
+        });
+        let found = distance_transform(mask.view(), &options(spacing, false, false)).unwrap();
+        assert_close(&found, &expected, &format!("{spacing:?}"));
+    }
+}
+
+#[test]
 fn without_another_label_distances_are_infinite() {
     let all = Array3::from_elem((2, 3, 80), 7u16);
     let found = distance_transform(all.view(), &DistanceOptions::default()).unwrap();
