@@ -4,6 +4,7 @@ PROGRAM is tensorstore or zarr. Two threads, everything in the page cache. Print
 """
 
 import json
+import os
 import resource
 import shutil
 import sys
@@ -107,6 +108,10 @@ size = int(np.prod(shape)) * np.dtype(dtype).itemsize
 
 
 def prepare():
+    if op in ("write", "blocks"):
+        # What was there is deleted before: how long that takes is `remove`'s to say.
+        shutil.rmtree(path, ignore_errors=True)
+        os.sync()
     if op == "write":
         values = data()
 
@@ -142,26 +147,56 @@ def prepare():
         write(create(where, (4 * CHUNKS,) * 3, "uint8", (4,) * 3, "zstd"), (slice(None),) * 3,
               np.ones((4 * CHUNKS,) * 3, "uint8"))
 
+        # What is not on the disk yet is quickly gone: it was never allocated. Everyone removes what is there.
+        os.sync()
+
         def work():
             shutil.rmtree(where)
             return CHUNKS**3
-    elif op == "open":
+    elif op in ("open", "list"):
         places = [root / f"many_{program}.zarr" / str(i // 100) / str(i) for i in range(ARRAYS)]
         for where in places:
             if not where.exists():
                 create(where, (64,) * 3, "uint8", (64,) * 3, "zstd")
 
-        def work():
-            [open_(where) for where in places]
-            return len(places)
+        container = places[0].parent.parent
+        if op == "list" and program == "tensorstore":
+            # It has no groups: what it can list is keys.
+            keys = ts.KvStore.open({"driver": "file", "path": f"{container}/"}).result()
+
+            def work():
+                found = [key for key in keys.list().result() if key.endswith(b"/zarr.json")]
+                assert len(found) == len(places)
+                return len(places)
+        elif op == "list":
+            for group in {container, *(where.parent for where in places)}:
+                zarr.open_group(str(group), mode="a")
+
+            def work():
+                members = zarr.open_group(str(container), mode="r").members(max_depth=None)
+                assert sum(isinstance(member, zarr.Array) for _, member in members) == len(places)
+                return len(places)
+        else:
+
+            def work():
+                [open_(where) for where in places]
+                return len(places)
     return work
 
 
 work = prepare()
 usage = lambda: sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-before = int(open("/proc/self/statm").read().split()[1]) * 4 / 1024
+
+
+
+def memory(field):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) / 1024
+
+
+# The most so far was what was prepared.
+Path("/proc/self/clear_refs").write_text("5")
+before = memory("VmRSS")
 wall, cpu = time.perf_counter(), usage()
 count = work()
 wall, cpu = time.perf_counter() - wall, usage() - cpu
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"wall": wall, "cpu": cpu, "bytes": count, "memory": peak - before}))
+print(json.dumps({"wall": wall, "cpu": cpu, "bytes": count, "memory": memory("VmHWM") - before}))

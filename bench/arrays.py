@@ -4,10 +4,17 @@
     cargo build --release --bin arrays
     python arrays.py [--rounds 5] [--out results/NAME.md]
 
-Each round runs every program once on every row, in turn, each in a process of its own. Everything is in the page
+Each round runs every program once on every row, in turn, each in a process of its own. What is read is in the page
 cache; two threads. Ours and TensorStore sync what they write to disk, zarr-python does not. Shown are medians
-over the rounds: GB of decoded values a second (for `remove` and `open` items a second), and how many times as fast
-as each peer ours is. The floor is a copy in memory, or a plain file written and synced, or read.
+over the rounds: GB of decoded values a second (for `remove`, `rename`, `open` and `list` items a second), and how many times
+as fast as each peer ours is.
+
+The floor of writing is the slower of the codec alone, on two threads over chunks in memory, and of one plain file of
+as many bytes as are stored, written and synced; of reading the codec, or a plain file read; of windows a copy in
+memory. `of floor` is the floor's time by ours: 1 is as fast as can be. A floor of `remove` is not known; `rename` is
+what a user waits for before nobody finds the array any more.
+
+Rows can be measured in pieces: results are added to what is in --out.json, and the table is made of all.
 """
 
 import argparse
@@ -26,10 +33,11 @@ binary = Path(os.environ.get("CARGO_TARGET_DIR", here / "target")) / "release" /
 parser = argparse.ArgumentParser()
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--dir", type=Path, default=here / "target" / "arrays", help="where the arrays are made")
-parser.add_argument("--volumes", nargs="+", default=["em", "prediction"])
-parser.add_argument("--codecs", nargs="+", default=["raw", "zstd", "blosc-lz4", "shard"])
-parser.add_argument("--ops", nargs="+", default=["write", "blocks", "read", "windows"])
-parser.add_argument("--out", type=Path)
+parser.add_argument("--volumes", nargs="*", default=["em", "prediction"])
+parser.add_argument("--codecs", nargs="*", default=["raw", "zstd", "blosc-lz4", "shard"])
+parser.add_argument("--ops", nargs="*", default=["write", "blocks", "read", "windows"])
+parser.add_argument("--items", nargs="*", default=["remove", "rename", "open", "list"])
+parser.add_argument("--out", type=Path, help="NAME.md; NAME.md.json keeps what was measured")
 options = parser.parse_args()
 PEERS = ["tensorstore", "zarr"]
 
@@ -53,26 +61,51 @@ options.dir.mkdir(parents=True, exist_ok=True)
 if not (options.dir / "prediction.bin").exists():
     subprocess.run([binary, "data", "em-raw", options.dir], check=True)
 
+kept = Path(f"{options.out}.json") if options.out else None
+measured = json.loads(kept.read_text()) if kept and kept.exists() else {}
 rows = [(f"{v}-{c}", op) for v in options.volumes for c in options.codecs for op in options.ops]
-rows += [("em-zstd", "remove"), ("em-zstd", "open")]
+rows += [("em-zstd", op) for op in options.items]
+FLOORS = {"write": ["encode", "file"], "blocks": ["encode", "file"], "read": ["decode"], "windows": ["copy"]}
 results = {}
 for _ in range(options.rounds):
     for case, op in rows:
-        programs = {"ours": ours(op, case), **{name: peer(name, op, case) for name in PEERS}}
+        programs = {"ours": ours(op, case)}
+        if op != "rename":
+            programs |= {name: peer(name, op, case) for name in PEERS}
         for name, command in programs.items():
-            results.setdefault((case, op, name), []).append(run(command))
-    for volume in options.volumes:
-        for floor in ["copy", "file", "file-read"]:
-            results.setdefault((volume, floor), []).append(run(ours(floor, f"{volume}-raw")))
+            results.setdefault(f"{case} {op} {name}", []).append(run(command))
+    for case in sorted({case for case, op in rows if op in FLOORS}):
+        floors = {floor for row, op in rows if row == case and op in FLOORS for floor in FLOORS[op]}
+        floors |= {"file", "file-read"} if "decode" in floors and case.endswith("raw") else set()
+        # The file is written before it is read.
+        for floor in sorted(floors):
+            results.setdefault(f"{case} {floor} floor", []).append(run(ours(floor, case)))
+    # After each round: what is interrupted has those before it.
+    if kept:
+        kept.write_text(json.dumps(measured | results))
 shutil.rmtree(options.dir / "base", ignore_errors=True)
+measured |= results
 
 
 def rate(key, kind="wall"):
-    return statistics.median(r["bytes"] / max(r[kind], 1e-9) for r in results[key])
+    return statistics.median(r["bytes"] / max(r[kind], 1e-9) for r in measured[key])
 
 
 def memory(key):
-    return statistics.median(r["memory"] for r in results[key])
+    return statistics.median(r["memory"] for r in measured[key])
+
+
+def floor(case, op):
+    """Values a second that no program can beat."""
+    names = FLOORS.get(op, [])
+    if op == "read" and case.endswith("raw"):
+        names = ["file-read"]
+    found = []
+    for name in names:
+        # A file of what is stored stands for all the values.
+        values = measured[f"{case} {names[0]} floor"][0]["bytes"]
+        found.append(values / statistics.median(r["wall"] for r in measured[f"{case} {name} floor"]))
+    return min(found, default=None)
 
 
 cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
@@ -80,19 +113,27 @@ lines = [
     f"# {datetime.date.today()}, {cpu}, {os.cpu_count()} cores",
     "",
     f"Medians of {options.rounds} interleaved rounds, two threads, GB of decoded values a second of wall time"
-    " (`remove`: chunks, `open`: arrays a second). Made by `python arrays.py`.",
+    " (`remove`, `rename`: chunks, `open`, `list`: arrays a second). Made by `python arrays.py`, which says what is measured.",
     "",
-    "| array | work | ours | TensorStore | zarr-python | × TensorStore | × zarr-python | floor | extra memory, MiB: ours, TensorStore, zarr-python |",
-    "|---|---|---|---|---|---|---|---|---|",
+    "| array | work | ours | TensorStore | zarr-python | × TensorStore | × zarr-python | floor | of floor |"
+    " CPU s: ours, TensorStore, zarr-python | extra MiB: ours, TensorStore, zarr-python |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
 ]
-FLOORS = {"write": "file", "blocks": "file", "read": "file-read", "windows": "copy"}
-for case, op in rows:
-    rates = [rate((case, op, name)) for name in ["ours", *PEERS]]
-    scale = 1 if op in ("remove", "open") else 1e9
-    shown = [f"{r / scale:.2f}" if scale > 1 else f"{r:,.0f}" for r in rates]
-    floor = f"{rate((case.split('-')[0], FLOORS[op])) / 1e9:.2f}" if op in FLOORS else ""
-    used = ", ".join(f"{memory((case, op, name)):.0f}" for name in ["ours", *PEERS])
-    lines.append(f"| {case} | {op} | " + " | ".join(shown) + f" | {rates[0] / rates[1]:.2f} | {rates[0] / rates[2]:.2f} | {floor} | {used} |")
+for case, op, name in sorted((tuple(key.split()) for key in measured), key=lambda key: list(measured).index(" ".join(key))):
+    if name != "ours":
+        continue
+    names = [name for name in ["ours", *PEERS] if f"{case} {op} {name}" in measured]
+    keys = [f"{case} {op} {name}" for name in names]
+    rates = [rate(key) for key in keys]
+    scale = 1 if op in ("remove", "rename", "open", "list") else 1e9
+    blank = [""] * (3 - len(rates))
+    shown = [f"{r / scale:.2f}" if scale > 1 else f"{r:,.0f}" for r in rates] + blank
+    times = [f"{rates[0] / r:.2f}" for r in rates[1:]] + blank
+    most = floor(case, op)
+    best = [f"{most / scale:.2f}", f"{rates[0] / most:.2f}"] if most else ["", ""]
+    spent = ", ".join(f"{statistics.median(r['cpu'] for r in measured[key]):.2f}" for key in keys)
+    used = ", ".join(f"{memory(key):.0f}" for key in keys)
+    lines.append(f"| {case} | {op} | " + " | ".join(shown + times + best) + f" | {spent} | {used} |")
 text = "\n".join(lines) + "\n"
 if options.out:
     options.out.write_text(text)

@@ -1,5 +1,6 @@
 //! Times work on arrays: `arrays OP CASE DIR`. Prints one JSON object; `arrays.py` sets it beside TensorStore's
-//! and zarr-python's, and beside what no program can beat: `arrays data|copy|codec|file`.
+//! and zarr-python's, and beside what no program can beat: `copy` (in memory), `encode` and `decode` (the codec alone,
+//! over chunks that lie in memory), `file` and `file-read` (one plain file of what is stored).
 //!
 //! `data` makes what is written: real EM, the fixture of the tests mirrored to 512³ u8, and 10 × 256³ f32 made
 //! of it as a network's predictions look. A case is VOLUME-CODEC: `em` or `prediction`; `raw`, `zstd`,
@@ -7,15 +8,21 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use dacapo::array::{
     ArrayAddress, ArrayRead, ArrayReadExt, ArraySpec, ArrayWrite, Codec, Coordinate, CreateOptions, DType,
-    DraftArray, NdData, Roi, ZarrArray, ZarrFormat, open_array, storage::Access,
+    DraftArray, NdData, Roi, ZarrArray, ZarrFormat, list_arrays, open_array, storage::Access,
 };
 use dacapo_bench::{Random, cpu_seconds, memory};
 use ndarray::{ArrayD, ArrayView3, Axis, Slice};
+use rayon::prelude::*;
+use zarrs::array::{
+    ArrayBytes, ArrayToBytesCodecTraits, CodecChain, CodecOptions, DataType, FillValue, data_type,
+};
+use zarrs::metadata::v3::MetadataV3;
 
 const EM: usize = 512;
 const PREDICTION: [usize; 4] = [10, 256, 256, 256];
@@ -41,6 +48,8 @@ fn main() {
         .unwrap();
     let case = Case::new(case, dir);
     let mut prepared = case.prepare(op);
+    // The most so far was what was prepared.
+    fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = memory("VmRSS");
     let (wall, cpu) = (Instant::now(), cpu_seconds());
     let bytes = prepared();
@@ -117,6 +126,27 @@ impl Case {
         self.spec.shape().iter().product::<usize>() * self.spec.dtype.size()
     }
 
+    /// The values of each chunk, as bytes.
+    fn chunks(&self) -> Vec<Vec<u8>> {
+        let (data, edge) = (self.data(), 64);
+        let length = self.spec.shape()[self.spec.channels.len()];
+        let channels: usize = self.spec.channels.iter().product();
+        let chunks = blocks(length, edge).into_iter().flat_map(|begin| {
+            let bytes: Vec<u8> = match cut(&data, &begin, edge) {
+                NdData::U8(values) => values.into_iter().collect(),
+                NdData::F32(values) => values.into_iter().flat_map(f32::to_le_bytes).collect(),
+                _ => unreachable!("the two types of the cases"),
+            };
+            let chunk = bytes.len() / channels;
+            bytes.chunks_exact(chunk).map(<[u8]>::to_vec).collect::<Vec<_>>()
+        });
+        chunks.collect()
+    }
+
+    fn codec(&self) -> ChunkCodec {
+        ChunkCodec::new(self.options.codec.unwrap(), self.spec.dtype)
+    }
+
     fn open(&self) -> ZarrArray {
         ZarrArray::open(&self.address, &self.access).unwrap()
     }
@@ -124,6 +154,11 @@ impl Case {
     /// Does what is not to be measured, and gives the rest.
     fn prepare(self, op: &str) -> Box<dyn FnMut() -> usize> {
         let bytes = self.bytes();
+        if ["write", "blocks"].contains(&op) {
+            // What was there is deleted before: how long that takes is `remove`'s to say.
+            fs::remove_dir_all(self.address.location().path().unwrap()).ok();
+            std::process::Command::new("sync").status().unwrap();
+        }
         match op {
             "write" => {
                 let data = self.data();
@@ -193,6 +228,40 @@ impl Case {
                     addresses.len()
                 })
             }
+            "list" => {
+                let container = many_arrays(&self.dir)[0].container.clone();
+                Box::new(move || {
+                    let arrays = list_arrays(&container, &self.access).unwrap();
+                    assert_eq!(arrays.len(), ARRAYS);
+                    ARRAYS
+                })
+            }
+            "rename" => {
+                let (base, array) = many_chunks(&self.dir);
+                Box::new(move || {
+                    let store = dacapo::LocalStore::new(base.clone());
+                    store.arrays.remove_kept(&array).unwrap().unwrap();
+                    CHUNKS.pow(3) as usize
+                })
+            }
+            "encode" | "decode" => {
+                let chunks = self.chunks();
+                let codec = self.codec();
+                let encoded: Vec<Vec<u8>> = chunks.par_iter().map(|chunk| codec.encode(chunk)).collect();
+                let is_encoding = op == "encode";
+                Box::new(move || {
+                    if is_encoding {
+                        chunks.par_iter().for_each(|chunk| {
+                            std::hint::black_box(codec.encode(chunk));
+                        });
+                    } else {
+                        encoded.par_iter().for_each(|chunk| {
+                            std::hint::black_box(codec.decode(chunk));
+                        });
+                    }
+                    bytes
+                })
+            }
             "copy" => {
                 let from = vec![1u8; bytes];
                 let mut to = vec![0u8; bytes];
@@ -203,7 +272,13 @@ impl Case {
                 })
             }
             "file" => {
-                let from = vec![1u8; bytes];
+                let codec = self.codec();
+                let encoded = self
+                    .chunks()
+                    .par_iter()
+                    .map(|chunk| codec.encode(chunk).len())
+                    .sum();
+                let from = vec![1u8; encoded];
                 let path = self.dir.join("file.bin");
                 Box::new(move || {
                     let mut file = File::create(&path).unwrap();
@@ -225,6 +300,58 @@ impl Case {
     }
 }
 
+/// A codec as it comes, without anything around it.
+struct ChunkCodec {
+    chain: CodecChain,
+    shape: Vec<NonZeroU64>,
+    dtype: DataType,
+    fill: FillValue,
+}
+
+impl ChunkCodec {
+    fn new(codec: Codec, dtype: DType) -> Self {
+        let mut codecs = vec![serde_json::json!({"name": "bytes", "configuration": {"endian": "little"}})];
+        codecs.extend(match codec {
+            Codec::None => None,
+            Codec::BloscLz4 { level } => Some(serde_json::json!({"name": "blosc", "configuration": {
+                "cname": "lz4", "clevel": level, "shuffle": "shuffle", "typesize": dtype.size(), "blocksize": 0,
+            }})),
+            _ => Some(serde_json::json!({"name": "zstd", "configuration": {"level": 1, "checksum": false}})),
+        });
+        let codecs: Vec<MetadataV3> = codecs
+            .into_iter()
+            .map(|codec| serde_json::from_value(codec).unwrap())
+            .collect();
+        let (dtype, fill) = match dtype {
+            DType::U8 => (data_type::uint8(), FillValue::from(0u8)),
+            _ => (data_type::float32(), FillValue::from(0f32)),
+        };
+        Self {
+            chain: CodecChain::from_metadata(&codecs).unwrap(),
+            shape: vec![NonZeroU64::new(64).unwrap(); 3],
+            dtype,
+            fill,
+        }
+    }
+
+    fn encode(&self, chunk: &[u8]) -> Vec<u8> {
+        let options = CodecOptions::default().with_concurrent_target(1);
+        let chunk = ArrayBytes::new_flen(chunk);
+        let encoded = self
+            .chain
+            .encode(chunk, &self.shape, &self.dtype, &self.fill, &options);
+        encoded.unwrap().into_owned()
+    }
+
+    fn decode(&self, chunk: &[u8]) -> usize {
+        let options = CodecOptions::default().with_concurrent_target(1);
+        let decoded = self
+            .chain
+            .decode(chunk.into(), &self.shape, &self.dtype, &self.fill, &options);
+        decoded.unwrap().into_fixed().unwrap().len()
+    }
+}
+
 fn address(dir: &Path, name: &str) -> ArrayAddress {
     format!("{}/ours.zarr/{name}", dir.display()).parse().unwrap()
 }
@@ -238,7 +365,8 @@ fn blocks(length: usize, edge: usize) -> Vec<[i64; 3]> {
 }
 
 fn cut(data: &NdData, begin: &[i64; 3], edge: usize) -> NdData {
-    fn part<T: Clone>(array: &ArrayD<T>, begin: &[i64; 3], edge: usize) -> ArrayD<T> {
+    // Row by row: a copy value by value would take as long as the compression.
+    fn part<T: Copy>(array: &ArrayD<T>, begin: &[i64; 3], edge: usize) -> ArrayD<T> {
         let mut view = array.view();
         let leading = view.ndim() - 3;
         for (axis, &begin) in begin.iter().enumerate() {
@@ -247,7 +375,11 @@ fn cut(data: &NdData, begin: &[i64; 3], edge: usize) -> NdData {
                 Slice::from(begin as isize..begin as isize + edge as isize),
             );
         }
-        view.to_owned()
+        let mut values = Vec::with_capacity(view.len());
+        for row in view.rows() {
+            values.extend_from_slice(row.to_slice().unwrap());
+        }
+        ArrayD::from_shape_vec(view.shape(), values).unwrap()
     }
     match data {
         NdData::U8(array) => NdData::U8(part(array, begin, edge)),
