@@ -228,6 +228,23 @@ pub(crate) fn expect_input(architecture: &UNetConfig, input: &Tensor) -> Result<
     expect_shape("the input", input, &expected)
 }
 
+/// What gradients of a Euclidean norm are multiplied by, so that it becomes at most the spec's.
+///
+/// # Errors
+/// [`Error::NotFinite`] if the norm is NaN or infinite.
+pub(crate) fn clipping(spec: &NetworkSpec, gradient_norm: f64) -> Result<f64> {
+    if !gradient_norm.is_finite() {
+        return Err(Error::NotFinite {
+            what: "gradient norm",
+            value: gradient_norm,
+        });
+    }
+    Ok(match spec.clip_gradient_norm {
+        Some(limit) if gradient_norm > limit => limit / gradient_norm,
+        _ => 1.0,
+    })
+}
+
 /// Refuses values that are NaN or infinite.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cpu::graph::Graph;
 use crate::cpu::params::Params;
 use crate::cpu::plan::{Plan, add_to};
-use crate::engine::{expect_input, expect_shape, finite};
+use crate::engine::{clipping, expect_input, expect_shape, finite};
 use crate::head::activate_to;
 use crate::loss::loss_and_gradient;
 use crate::ops::Mode;
@@ -191,16 +191,7 @@ impl CpuNetwork {
         let loss = self.losses.iter().sum::<f64>() / count.max(1) as f64;
         self.losses.clear();
         let gradient_norm = Optimizer::gradient_norm(&self.state.params);
-        if !gradient_norm.is_finite() {
-            return Err(Error::NotFinite {
-                what: "gradient norm",
-                value: gradient_norm,
-            });
-        }
-        let scale = match self.spec.clip_gradient_norm {
-            Some(limit) if gradient_norm > limit => limit / gradient_norm,
-            _ => 1.0,
-        };
+        let scale = clipping(&self.spec, gradient_norm)?;
         self.state
             .optimizer
             .update(&mut self.state.params, learning_rate, scale);

@@ -7,7 +7,7 @@ use super::loss::loss;
 use super::pass::{Computation, Forward, segments};
 use super::weights::{Learnt, Weights, download, shape_of, upload};
 use crate::cpu::graph::{Buffer, Graph};
-use crate::engine::{expect_input, expect_shape, finite};
+use crate::engine::{clipping, expect_input, expect_shape, finite};
 use crate::ops::{Mode, Pass, Shape};
 use crate::state::{State, stream};
 use crate::unet::Purpose;
@@ -149,16 +149,7 @@ impl TorchNetwork {
         let gradient_norm = gradients
             .f_norm_scalaropt_dtype(2.0, Kind::Double)?
             .f_double_value(&[])?;
-        if !gradient_norm.is_finite() {
-            return Err(Error::NotFinite {
-                what: "gradient norm",
-                value: gradient_norm,
-            });
-        }
-        let scale = match self.spec.clip_gradient_norm {
-            Some(limit) if gradient_norm > limit => limit / gradient_norm,
-            _ => 1.0,
-        };
+        let scale = clipping(&self.spec, gradient_norm)?;
         self.learnt.update(&self.spec, &gradients, learning_rate, scale)?;
         Ok(gradient_norm)
     }

@@ -92,6 +92,16 @@ fn relu(is_asked_for: bool, mut values: Tensor) -> Result<Tensor> {
     }
 }
 
+/// What a normalisation in 32 bits keeps for its backward pass, with a ReLU behind it or without.
+fn kept_by_norm(relu: bool) -> Kept {
+    Kept {
+        inputs: true,
+        output: relu,
+        wide_input: true,
+        ..Kept::default()
+    }
+}
+
 impl ToTorch for BatchNorm {
     fn to_torch(&self, inputs: &[&Tensor], site: &TorchSite<'_>) -> Result<Tensor> {
         let [weight, bias, mean, variance] = [0, 1, 2, 3].map(|i| &site.params[i]);
@@ -112,12 +122,7 @@ impl ToTorch for BatchNorm {
     }
 
     fn keeps(&self) -> Kept {
-        Kept {
-            inputs: true,
-            output: self.relu,
-            wide_input: true,
-            ..Kept::default()
-        }
+        kept_by_norm(self.relu)
     }
 }
 
@@ -131,12 +136,7 @@ impl ToTorch for GroupNorm {
     }
 
     fn keeps(&self) -> Kept {
-        Kept {
-            inputs: true,
-            output: self.relu,
-            wide_input: true,
-            ..Kept::default()
-        }
+        kept_by_norm(self.relu)
     }
 }
 
