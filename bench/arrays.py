@@ -67,6 +67,14 @@ rows = [(f"{v}-{c}", op) for v in options.volumes for c in options.codecs for op
 rows += [("em-zstd", op) for op in options.items]
 FLOORS = {"write": ["encode", "file"], "blocks": ["encode", "file"], "read": ["decode"], "windows": ["copy"]}
 results = {}
+
+
+def keep():
+    """What is interrupted has what was measured before."""
+    if kept:
+        kept.write_text(json.dumps(measured | results))
+
+
 for _ in range(options.rounds):
     for case, op in rows:
         programs = {"ours": ours(op, case)}
@@ -74,15 +82,14 @@ for _ in range(options.rounds):
             programs |= {name: peer(name, op, case) for name in PEERS}
         for name, command in programs.items():
             results.setdefault(f"{case} {op} {name}", []).append(run(command))
+        keep()
     for case in sorted({case for case, op in rows if op in FLOORS}):
         floors = {floor for row, op in rows if row == case and op in FLOORS for floor in FLOORS[op]}
         floors |= {"file", "file-read"} if "decode" in floors and case.endswith("raw") else set()
         # The file is written before it is read.
         for floor in sorted(floors):
             results.setdefault(f"{case} {floor} floor", []).append(run(ours(floor, case)))
-    # After each round: what is interrupted has those before it.
-    if kept:
-        kept.write_text(json.dumps(measured | results))
+    keep()
 shutil.rmtree(options.dir / "base", ignore_errors=True)
 measured |= results
 
@@ -102,9 +109,13 @@ def floor(case, op):
         names = ["file-read"]
     found = []
     for name in names:
-        # A file of what is stored stands for all the values.
-        values = measured[f"{case} {names[0]} floor"][0]["bytes"]
-        found.append(values / statistics.median(r["wall"] for r in measured[f"{case} {name} floor"]))
+        key = f"{case} {name} floor"
+        if key in measured:
+            # A file of what is stored stands for all the values.
+            values = measured[f"{case} {op} ours"][0]["bytes"]
+            if op == "windows":
+                values = measured[key][0]["bytes"]
+            found.append(values / statistics.median(r["wall"] for r in measured[key]))
     return min(found, default=None)
 
 
@@ -112,12 +123,12 @@ cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswi
 lines = [
     f"# {datetime.date.today()}, {cpu}, {os.cpu_count()} cores",
     "",
-    f"Medians of {options.rounds} interleaved rounds, two threads, GB of decoded values a second of wall time"
+    "Medians of interleaved rounds, two threads, GB of decoded values a second of wall time"
     " (`remove`, `rename`: chunks, `open`, `list`: arrays a second). Made by `python arrays.py`, which says what is measured.",
     "",
     "| array | work | ours | TensorStore | zarr-python | × TensorStore | × zarr-python | floor | of floor |"
-    " CPU s: ours, TensorStore, zarr-python | extra MiB: ours, TensorStore, zarr-python |",
-    "|---|---|---|---|---|---|---|---|---|---|---|",
+    " CPU s: ours, TensorStore, zarr-python | extra MiB: ours, TensorStore, zarr-python | rounds |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|",
 ]
 for case, op, name in sorted((tuple(key.split()) for key in measured), key=lambda key: list(measured).index(" ".join(key))):
     if name != "ours":
@@ -133,7 +144,7 @@ for case, op, name in sorted((tuple(key.split()) for key in measured), key=lambd
     best = [f"{most / scale:.2f}", f"{rates[0] / most:.2f}"] if most else ["", ""]
     spent = ", ".join(f"{statistics.median(r['cpu'] for r in measured[key]):.2f}" for key in keys)
     used = ", ".join(f"{memory(key):.0f}" for key in keys)
-    lines.append(f"| {case} | {op} | " + " | ".join(shown + times + best) + f" | {spent} | {used} |")
+    lines.append(f"| {case} | {op} | " + " | ".join(shown + times + best) + f" | {spent} | {used} | {len(measured[keys[0]])} |")
 text = "\n".join(lines) + "\n"
 if options.out:
     options.out.write_text(text)
