@@ -29,7 +29,7 @@ fn main() {
         let shape = architecture.input_shape.clone();
         let spec = NetworkSpec::new(architecture, channels);
         let network = CpuEngine::new(None).unwrap().build(&spec).unwrap();
-        let model = export_onnx(&spec, &network.export(), &shape, &Default::default()).unwrap();
+        let model = export_onnx(&spec, &network.export().unwrap(), &shape, &Default::default()).unwrap();
         std::fs::write(repetitions, model).unwrap();
         return;
     }
