@@ -55,6 +55,11 @@ fn they_are_those_of_dacapo_where_these_are_right() {
         let (truth, test) = (read("truth"), read("test"));
         for (key, voxel_size, evaluation) in sizes {
             let found = scores(truth.view(), test.view(), voxel_size, evaluation);
+            // No distance is -0.
+            assert!(
+                found.values().flatten().all(|score| score.is_sign_positive()),
+                "{found:?}"
+            );
             for (criterion, expected) in &golden[&format!("{name} {key}")] {
                 let is_anisotropic = voxel_size[0] != voxel_size[2];
                 let is_wrong = MISREAD.contains(&criterion.as_str())

@@ -251,12 +251,12 @@ fn print_binary(context: &Context, evaluated: &EvaluatedBinary) -> anyhow::Resul
 }
 
 fn print_scores(context: &Context, criteria: &[Criterion], scores: &Scores) -> anyhow::Result<()> {
-    let mut rows = table(["score", "value", "meaning"]);
+    let mut rows = table(["score", "value", "unit", "meaning"]);
     for criterion in criteria {
-        let unit = if criterion.unit.is_empty() { "" } else { " " };
         rows.add_row([
             criterion.name.to_string(),
-            format!("{}{unit}{}", shown(scores, &criterion.name), criterion.unit),
+            shown(scores, &criterion.name),
+            criterion.unit.to_owned(),
             criterion.meaning.to_owned(),
         ]);
     }

@@ -356,7 +356,8 @@ impl Distances {
         let parts = self
             .squares()
             .map(|(square, voxels)| (square.sqrt() * unit).min(clip) * voxels as f64);
-        parts.sum()
+        // Not `sum`, which gives -0 where there is nothing.
+        parts.fold(0.0, |sum, part| sum + part)
     }
 
     /// By nearest rank.
