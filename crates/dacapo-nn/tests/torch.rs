@@ -41,8 +41,7 @@ fn spec(architecture: &UNetConfig) -> NetworkSpec {
     let group = |channels, activation, loss| OutputGroup {
         channels,
         activation,
-        loss,
-        loss_weight: 1.0,
+        losses: vec![(loss, 1.0)],
     };
     NetworkSpec {
         outputs: vec![
@@ -402,8 +401,7 @@ fn overflowing_gradients_lower_the_scale() {
     let group = OutputGroup {
         channels: 1,
         activation: Activation::None,
-        loss: Loss::Mse,
-        loss_weight: 30.0,
+        losses: vec![(Loss::Mse, 30.0)],
     };
     let spec = NetworkSpec {
         outputs: vec![group],
