@@ -27,28 +27,35 @@ pub struct Placing {
 impl Placing {
     /// For opening a file.
     pub fn placement(&self) -> Placement {
-        Placement {
-            voxel_size: self.voxel_size.clone(),
-            offset: self.offset.clone(),
-            units: self.units.clone(),
-            axis_names: self.axes.clone(),
-        }
+        self.made().placement()
     }
 
     /// The array at `path`, as a config would name it.
     pub fn source(&self, path: &str) -> ArraySource {
-        if self.placement() == Placement::default() {
+        if !self.says_something() {
             return path.into();
         }
         MadeArray {
             source: Some(path.into()),
+            ..self.made()
+        }
+        .into()
+    }
+
+    /// Whether any of the options is there.
+    pub fn says_something(&self) -> bool {
+        self.placement() != Placement::default()
+    }
+
+    /// What a config would say beside the array's name.
+    fn made(&self) -> MadeArray {
+        MadeArray {
             voxel_size: self.voxel_size.clone(),
             offset: self.offset.clone(),
             units: self.units.clone(),
             axes: self.axes.clone(),
             ..MadeArray::default()
         }
-        .into()
     }
 
     /// Whether nobody says how large the voxels of an array are that was opened with this.

@@ -37,7 +37,7 @@ impl Opened {
     /// The same where its file says where it lies; else where it is placed.
     pub fn beside(path: &Path, placing: &Placing, context: &Context) -> anyhow::Result<Self> {
         let opened = Self::new(path, &Placing::default(), context)?;
-        if says_nothing(&*opened.array) {
+        if placing.says_something() && says_nothing(&*opened.array) {
             return Self::new(path, placing, context);
         }
         Ok(opened)

@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{batch, noise, stem, variants};
+use common::{batch, everything, noise, stem, variants};
 use dacapo_nn::{
-    Batch, CpuEngine, Engine, Error, InstructionSet, NamedTensor, Network, NetworkSpec, Nonlinearity,
-    Padding, Tensor, UNetConfig, Upsampling, load_checkpoint, save_checkpoint,
+    Batch, CpuEngine, Engine, Error, InstructionSet, NamedTensor, Network, NetworkSpec, Padding, Tensor,
+    UNetConfig, Upsampling, load_checkpoint, save_checkpoint,
 };
 
 /// As people train it, on one level more.
@@ -128,18 +128,7 @@ fn tensors_of(network: &dyn Network, prefix: &str) -> Vec<NamedTensor> {
 #[test]
 fn recomputing_changes_no_bit() {
     let mut variants = variants();
-    variants.push((
-        "everything",
-        UNetConfig {
-            batch_norm: true,
-            dropout: 0.2,
-            use_attention: true,
-            residual: true,
-            deep_supervision: true,
-            activation: Nonlinearity::Gelu,
-            ..variants[1].1.clone()
-        },
-    ));
+    variants.push(("everything", everything()));
     for (name, architecture) in variants {
         let run = |recompute| {
             let spec = NetworkSpec {

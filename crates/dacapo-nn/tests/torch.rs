@@ -5,11 +5,10 @@
 
 mod common;
 
-use common::{batch, noise, stem, variants};
+use common::{batch, everything, noise, stem, variants};
 use dacapo_nn::{
     Activation, Batch, CpuEngine, Device, Engine, EngineConfig, Error, Loss, NamedTensor, Network,
-    NetworkSpec, Nonlinearity, Norm, OptimizerConfig, OptimizerKind, OutputGroup, Padding, Precision, Tensor,
-    UNetConfig,
+    NetworkSpec, Norm, OptimizerConfig, OptimizerKind, OutputGroup, Padding, Precision, Tensor, UNetConfig,
 };
 
 fn device() -> Device {
@@ -79,14 +78,8 @@ fn architectures() -> Vec<(&'static str, UNetConfig)> {
     all.push((
         "everything",
         UNetConfig {
-            batch_norm: true,
-            dropout: 0.2,
-            use_attention: true,
-            residual: true,
-            deep_supervision: true,
-            activation: Nonlinearity::Gelu,
             input_shape: vec![60; 3],
-            ..variants()[1].1.clone()
+            ..everything()
         },
     ));
     all

@@ -8,18 +8,15 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rayon::ThreadPoolBuilder;
-use rayon::prelude::*;
 use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, flock, fsync, mkdirat, open, openat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, flock, fsync, mkdirat, open, openat,
     renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
-use rustix::path::Arg;
 
 use super::{
     COPY_AGE, COPYING, Change, Durability, Entry, Hold, Kind, Moved, OpenObject, Stamp, Storage, UNFINISHED,
-    key, unfinished, whole_lines,
+    key, trees, unfinished, whole_lines,
 };
 use crate::{Error, Result};
 
@@ -32,10 +29,8 @@ pub struct LocalStorage {
     root: PathBuf,
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
-/// Threads for what waits for the disk, or for a server, far more than it computes.
-const WAITING: usize = 8;
+/// How directories are opened.
+pub(super) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Files that are synced later and have so many bytes are on their way to the disk at once, so that there is less to
 /// wait for then.
@@ -235,74 +230,6 @@ fn begin_to_sync(file: &File) {
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
-}
-
-/// Of a file, or a directory with all that is in it.
-fn sync_all(tree: &Path) -> io::Result<()> {
-    let file = File::open(tree)?;
-    if !file.metadata()?.is_dir() {
-        return file.sync_data();
-    }
-    let entries = fs::read_dir(tree)?.collect::<io::Result<Vec<_>>>()?;
-    entries.par_iter().try_for_each(|entry| {
-        let kind = entry.file_type()?;
-        if kind.is_dir() || kind.is_file() {
-            sync_all(&entry.path())
-        } else {
-            Ok(())
-        }
-    })?;
-    file.sync_all()
-}
-
-/// Runs on more threads than there are cores what goes through a tree and waits at each file.
-fn on_waiting_threads<T: Send>(f: impl FnOnce() -> T + Send) -> T {
-    match ThreadPoolBuilder::new().num_threads(WAITING).build() {
-        Ok(threads) => threads.install(f),
-        Err(_) => f(),
-    }
-}
-
-/// Deletes a tree that nobody can find any more. What cannot be deleted now is left to a sweep.
-fn delete(tree: &Path) {
-    let (Some(above), Some(name)) = (tree.parent(), tree.file_name()) else {
-        return;
-    };
-    let delete = || open(above, DIRECTORY, Mode::empty()).and_then(|above| delete_in(&above, name));
-    let deleted = on_waiting_threads(delete);
-    if let Err(error) = deleted {
-        tracing::warn!(path = %tree.display(), %error, "cannot delete what was removed");
-    }
-}
-
-/// Deletes what a directory has under a name, a directory with all that is in it. By handles, so that no path is
-/// looked up for every file; directories beside each other at a time, since the files of one take turns anyway.
-fn delete_in<P: Arg + Copy>(dir: &OwnedFd, name: P) -> rustix::io::Result<()> {
-    match unlinkat(dir, name, AtFlags::empty()) {
-        // A directory: Linux says the one, POSIX the other.
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        // Who else deletes the tree was faster.
-        Err(Errno::NOENT) => return Ok(()),
-        deleted => return deleted,
-    }
-    let tree = match openat(dir, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(()),
-        opened => opened?,
-    };
-    let entries = Dir::read_from(&tree)?.collect::<rustix::io::Result<Vec<_>>>()?;
-    let mut inner = Vec::new();
-    for entry in &entries {
-        match entry.file_name() {
-            name if name == c"." || name == c".." => {}
-            name if entry.file_type() == FileType::Directory => inner.push(name),
-            name => delete_in(&tree, name)?,
-        }
-    }
-    inner.par_iter().try_for_each(|name| delete_in(&tree, *name))?;
-    match unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOENT) => Ok(()),
-        deleted => deleted,
-    }
 }
 
 fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
@@ -648,7 +575,7 @@ impl Storage for LocalStorage {
                     if !replace {
                         return Ok(Moved::Occupied);
                     }
-                    delete(&self.path(to));
+                    trees::delete(&self.path(to));
                 }
                 renameat(&origin, name, &target, new_name)
             }
@@ -688,7 +615,7 @@ impl Storage for LocalStorage {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
             renamed => renamed.map_err(fail)?,
         }
-        delete(&self.path(&super::join(key::split(prefix).0, &aside)));
+        trees::delete(&self.path(&super::join(key::split(prefix).0, &aside)));
         Ok(true)
     }
 
@@ -701,7 +628,7 @@ impl Storage for LocalStorage {
     fn sync_tree(&self, prefix: &str) -> Result<()> {
         key::check_prefix(prefix)?;
         let dir = self.path(prefix);
-        on_waiting_threads(|| sync_all(&dir)).map_err(Error::io("sync", &dir))
+        trees::sync(&dir).map_err(Error::io("sync", &dir))
     }
 
     /// By a locked file beside it: its own lock is for writing in it.
@@ -753,7 +680,7 @@ impl Storage for LocalStorage {
             };
             if is_old && !is_held() {
                 tracing::debug!(path = %entry.path().display(), "clearing away what was never finished");
-                delete(&entry.path());
+                trees::delete(&entry.path());
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ mod location;
 mod memory;
 #[cfg(feature = "object-store")]
 mod object;
+mod trees;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -40,6 +40,19 @@ pub fn stem() -> UNetConfig {
     }
 }
 
+/// The options that do not exclude each other, all in one network.
+pub fn everything() -> UNetConfig {
+    UNetConfig {
+        batch_norm: true,
+        dropout: 0.2,
+        use_attention: true,
+        residual: true,
+        deep_supervision: true,
+        activation: Nonlinearity::Gelu,
+        ..variants()[1].1.clone()
+    }
+}
+
 /// Networks that have every option among them.
 pub fn variants() -> Vec<(&'static str, UNetConfig)> {
     let small = UNetConfig {

@@ -26,14 +26,15 @@ pub(super) struct Storage {
     pub(super) compression: Compression,
 }
 
-/// The attributes of a folder; nothing if it has none.
+/// The attributes of a folder in a storage; nothing if it has none.
 ///
 /// # Errors
 /// [`Error::File`] for what is no JSON object; [`Error::Io`].
-pub(super) fn load(folder: &dyn storage::Storage) -> Result<Option<Map<String, Value>>> {
-    let fail = |reason: String| Error::file(Path::new(&folder.describe(FILE)), reason);
+pub(super) fn load(storage: &dyn storage::Storage, folder: &str) -> Result<Option<Map<String, Value>>> {
+    let key = storage::join(folder, FILE);
+    let fail = |reason: String| Error::file(Path::new(&storage.describe(&key)), reason);
     let mut bytes = Vec::new();
-    match folder.read_state(FILE, MOST_BYTES, &mut bytes) {
+    match storage.read_state(&key, MOST_BYTES, &mut bytes) {
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::FileTooLarge => {
             return Err(fail(source.to_string()));
         }

@@ -48,11 +48,12 @@ impl Blocks for Dataset {
 
 /// Whether a folder is a dataset.
 pub(in crate::formats) fn is_dataset(dir: &Path) -> bool {
-    is_dataset_at(&LocalStorage::new(dir))
+    is_dataset_in(&LocalStorage::new(dir), "")
 }
 
-fn is_dataset_at(folder: &dyn storage::Storage) -> bool {
-    attributes::load(folder).is_ok_and(|found| found.is_some_and(|found| found.contains_key("dimensions")))
+fn is_dataset_in(storage: &dyn storage::Storage, folder: &str) -> bool {
+    let attributes = attributes::load(storage, folder);
+    attributes.is_ok_and(|found| found.is_some_and(|found| found.contains_key("dimensions")))
 }
 
 /// Opens a dataset of a container.
@@ -65,7 +66,7 @@ pub(in crate::formats) fn open(
     access: &Access,
 ) -> Result<Box<dyn ArrayRead>> {
     let folder = access.storage(location)?;
-    let own = attributes::load(&*folder)?.unwrap_or_default();
+    let own = attributes::load(&*folder, "")?.unwrap_or_default();
     if !own.contains_key("dimensions") {
         let reason = missing(location, access);
         return Err(Error::file(Path::new(&location.to_string()), reason));
@@ -75,7 +76,7 @@ pub(in crate::formats) fn open(
     // What is wrong with the group's is no affair of the dataset.
     let group = location
         .parent()
-        .and_then(|group| attributes::load(&*access.storage(&group).ok()?).ok()?)
+        .and_then(|group| attributes::load(&*access.storage(&group).ok()?, "").ok()?)
         .unwrap_or_default();
     let found = attributes::spatial(attributes::placement(&own, &group), storage.shape.len());
     let spec = placement.spec(found, &storage.shape, storage.dtype)?;
@@ -123,10 +124,7 @@ fn list(container: &dyn storage::Storage, prefix: &str, level: usize, found: &mu
             continue;
         }
         let path = join(prefix, &entry.name);
-        let key = join(&path, attributes::FILE);
-        let attributes = container.read(&key).ok().flatten().unwrap_or_default();
-        let attributes: serde_json::Value = serde_json::from_slice(&attributes).unwrap_or_default();
-        if attributes.get("dimensions").is_some() {
+        if is_dataset_in(container, &path) {
             found.push(path);
         } else if level < MOST_LEVELS {
             list(container, &path, level + 1, found)?;

@@ -131,7 +131,7 @@ fn make_groups(container: &Path, path: &Path) -> Result<()> {
             return Err(Error::file(dir, "it is a dataset, which holds no others"));
         }
         fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-        if attributes::load(&LocalStorage::new(dir))?.is_none() {
+        if attributes::load(&LocalStorage::new(dir), "")?.is_none() {
             let version = if dir == container {
                 json!({"n5": "2.0.0"})
             } else {

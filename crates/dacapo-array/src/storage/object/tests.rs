@@ -164,15 +164,14 @@ fn a_failure_in_the_middle_leaves_nothing_that_looks_finished() {
         if replace {
             plant("g/b", "old");
         }
-        let broken = ObjectStorage::new(
-            Arc::new(Broken {
+        let broken = || {
+            let service = Broken {
                 store: store.clone(),
                 left: calls.into(),
-            }),
-            "test://broken",
-        )
-        .unwrap();
-        match broken.move_tree("g/.unfinished-a", "g/b", replace) {
+            };
+            ObjectStorage::new(Arc::new(service), "test://broken").unwrap()
+        };
+        match broken().move_tree("g/.unfinished-a", "g/b", replace) {
             Ok(moved) => assert_eq!(moved, Moved::Moved),
             Err(_) => {
                 failures += 1;
@@ -185,15 +184,7 @@ fn a_failure_in_the_middle_leaves_nothing_that_looks_finished() {
             }
         }
         // Whatever happened: removing clears it, and the place is free.
-        let broken = ObjectStorage::new(
-            Arc::new(Broken {
-                store: store.clone(),
-                left: calls.into(),
-            }),
-            "test://broken",
-        )
-        .unwrap();
-        if broken.remove_tree("g/b").is_err() {
+        if broken().remove_tree("g/b").is_err() {
             found(&healthy, "g/b");
         }
         healthy.remove_tree("g/b").unwrap();
