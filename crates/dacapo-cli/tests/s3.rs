@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use dacapo::LocalStore;
 use dacapo::array::storage::{Access, Credentials, ObjectStoreOptions, StorageExt, conformance};
 use dacapo::array::{
-    ArrayAddress, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, DraftArray, NdData, Roi,
-    ZarrFormat,
+    ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, DraftArray, NdData,
+    Placement, Roi, ZarrArray, ZarrFormat, open_source,
 };
 use dacapo::store::{ArrayStore, StatsStore, WeightsStore};
 use ndarray::ArrayD;
@@ -315,4 +315,33 @@ fn an_array_is_copied_there_and_back_and_a_killed_copy_goes_on() {
         assert_eq!(read("back.zarr"), read("a.zarr"), "{file}");
     }
     server.run(dir, &["arrays", "verify", "back.zarr"]);
+}
+
+#[test]
+#[ignore = "needs the programs that .ci/run installs"]
+fn n5_is_written_there_read_there_and_brought_back() {
+    let server = Server::start();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let voxel_size = Coordinate::splat(3, 8);
+    let roi = Roi::from_voxels(&[4, 0, 2], &[20, 33, 47], &voxel_size);
+    let spec = ArraySpec::new(roi.clone(), voxel_size, DType::U16);
+    let address: ArrayAddress = dir.join("a.zarr/x").display().to_string().parse().unwrap();
+    let draft = DraftArray::new(&address, &Access::default(), &spec, &CreateOptions::default()).unwrap();
+    let values = NdData::U16(ArrayD::from_shape_fn(vec![20, 33, 47], |at| {
+        (at[0] * 1500 + at[1] * at[2]) as u16
+    }));
+    draft.write(&roi, &values).unwrap();
+    draft.publish().unwrap();
+
+    let remote = "s3://lab/a.n5/group/x";
+    server.run(dir, &["arrays", "export", "a.zarr/x", remote]);
+    let there = open_source(remote.as_ref(), &Placement::default(), &server.access()).unwrap();
+    assert_eq!(there.spec().roi, roi);
+    assert_eq!(there.read(&roi).unwrap(), values);
+    server.run(dir, &["arrays", "import", remote, "back.zarr/x"]);
+    let back: ArrayAddress = dir.join("back.zarr/x").display().to_string().parse().unwrap();
+    let back = ZarrArray::open(&back, &Access::default()).unwrap();
+    assert_eq!(back.spec().roi, roi);
+    assert_eq!(back.read(&roi).unwrap(), values);
 }

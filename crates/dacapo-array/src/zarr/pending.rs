@@ -17,16 +17,19 @@ pub(super) struct Pending {
 
 #[derive(Debug, Default)]
 struct Inner {
-    shards: HashMap<Vec<u64>, Parts>,
+    shards: HashMap<Vec<u64>, Kept>,
+    bytes: usize,
+}
+
+/// What is kept of a shard.
+#[derive(Debug, Default)]
+struct Kept {
+    parts: Parts,
     bytes: usize,
 }
 
 fn size(part: Option<&Option<Vec<u8>>>) -> usize {
     part.and_then(Option::as_ref).map_or(0, Vec::len)
-}
-
-fn total(parts: &Parts) -> usize {
-    parts.values().map(|part| size(Some(part))).sum()
 }
 
 impl Pending {
@@ -52,31 +55,33 @@ impl Pending {
         let mut guard = self.inner();
         let inner = &mut *guard;
         let kept = inner.shards.entry(shard.to_vec()).or_default();
+        inner.bytes -= kept.bytes;
         for (number, part) in parts {
-            inner.bytes += size(Some(&part));
-            inner.bytes -= size(kept.insert(number, part).as_ref());
+            kept.bytes += size(Some(&part));
+            kept.bytes -= size(kept.parts.insert(number, part).as_ref());
         }
-        if kept.len() == count {
+        inner.bytes += kept.bytes;
+        if kept.parts.len() == count {
             return Some(shard.to_vec());
         }
         if inner.bytes <= self.most {
             return None;
         }
-        let largest = inner.shards.iter().max_by_key(|(_, parts)| total(parts));
+        let largest = inner.shards.iter().max_by_key(|(_, kept)| kept.bytes);
         largest.map(|(shard, _)| shard.clone())
     }
 
     /// A copy of a part, if it is kept.
     pub(super) fn get(&self, shard: &[u64], number: usize) -> Option<Option<Vec<u8>>> {
-        self.inner().shards.get(shard)?.get(&number).cloned()
+        self.inner().shards.get(shard)?.parts.get(&number).cloned()
     }
 
     /// Takes what is kept of a shard.
     pub(super) fn take(&self, shard: &[u64]) -> Option<Parts> {
         let mut inner = self.inner();
-        let parts = inner.shards.remove(shard)?;
-        inner.bytes -= total(&parts);
-        Some(parts)
+        let kept = inner.shards.remove(shard)?;
+        inner.bytes -= kept.bytes;
+        Some(kept.parts)
     }
 
     /// Puts back what was taken and could not be written. What came since is newer.
@@ -84,8 +89,9 @@ impl Pending {
         let newer = self.take(shard).unwrap_or_default();
         let mut inner = self.inner();
         let parts: Parts = parts.into_iter().chain(newer).collect();
-        inner.bytes += total(&parts);
-        inner.shards.insert(shard.to_vec(), parts);
+        let bytes = parts.values().map(|part| size(Some(part))).sum();
+        inner.bytes += bytes;
+        inner.shards.insert(shard.to_vec(), Kept { parts, bytes });
     }
 
     /// The shards of which parts are kept.

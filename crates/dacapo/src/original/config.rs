@@ -8,11 +8,10 @@ use serde_json::{Map, Value, json};
 use super::arrays::opened;
 use super::data::data;
 use super::fields::{Fields, Remarks};
+use super::tasks::task;
 use crate::config::RunConfig;
 use crate::sources::Role;
 
-/// Biases that its watershed tries; they are in no config.
-const BIASES: [f64; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
 /// Steps over which its learning rate rises, where no checkpoint says otherwise.
 const WARMUP: u64 = 1000;
 
@@ -45,10 +44,10 @@ pub(super) fn translate(yaml: &str, run: &str, folders: &[PathBuf], warmup: Opti
         let (mut data, names) = data(fields.part("datasplit_config"), folders, &mut remarks);
         validate = names;
         without_data = std::mem::take(&mut remarks.problems);
+        let task = task(fields.part("task_config"), &data, folders, &mut remarks);
         if !without_data.is_empty() {
             data = json!({ "train": [] });
         }
-        let task = task(fields.part("task_config"), &mut remarks);
         let architecture = architecture(fields.part("architecture_config"), &mut remarks);
         let raw = opened(&data["train"][0]["raw"], Role::Raw).ok();
         let voxel_size = raw.map(|raw| raw.spec().voxel_size.to_f64());
@@ -59,14 +58,17 @@ pub(super) fn translate(yaml: &str, run: &str, folders: &[PathBuf], warmup: Opti
             voxel_size.as_deref(),
             &mut remarks,
         );
-        let start = start(fields.part("start_config"), &mut remarks);
+        let start = match start(fields.part("start_config"), &mut remarks) {
+            Value::Null => task.weights.map_or(Value::Null, |file| json!({ "file": file })),
+            start => start,
+        };
         let interval = fields.take("validation_interval");
         let value = json!({
             "name": run,
             "seed": fields.take("repetition").as_u64().unwrap_or(0),
             "num_iterations": fields.take("num_iterations"),
             "data": data,
-            "task": task,
+            "task": task.config,
             "architecture": architecture,
             "start": start,
             "trainer": trainer,
@@ -107,45 +109,6 @@ pub(super) fn translate(yaml: &str, run: &str, folders: &[PathBuf], warmup: Opti
         notes: remarks.notes,
         problems: remarks.problems,
     }
-}
-
-fn task(mut fields: Fields, remarks: &mut Remarks) -> Value {
-    if fields.kind != "AffinitiesTaskConfig" {
-        fields.unknown(remarks);
-        return Value::Null;
-    }
-    if fields.take("lsds") == true {
-        remarks.problem(format!(
-            "{} is true: its network also predicts LSDs",
-            fields.at("lsds")
-        ));
-    }
-    let clip = |fields: &mut Fields, key: &str, default: f64| fields.take(key).as_f64().unwrap_or(default);
-    let task = json!({
-        "kind": "affinities",
-        "neighborhood": fields.take("neighborhood"),
-        "background_as_object": fields.take("background_as_object") == true,
-        "weights": { "balanced": {
-            "clip_min": clip(&mut fields, "affs_weight_clipmin", 0.05),
-            "clip_max": clip(&mut fields, "affs_weight_clipmax", 0.95),
-        } },
-        "post_processing": [{ "method": "mutex_watershed", "biases": BIASES.map(|bias| [bias; 2]) }],
-        "store_prediction_as": "f32",
-    });
-    remarks.notes.push(
-        "its watershed with the biases 0.1 to 0.9 becomes our mutex watershed, which keeps fragments of low affinity"
-            .to_owned(),
-    );
-    fields.drop_all(&[
-        "name",
-        "lsd_weight_clipmin",
-        "lsd_weight_clipmax",
-        "lsds_to_affs_weight_ratio",
-        "num_lsd_voxels",
-        "downsample_lsds",
-    ]);
-    fields.finish(remarks);
-    task
 }
 
 fn architecture(mut fields: Fields, remarks: &mut Remarks) -> Value {

@@ -169,10 +169,20 @@ fn raw_gt(mut fields: Fields, folders: &[PathBuf], units: &mut Vec<Unit>, remark
         let at = fields.at(key);
         let source = array(fields.part(key), role, folders, remarks);
         let channels = opened(&source, role).map(|array| array.spec().channels.iter().product::<usize>());
-        if channels.is_ok_and(|channels| channels != 1) {
-            remarks.problem(format!("{at} has several channels, and ours have one"));
+        match channels {
+            Ok(channels) if channels > 1 && role == Role::Labels => {
+                remarks.note(format!(
+                    "{at}: its channels become the classes 1, 2, …; a voxel of several is of the first"
+                ));
+                let layers = (0..channels).map(|channel| step(&source, "channels", json!([channel])));
+                json!({ "layers": layers.collect::<Vec<_>>() })
+            }
+            Ok(channels) if channels > 1 => {
+                remarks.problem(format!("{at} has several channels, and ours have one"));
+                source
+            }
+            _ => source,
         }
-        source
     };
     let labels = annotation(&mut fields, "gt_config", Role::Labels, remarks);
     let mask = match fields.left.get("mask_config") {

@@ -16,6 +16,7 @@ mod data;
 mod fields;
 mod import;
 mod stats;
+mod tasks;
 mod weights;
 
 use std::collections::BTreeSet;
