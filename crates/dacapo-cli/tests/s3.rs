@@ -16,7 +16,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use dacapo::LocalStore;
-use dacapo::array::storage::{Access, Credentials, ObjectStoreOptions, StorageExt, conformance};
+use dacapo::array::storage::{
+    Access, Credentials, Durability, LocalStorage, ObjectStoreOptions, Storage, StorageExt, conformance,
+};
 use dacapo::array::{
     ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, DraftArray, NdData,
     Placement, Roi, ZarrArray, ZarrFormat, open_source,
@@ -319,7 +321,7 @@ fn an_array_is_copied_there_and_back_and_a_killed_copy_goes_on() {
 
 #[test]
 #[ignore = "needs the programs that .ci/run installs"]
-fn n5_is_written_there_read_there_and_brought_back() {
+fn n5_is_read_there_and_brought_back() {
     let server = Server::start();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -335,7 +337,30 @@ fn n5_is_written_there_read_there_and_brought_back() {
     draft.publish().unwrap();
 
     let remote = "s3://lab/a.n5/group/x";
-    server.run(dir, &["arrays", "export", "a.zarr/x", remote]);
+    // Other formats are written here only, and not into a folder called `s3:`.
+    let refused = server
+        .command(dir, &["arrays", "export", "a.zarr/x", remote])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        errors.contains("only Zarr arrays are written to a URL"),
+        "{errors}"
+    );
+    assert!(!dir.join("s3:").exists());
+    server.run(dir, &["arrays", "export", "a.zarr/x", "a.n5/group/x"]);
+    let here = LocalStorage::new(dir);
+    let bucket = server.access().storage(&"s3://lab".parse().unwrap()).unwrap();
+    let mut files = Vec::new();
+    here.walk("a.n5", &mut |key, _| {
+        files.push(key.to_owned());
+        Ok(())
+    })
+    .unwrap();
+    for file in files {
+        let bytes = std::fs::read(dir.join(&file)).unwrap();
+        bucket.write(&file, &bytes, Durability::Synced).unwrap();
+    }
     let there = open_source(remote.as_ref(), &Placement::default(), &server.access()).unwrap();
     assert_eq!(there.spec().roi, roi);
     assert_eq!(there.read(&roi).unwrap(), values);

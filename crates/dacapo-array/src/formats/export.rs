@@ -31,7 +31,7 @@ pub struct Exported {
 /// is there whole or not at all.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for another target, and for values or axes that it does not have; [`Error::Taken`] or
+/// [`Error::Unsupported`] for another target, for a URL of anything but Zarr, and for values or axes that it does not have; [`Error::Taken`] or
 /// [`Error::Exists`] if something is there that is not to be replaced; [`Error::Interrupted`]; whatever reading
 /// and writing meet.
 pub fn export(
@@ -56,6 +56,13 @@ pub fn export(
             ..options.zarr.clone()
         };
         copy_array(array, &address, access, &zarr, on_part)?;
+    } else if target.to_string_lossy().contains("://") {
+        return Err(Error::Unsupported {
+            what: format!("writing {}", target.display()),
+            hint:
+                "only Zarr arrays are written to a URL; name a container.zarr/dataset there, or a file here"
+                    .into(),
+        });
     } else if has_ending(".n5") {
         n5::write(array, target, options.overwrite, on_part)?;
     } else {
