@@ -475,6 +475,21 @@ fn empty_arrays_are_files_where_the_format_has_such() {
 }
 
 #[test]
+fn a_url_is_no_folder() {
+    let array = &arrays(DType::U8)[0];
+    for name in [
+        "s3://lab/a.npy",
+        "s3://lab/a.tif",
+        "s3://lab/a.n5/x",
+        "file:///a.npy",
+    ] {
+        let error = write(array, Path::new(name)).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }), "{name}: {error}");
+        assert!(!Path::new("s3:").exists() && !Path::new("file:").exists());
+    }
+}
+
+#[test]
 fn what_is_there_stays_unless_it_is_to_be_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let [old, new] = [DType::U8, DType::U16].map(|dtype| arrays(dtype).remove(0));

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use dacapo::LocalStore;
 use dacapo::array::storage::{
-    Access, Credentials, Durability, LocalStorage, ObjectStoreOptions, Storage, StorageExt, conformance,
+    Access, Credentials, Durability, LocalStorage, ObjectStoreOptions, StorageExt, conformance,
 };
 use dacapo::array::{
     ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, DraftArray, NdData,
