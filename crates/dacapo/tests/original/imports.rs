@@ -298,14 +298,7 @@ fn arrays_that_are_computed_become_ours() {
     // It trains. Sums are of one type, which constants and binarised labels are not there.
     config.data.train[1].labels = config.data.train[0].labels.clone();
     config.num_iterations = 1;
-    train(
-        &original.store(),
-        &config,
-        &engine(),
-        &(),
-        &TrainOptions::default(),
-    )
-    .unwrap();
+    original.train(&config);
 }
 
 #[test]

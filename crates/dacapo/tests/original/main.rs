@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use dacapo::array::storage::Access;
 use dacapo::array::{ArrayAddress, ArrayRead, ArrayWrite, CreateOptions, DType, NdData, ZarrArray};
+use dacapo::config::RunConfig;
 use dacapo::nn::{CpuEngine, load_checkpoint};
 use dacapo::original::{AdoptOptions, Imported, OriginalBase, adopt, import};
 use dacapo::store::{ArrayStore, ConfigStore, StatsStore, WeightsStore};
@@ -98,6 +99,10 @@ impl Original {
                 .write(&spec.roi, &labels)
                 .unwrap();
         }
+    }
+
+    fn train(&self, config: &RunConfig) {
+        train(&self.store(), config, &engine(), &(), &TrainOptions::default()).unwrap();
     }
 
     /// Its run config in our words.

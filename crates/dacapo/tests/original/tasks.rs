@@ -1,10 +1,9 @@
 //! Its tasks in our words: what each becomes, and that it trains.
 
-use dacapo::{TrainOptions, train};
 use serde_json::{Value, json};
 
 use crate::imports::SIMPLE;
-use crate::{Original, RUN, engine};
+use crate::{Original, RUN};
 
 /// The keys of the fixture's task.
 const AFFINITIES: &str = "task_config:
@@ -101,14 +100,7 @@ fn trained(task: &str, datasplit: &str) -> (Value, Vec<String>) {
     assert_eq!(imported.problems, Vec::<String>::new());
     let mut config = imported.config.unwrap();
     config.num_iterations = 1;
-    train(
-        &original.store(),
-        &config,
-        &engine(),
-        &(),
-        &TrainOptions::default(),
-    )
-    .unwrap();
+    original.train(&config);
     (serde_json::to_value(&config.task).unwrap(), imported.notes)
 }
 
