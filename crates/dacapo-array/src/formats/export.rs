@@ -31,9 +31,9 @@ pub struct Exported {
 /// is there whole or not at all.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for another target, for a URL of anything but Zarr, and for values or axes that it does not have; [`Error::Taken`] or
-/// [`Error::Exists`] if something is there that is not to be replaced; [`Error::Interrupted`]; whatever reading
-/// and writing meet.
+/// [`Error::Unsupported`] for another target, for a URL of anything but Zarr, and for values or axes that it does not
+/// have; [`Error::Taken`] or [`Error::Exists`] if something is there that is not to be replaced;
+/// [`Error::Interrupted`]; whatever reading and writing meet.
 pub fn export(
     array: &dyn ArrayRead,
     target: &Path,
