@@ -19,6 +19,13 @@ pub struct ClassConfig {
     pub ids: Vec<u64>,
 }
 
+impl ClassConfig {
+    /// Whether a name may have this letter.
+    pub fn may_have(c: char) -> bool {
+        c.is_ascii_alphanumeric() || c == '_' || c == '-'
+    }
+}
+
 pub(crate) fn default_classes() -> Vec<ClassConfig> {
     vec![ClassConfig {
         name: "foreground".to_owned(),
@@ -120,12 +127,11 @@ impl Classes {
                 configs.len()
             ));
         }
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let mut names: Vec<String> = Vec::new();
         let mut ids = Vec::new();
         for (index, config) in configs.iter().enumerate() {
             let name = &config.name;
-            if name.is_empty() || !name.chars().all(is_plain) {
+            if name.is_empty() || !name.chars().all(ClassConfig::may_have) {
                 return wrong(format!("{name:?} is no name: letters, digits, `_` and `-` are"));
             }
             if names.contains(name) {

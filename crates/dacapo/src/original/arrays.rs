@@ -126,7 +126,7 @@ pub(super) fn array(mut fields: Fields, role: Role, folders: &[PathBuf], remarks
             json!({ "merge": list(&mut fields, remarks) })
         }
         "ConstantArrayConfig" => {
-            let constant = fields.take("constant").as_f64().unwrap_or(1.0);
+            let constant = fields.number("constant", 1.0);
             json!({ "constant": constant, "like": inner(&mut fields, remarks) })
         }
         "OnesArrayConfig" => json!({ "ones": inner(&mut fields, remarks) }),

@@ -202,7 +202,7 @@ fn elastic(each: &mut Fields, voxel_size: Option<&[f64]>, remarks: &mut Remarks)
         "rotation": rotation,
         "rotate": if is_uniform { "uniform" } else { "in_plane" },
         "subsample": each.take("subsample").as_u64().unwrap_or(1).max(1),
-        "probability": each.take("augmentation_probability").as_f64().unwrap_or(1.0),
+        "probability": each.number("augmentation_probability", 1.0),
         "outside": "mirror",
     })
 }
@@ -256,7 +256,7 @@ fn trainer(
                     .push(format!("{}: there it changes nothing, here it does", each.path));
             }
             "GaussianNoiseAugmentConfig" => {
-                let variance = each.take("var").as_f64().unwrap_or(0.05);
+                let variance = each.number("var", 0.05);
                 augment["noise"] = variance.sqrt().into();
                 remarks.notes.push(format!(
                     "{}: there the noise always has this variance, here it is the largest",
@@ -299,7 +299,7 @@ fn trainer(
         },
         "schedule": { "warmup": warmup, "decay": "none" },
         "clip_gradient_norm": null,
-        "min_labelled": fields.take("min_masked").as_f64().unwrap_or(0.15),
+        "min_labelled": fields.number("min_masked", 0.15),
         "augment": augment,
         "snapshot_interval": snapshots.as_u64().unwrap_or(0),
         "workers": workers.iter().filter_map(Value::as_u64).max().unwrap_or(1).max(1),

@@ -157,8 +157,8 @@ fn raw_gt(mut fields: Fields, folders: &[PathBuf], units: &mut Vec<Unit>, remark
     let mut raw = fields.part("raw_config");
     let mut unit = (0.0, 1.0);
     if raw.kind == "IntensitiesArrayConfig" {
-        unit.0 = raw.take("min").as_f64().unwrap_or(unit.0);
-        unit.1 = raw.take("max").as_f64().unwrap_or(unit.1);
+        unit.0 = raw.number("min", unit.0);
+        unit.1 = raw.number("max", unit.1);
         let source = raw.part("source_array_config");
         raw.drop_all(&["name"]);
         std::mem::replace(&mut raw, source).finish(remarks);
@@ -177,7 +177,7 @@ fn raw_gt(mut fields: Fields, folders: &[PathBuf], units: &mut Vec<Unit>, remark
                 let layers = (0..channels).map(|channel| step(&source, "channels", json!([channel])));
                 json!({ "layers": layers.collect::<Vec<_>>() })
             }
-            Ok(channels) if channels > 1 => {
+            Ok(channels) if channels != 1 => {
                 remarks.problem(format!("{at} has several channels, and ours have one"));
                 source
             }
@@ -189,7 +189,7 @@ fn raw_gt(mut fields: Fields, folders: &[PathBuf], units: &mut Vec<Unit>, remark
         None | Some(Value::Null) => Value::Null,
         Some(_) => annotation(&mut fields, "mask_config", Role::Mask, remarks),
     };
-    let weight = fields.take("weight").as_f64().unwrap_or(1.0);
+    let weight = fields.number("weight", 1.0);
     let points = fields.take("sample_points");
     fields.drop_all(&["mask_config"]);
     fields.finish(remarks);

@@ -58,6 +58,10 @@ impl Fields {
         self.take(key).as_str().unwrap_or(default).to_owned()
     }
 
+    pub(super) fn number(&mut self, key: &str, default: f64) -> f64 {
+        self.take(key).as_f64().unwrap_or(default)
+    }
+
     pub(super) fn at(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use dacapo_tasks::ClassConfig;
 use serde_json::{Value, json};
 
 use super::arrays::{missing, resolve};
@@ -19,7 +20,7 @@ pub(super) struct Task {
 
 /// What the labels of a dataset were made of, as far as classes go.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Classes {
+enum Classes {
     /// So many channels, which became the ids 1, 2, ….
     Channels(usize),
     /// The labels of a file: objects, or classes by id.
@@ -68,19 +69,10 @@ pub(super) fn task(mut fields: Fields, data: &Value, folders: &[PathBuf], remark
     }
     let config = match fields.kind.as_str() {
         "AffinitiesTaskConfig" => affinities(&mut fields, remarks),
-        kind @ ("DistanceTaskConfig" | "InnerDistanceTaskConfig" | "HotDistanceTaskConfig") => {
-            let kind = match kind {
-                "DistanceTaskConfig" => "distance",
-                "InnerDistanceTaskConfig" => "inner_distance",
-                _ => "hot_distance",
-            };
-            let found = Classes::of_all(data, remarks);
-            distance(&mut fields, kind, found, remarks)
-        }
-        "OneHotTaskConfig" => {
-            let found = Classes::of_all(data, remarks);
-            one_hot(&mut fields, found, remarks)
-        }
+        "DistanceTaskConfig" => distance(&mut fields, "distance", data, remarks),
+        "InnerDistanceTaskConfig" => distance(&mut fields, "inner_distance", data, remarks),
+        "HotDistanceTaskConfig" => distance(&mut fields, "hot_distance", data, remarks),
+        "OneHotTaskConfig" => one_hot(&mut fields, data, remarks),
         _ => {
             fields.unknown(remarks);
             return Task {
@@ -96,19 +88,18 @@ pub(super) fn task(mut fields: Fields, data: &Value, folders: &[PathBuf], remark
 
 /// Affinities, with shape descriptors beside them if it says so.
 fn affinities(fields: &mut Fields, remarks: &mut Remarks) -> Value {
-    let mut number = |key: &str, default: f64| fields.take(key).as_f64().unwrap_or(default);
     let lsds = json!({
-        "num_voxels": number("num_lsd_voxels", 10.0),
-        "downsample": number("downsample_lsds", 1.0) as u64,
-        "loss_weight": number("lsds_to_affs_weight_ratio", 1.0),
+        "num_voxels": fields.number("num_lsd_voxels", 10.0),
+        "downsample": fields.number("downsample_lsds", 1.0) as u64,
+        "loss_weight": fields.number("lsds_to_affs_weight_ratio", 1.0),
     });
     let weights = json!({ "balanced": {
-        "clip_min": number("affs_weight_clipmin", 0.05),
-        "clip_max": number("affs_weight_clipmax", 0.95),
+        "clip_min": fields.number("affs_weight_clipmin", 0.05),
+        "clip_max": fields.number("affs_weight_clipmax", 0.95),
     } });
     let (low, high) = (
-        number("lsd_weight_clipmin", 0.05),
-        number("lsd_weight_clipmax", 0.95),
+        fields.number("lsd_weight_clipmin", 0.05),
+        fields.number("lsd_weight_clipmax", 0.95),
     );
     let has_lsds = fields.take("lsds") == true;
     if has_lsds && weights != json!({ "balanced": { "clip_min": low, "clip_max": high } }) {
@@ -132,7 +123,8 @@ fn affinities(fields: &mut Fields, remarks: &mut Remarks) -> Value {
 }
 
 /// Distances of classes. Its thresholds are in no config, and were measured in bytes at times: ours are tried.
-fn distance(fields: &mut Fields, kind: &str, found: Classes, remarks: &mut Remarks) -> Value {
+fn distance(fields: &mut Fields, kind: &str, data: &Value, remarks: &mut Remarks) -> Value {
+    let found = Classes::of_all(data, remarks);
     let channels = fields.take("channels");
     let channels = channels.as_array().cloned().unwrap_or_default();
     let at = fields.at("channels");
@@ -165,27 +157,26 @@ fn distance(fields: &mut Fields, kind: &str, found: Classes, remarks: &mut Remar
             "{at}: borders between labels that touch count there; here only those of the class do, unless `instances` is true"
         ));
     }
-    let mut number = |key: &str, default: f64| fields.take(key).as_f64().unwrap_or(default);
-    let mut task = json!({
+    head(fields, remarks);
+    json!({
         "kind": kind,
         "classes": classes,
-        "scale": number("scale_factor", 1.0),
+        "scale": fields.number("scale_factor", 1.0),
         "weights": { "balanced": {
-            "clip_min": number("clipmin", 0.05),
-            "clip_max": number("clipmax", 0.95),
+            "clip_min": fields.number("clipmin", 0.05),
+            "clip_max": fields.number("clipmax", 0.95),
         } },
         "evaluation": {
-            "tolerance": number("tol_distance", 0.0),
-            "clip": number("clip_distance", 0.0),
+            "tolerance": fields.number("tol_distance", 0.0),
+            "clip": fields.number("clip_distance", 0.0),
         },
-    });
-    task["mask_distances"] = (fields.take("mask_distances") == true).into();
-    head(fields, remarks);
-    task
+        "mask_distances": fields.take("mask_distances") == true,
+    })
 }
 
 /// Classes that exclude each other. Its classes have the ids 0, 1, …; of ours, 0 is there without being named.
-fn one_hot(fields: &mut Fields, found: Classes, remarks: &mut Remarks) -> Value {
+fn one_hot(fields: &mut Fields, data: &Value, remarks: &mut Remarks) -> Value {
+    let found = Classes::of_all(data, remarks);
     let names = fields.take("classes");
     let names = names.as_array().cloned().unwrap_or_default();
     let at = fields.at("classes");
@@ -244,8 +235,7 @@ fn head(fields: &mut Fields, remarks: &mut Remarks) {
 /// A name with the letters that ours may have.
 fn class_name(at: &str, name: &Value, remarks: &mut Remarks) -> String {
     let name = name.as_str().unwrap_or_default();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let ours = name.replace(|c| !is_plain(c), "_");
+    let ours = name.replace(|c| !ClassConfig::may_have(c), "_");
     if ours != name {
         remarks.note(format!("{at}: {name:?} is called {ours} here"));
     }

@@ -2,14 +2,14 @@
 
 use std::fs;
 
+use dacapo::LocalStore;
 use dacapo::array::storage::Access;
 use dacapo::array::{ArrayAddress, ArrayRead, ArrayWrite, CreateOptions, ZarrArray};
 use dacapo::nn::load_checkpoint;
 use dacapo::original::{AdoptOptions, import};
 use dacapo::store::WeightsStore;
-use dacapo::{LocalStore, TrainOptions, train};
 
-use crate::{Original, RUN, engine};
+use crate::{Original, RUN};
 
 #[test]
 fn its_augmentations_are_imported_in_our_units() {
@@ -214,10 +214,7 @@ fn arrays_that_are_computed_become_ours() {
     let original = Original::new();
     original.label();
     let data = original.root().join("data");
-    let labels: ArrayAddress = format!("{}/instance.zarr/train/crop1/labels", data.display())
-        .parse()
-        .unwrap();
-    let labels = ZarrArray::open(&labels, &Access::default()).unwrap();
+    let labels = original.labels();
     let state = |value: u64, present: bool, annotated: bool| {
         serde_json::json!({
             "value": value, "name": "x", "annotationState": { "present": present, "annotated": annotated },
@@ -356,8 +353,8 @@ fn an_imported_run_trains_and_predicts_what_the_original_predicted() {
     config.start = Some(dacapo::config::StartConfig::File(dacapo::config::StartFile {
         file: checkpoint.to_string_lossy().into_owned(),
     }));
+    original.train(&config);
     let store = original.store();
-    train(&store, &config, &engine(), &(), &TrainOptions::default()).unwrap();
     assert_eq!(store.weights.iterations(RUN).unwrap(), [0, 2]);
     let adopted = Original::new();
     adopted.adopt(&AdoptOptions::default()).unwrap();
@@ -400,52 +397,4 @@ fn what_is_no_run_config_is_not_imported() {
     );
     let imported = import(&folder, Some(&original.root())).unwrap();
     assert_eq!(imported[0].config.as_ref().unwrap().name, "a");
-}
-
-#[test]
-fn channels_of_a_file_of_labels_become_classes() {
-    let original = Original::new();
-    original.label();
-    let data = original.root().join("data");
-    let labels: ArrayAddress = format!("{}/instance.zarr/train/crop1/labels", data.display())
-        .parse()
-        .unwrap();
-    let one = ZarrArray::open(&labels, &Access::default()).unwrap();
-    let mut spec = one.spec().clone();
-    spec.channels = vec![2];
-    spec.axis_names.insert(0, "c^".to_owned());
-    let two: ArrayAddress = format!("{}/two.zarr/labels", data.display()).parse().unwrap();
-    ZarrArray::create(&two, &Access::default(), &spec, &CreateOptions::default()).unwrap();
-    let begin = COMPUTED
-        .find("      __type__: MergeInstancesArrayConfig")
-        .unwrap();
-    let end = COMPUTED.find("    mask_config:").unwrap();
-    let first = "      __type__: ZarrArrayConfig
-      dataset: labels
-      file_name: data/two.zarr
-      name: labels
-";
-    original.edit_config(
-        SIMPLE,
-        &COMPUTED
-            .replace(&COMPUTED[begin..end], first)
-            .replace(
-                "            source_array_config: *labels",
-                "            source_array_config: &labels
-              __type__: ZarrArrayConfig
-              dataset: train/crop1/labels
-              file_name: data/instance.zarr
-              name: labels",
-            )
-            .replace("data/cells.zarr", "data/instance.zarr")
-            .replace("dataset: annotated", "dataset: train/crop1/labels"),
-    );
-    let imported = original.import();
-    assert_eq!(imported.problems, Vec::<String>::new());
-    let found = serde_json::to_value(&imported.config.unwrap().data).unwrap();
-    let of = |channel: usize| serde_json::json!({ "source": two.to_string(), "channels": [channel] });
-    assert_eq!(
-        found["train"][0]["labels"],
-        serde_json::json!({ "layers": [of(0), of(1)] })
-    );
 }

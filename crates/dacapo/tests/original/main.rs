@@ -105,6 +105,12 @@ impl Original {
         train(&self.store(), config, &engine(), &(), &TrainOptions::default()).unwrap();
     }
 
+    /// The labels that it trains on.
+    fn labels(&self) -> ZarrArray {
+        let address = format!("{}/data/instance.zarr/train/crop1/labels", self.root().display());
+        ZarrArray::open(&address.parse().unwrap(), &Access::default()).unwrap()
+    }
+
     /// Its run config in our words.
     fn import(&self) -> Imported {
         let path = self.root().join(format!("runs_base_dir/configs/runs/{RUN}.yaml"));

@@ -1,5 +1,7 @@
 //! Its tasks in our words: what each becomes, and that it trains.
 
+use dacapo::array::storage::Access;
+use dacapo::array::{ArrayRead, CreateOptions, ZarrArray};
 use serde_json::{Value, json};
 
 use crate::imports::SIMPLE;
@@ -241,4 +243,25 @@ fn channels_that_the_labels_do_not_have_are_told() {
         "{:?}",
         refused.problems
     );
+}
+
+#[test]
+fn channels_of_a_file_of_labels_become_classes() {
+    let original = Original::new();
+    original.label();
+    let mut spec = original.labels().spec().clone();
+    spec.channels = vec![2];
+    spec.axis_names.insert(0, "c^".to_owned());
+    let two = format!("{}/data/two.zarr/labels", original.root().display());
+    let options = CreateOptions::default();
+    ZarrArray::create(&two.parse().unwrap(), &Access::default(), &spec, &options).unwrap();
+    let begin = BINARIZED.find("      __type__: BinarizeArrayConfig").unwrap();
+    let end = BINARIZED.find("    mask_config:").unwrap();
+    let file = "      __type__: ZarrArrayConfig\n      dataset: labels\n      file_name: data/two.zarr\n";
+    original.edit_config(SIMPLE, &BINARIZED.replace(&BINARIZED[begin..end], file));
+    let imported = original.import();
+    assert_eq!(imported.problems, Vec::<String>::new());
+    let found = serde_json::to_value(&imported.config.unwrap().data).unwrap();
+    let of = |channel: usize| json!({ "source": two, "channels": [channel] });
+    assert_eq!(found["train"][0]["labels"], json!({ "layers": [of(0), of(1)] }));
 }
