@@ -2,6 +2,10 @@
 
 use dacapo::nn::{Norm, Padding, UNetConfig};
 
+/// As the program's.
+#[global_allocator]
+static ALLOCATOR: dacapo::array::HugePages = dacapo::array::HugePages;
+
 /// A network to measure.
 pub struct Measured {
     /// The layers.

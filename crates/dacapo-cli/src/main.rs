@@ -16,6 +16,9 @@ mod typed;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: dacapo::array::HugePages = dacapo::array::HugePages;
+
 fn main() -> ExitCode {
     cli::run()
 }

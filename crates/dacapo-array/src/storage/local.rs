@@ -87,39 +87,51 @@ impl LocalStorage {
         Ok(dir)
     }
 
-    /// Writes a file aside; the name it has until it is renamed.
+    /// Writes a file aside; the name it has until it is renamed, and the directory of both.
     fn aside(&self, key: &str, bytes: &[u8], durability: Durability) -> Result<(PathBuf, PathBuf)> {
+        let made = self.make_file(key, &unfinished(), bytes, durability)?;
+        made.ok_or_else(|| Error::io("write", &self.path(key))(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// Makes a file of this name where an object is to be, and gives it with its directory; nothing, with nothing
+    /// done, if something has that name.
+    fn make_file(
+        &self,
+        key: &str,
+        name: &str,
+        bytes: &[u8],
+        durability: Durability,
+    ) -> Result<Option<(PathBuf, PathBuf)>> {
         let mut dir = self.path(key::split(key).0);
-        let mut temporary = dir.join(unfinished());
+        let mut path = dir.join(name);
         let create = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path);
-        let written = match create(&temporary) {
+        let created = match create(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 dir = self.parent(key, durability)?;
-                temporary = dir.join(unfinished());
-                create(&temporary)
+                path = dir.join(name);
+                create(&path)
             }
-            opened => opened,
-        }
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            match durability {
-                Durability::Synced | Durability::Whole => file.sync_data(),
-                Durability::Later => {
-                    if bytes.len() >= EAGER {
-                        begin_to_sync(&file);
-                    }
-                    Ok(())
+            created => created,
+        };
+        let mut file = match created {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+            created => created.map_err(Error::io("write", &self.path(key)))?,
+        };
+        let written = file.write_all(bytes).and_then(|()| match durability {
+            Durability::Synced | Durability::Whole => file.sync_data(),
+            Durability::Later => {
+                if bytes.len() >= EAGER {
+                    begin_to_sync(&file);
                 }
+                Ok(())
             }
         });
-        match written {
-            Ok(()) => Ok((temporary, dir)),
-            Err(source) => {
-                // Best effort: its name says what it is.
-                let _ = fs::remove_file(&temporary);
-                Err(Error::io("write", &self.path(key))(source))
-            }
-        }
+        written.map_err(|source| {
+            // Best effort: what is aside has a name that says so, what is not nobody finds before it is synced.
+            let _ = fs::remove_file(&path);
+            Error::io("write", &self.path(key))(source)
+        })?;
+        Ok(Some((path, dir)))
     }
 
     /// Runs `f` while nobody else does so for the same directory.
@@ -355,6 +367,12 @@ impl Storage for LocalStorage {
 
     fn write(&self, key: &str, bytes: &[u8], durability: Durability) -> Result<()> {
         key::check(key)?;
+        // What nobody finds yet need not be whole at any time.
+        if durability == Durability::Later
+            && self.make_file(key, key::split(key).1, bytes, durability)?.is_some()
+        {
+            return Ok(());
+        }
         let path = self.path(key);
         let (temporary, dir) = self.aside(key, bytes, durability)?;
         let renamed = Self::locked(&dir, || fs::rename(&temporary, &path));

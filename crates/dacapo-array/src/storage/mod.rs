@@ -62,14 +62,16 @@ pub fn unique(beginning: &str) -> String {
 /// in one step, these come last and go first, so that nobody finds half of one.
 pub const MARKERS: [&str; 3] = [".zarray", ".zgroup", "zarr.json"];
 
-/// What a crash of the machine leaves of what is written. (A kill of the process never leaves half an object.)
+/// What a crash of the machine leaves of what is written. A kill of the process leaves half an object only of what is to
+/// be synced [`Durability::Later`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// It survives as soon as the call returns.
     Synced,
     /// The object is as before or as written; as written once [`Storage::sync`] has returned for its prefix.
     Whole,
-    /// Anything, until [`Storage::sync_tree`] has returned for a prefix of it: for what nobody finds before.
+    /// Anything, until [`Storage::sync_tree`] has returned for a prefix of it: for what nobody finds before. A new
+    /// object can be found half written as long as [`Storage::write`] has not returned.
     Later,
 }
 
@@ -104,8 +106,8 @@ pub type Change<'a> = &'a mut dyn FnMut(Option<&[u8]>) -> Result<Vec<u8>>;
 
 /// Bytes under keys.
 ///
-/// Every write is whole or not at all: a reader, at any time and after a kill, finds the bytes from before or
-/// those from after. Keys that are no keys (empty parts, `.`, `..`, a NUL) are refused with [`crate::Error::Key`]
+/// Every write is whole or not at all, unless it is [`Durability::Later`]: a reader, at any time and after a kill, finds
+/// the bytes from before or those from after. Keys that are no keys (empty parts, `.`, `..`, a NUL) are refused with [`crate::Error::Key`]
 /// by every method, so that nothing outside of the root is touched.
 ///
 /// # Errors
