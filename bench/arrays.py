@@ -9,9 +9,9 @@ cache; two threads. Ours and TensorStore sync what they write to disk, zarr-pyth
 over the rounds: GB of decoded values a second (for `remove`, `rename`, `open` and `list` items a second), and how many times
 as fast as each peer ours is.
 
-The floor of writing is the slower of the codec alone, on two threads over chunks in memory, and of one plain file of
-as many bytes as are stored, written and synced; of reading the codec, or a plain file read; of windows a copy in
-memory. `of floor` is the floor's time by ours: 1 is as fast as can be. A floor of `remove` is not known; `rename` is
+The floor of writing is the slower of the codec alone, on two threads over chunks in memory, and of plain files of what
+is stored, written and synced: one for each chunk, or a single one where there are shards; of reading the codec, or a
+plain file read; of windows a copy in memory. `of floor` is the floor's time by ours: 1 is as fast as can be. A floor of `remove` is not known; `rename` is
 what a user waits for before nobody finds the array any more.
 
 Rows can be measured in pieces: results are added to what is in --out.json, and the table is made of all.
@@ -65,7 +65,17 @@ kept = Path(f"{options.out}.json") if options.out else None
 measured = json.loads(kept.read_text()) if kept and kept.exists() else {}
 rows = [(f"{v}-{c}", op) for v in options.volumes for c in options.codecs for op in options.ops]
 rows += [("em-zstd", op) for op in options.items]
-FLOORS = {"write": ["encode", "file"], "blocks": ["encode", "file"], "read": ["decode"], "windows": ["copy"]}
+FLOORS = {"write": ["encode", "files"], "blocks": ["encode", "files"], "read": ["decode"], "windows": ["copy"]}
+
+
+def floors(case, op):
+    """What no program can beat."""
+    if op == "read" and case.endswith("raw"):
+        return ["file-read"]
+    names = FLOORS.get(op, [])
+    return [name.replace("files", "file") for name in names] if case.endswith("shard") else names
+
+
 results = {}
 
 
@@ -84,10 +94,10 @@ for _ in range(options.rounds):
             results.setdefault(f"{case} {op} {name}", []).append(run(command))
         keep()
     for case in sorted({case for case, op in rows if op in FLOORS}):
-        floors = {floor for row, op in rows if row == case and op in FLOORS for floor in FLOORS[op]}
-        floors |= {"file", "file-read"} if "decode" in floors and case.endswith("raw") else set()
+        names = {name for row, op in rows if row == case for name in floors(case, op)}
         # The file is written before it is read.
-        for floor in sorted(floors):
+        names |= {"file"} if "file-read" in names else set()
+        for floor in sorted(names):
             results.setdefault(f"{case} {floor} floor", []).append(run(ours(floor, case)))
     keep()
 shutil.rmtree(options.dir / "base", ignore_errors=True)
@@ -104,11 +114,8 @@ def memory(key):
 
 def floor(case, op):
     """Values a second that no program can beat."""
-    names = FLOORS.get(op, [])
-    if op == "read" and case.endswith("raw"):
-        names = ["file-read"]
     found = []
-    for name in names:
+    for name in floors(case, op):
         key = f"{case} {name} floor"
         if key in measured:
             # A file of what is stored stands for all the values.

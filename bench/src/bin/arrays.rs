@@ -1,6 +1,6 @@
 //! Times work on arrays: `arrays OP CASE DIR`. Prints one JSON object; `arrays.py` sets it beside TensorStore's
 //! and zarr-python's, and beside what no program can beat: `copy` (in memory), `encode` and `decode` (the codec alone,
-//! over chunks that lie in memory), `file` and `file-read` (one plain file of what is stored).
+//! over chunks that lie in memory), `file` and `file-read` (one plain file of what is stored), `files` (one for each chunk).
 //!
 //! `data` makes what is written: real EM, the fixture of the tests mirrored to 512³ u8, and 10 × 256³ f32 made
 //! of it as a network's predictions look. A case is VOLUME-CODEC: `em` or `prediction`; `raw`, `zstd`,
@@ -284,6 +284,32 @@ impl Case {
                     let mut file = File::create(&path).unwrap();
                     file.write_all(&from).unwrap();
                     file.sync_data().unwrap();
+                    bytes
+                })
+            }
+            "files" => {
+                let codec = self.codec();
+                let chunks: Vec<Vec<u8>> = self.chunks().par_iter().map(|chunk| codec.encode(chunk)).collect();
+                let dir = self.dir.join("files");
+                fs::remove_dir_all(&dir).ok();
+                std::process::Command::new("sync").status().unwrap();
+                let waiting = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
+                Box::new(move || {
+                    let directories = chunks.par_chunks(64).enumerate();
+                    let files: Vec<PathBuf> = directories
+                        .flat_map(|(i, chunks)| {
+                            let dir = dir.join(i.to_string());
+                            fs::create_dir_all(&dir).unwrap();
+                            let files = chunks.par_iter().enumerate().map(move |(j, chunk)| {
+                                let path = dir.join(j.to_string());
+                                fs::write(&path, chunk).unwrap();
+                                path
+                            });
+                            files.collect::<Vec<_>>()
+                        })
+                        .collect();
+                    let sync = |path: &PathBuf| File::open(path).unwrap().sync_data().unwrap();
+                    waiting.install(|| files.par_iter().for_each(sync));
                     bytes
                 })
             }

@@ -15,7 +15,7 @@ use crate::{ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Error, NdData, Resul
 const LEFTOVER: Duration = Duration::from_secs(60);
 
 /// An array that nobody finds before it is published. Dropped instead, it leaves nothing behind; what a kill
-/// leaves of it, the next draft beside it clears away.
+/// leaves of it, the next draft beside it clears away. Reading what another thread is just writing may fail.
 #[derive(Debug)]
 pub struct DraftArray {
     array: ZarrArray,
