@@ -30,6 +30,7 @@ mod offsets;
 mod quantise;
 mod ranges;
 mod relabel;
+mod runs;
 mod signed;
 mod threshold_sweep;
 mod union_find;
