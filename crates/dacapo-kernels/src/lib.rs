@@ -22,6 +22,7 @@ mod evidence;
 mod filters;
 mod fragments;
 mod hash;
+mod hills;
 mod label;
 mod lsd;
 mod merging;
