@@ -257,14 +257,21 @@ pub fn component_sweep<T: Id>(
     let mut points: IdMap<u64, SweepPoint> = IdMap::default();
     for level in (1..=ascending.len()).rev() {
         components += appear.get(level).copied().unwrap_or(0);
+        // Of voxels in a row most are of one component and object: they are added together.
+        let mut open = (0, 0, 0);
         for voxels in hills.voxels.get(level).into_iter().flatten() {
-            let object = voxels.object as usize;
-            rest[object] -= u64::from(voxels.count);
-            if counts(object) {
-                let component = hills.sets.find(voxels.hill) as usize;
-                table.add(component, voxels.object, u64::from(voxels.count));
+            let count = u64::from(voxels.count);
+            rest[voxels.object as usize] -= count;
+            if counts(voxels.object as usize) {
+                let component = hills.sets.find(voxels.hill);
+                if (component, voxels.object) != (open.0, open.1) {
+                    table.add(open.0 as usize, open.1, open.2);
+                    open = (component, voxels.object, 0);
+                }
+                open.2 += count;
             }
         }
+        table.add(open.0 as usize, open.1, open.2);
         for &[a, b] in hills.saddles.get(level).into_iter().flatten() {
             let (a, b) = (hills.sets.find(a), hills.sets.find(b));
             if a != b {
