@@ -58,10 +58,8 @@ impl Hills {
         countable("voxels of a row", columns)?;
         let (prediction, truth) = (prediction.as_standard_layout(), truth.as_standard_layout());
         let ids = truth.as_slice().unwrap_or_default().chunks_exact(columns.max(1));
-        let levels: Vec<u8> = prediction
-            .iter()
-            .map(|&value| level_of[usize::from(value)])
-            .collect();
+        let values = prediction.as_slice().unwrap_or_default();
+        let levels: Vec<u8> = values.iter().map(|&value| level_of[usize::from(value)]).collect();
         let kinds = usize::from(level_of[255]) + 1;
         let mut hills = Self {
             voxels: vec![Vec::new(); kinds],
@@ -157,8 +155,7 @@ impl Hills {
                 let Some(both) = lower.get(start..=last) else {
                     return;
                 };
-                let level = both.iter().fold(0, |most, &level| level.max(most));
-                self.touch(hill_a, hill_b, level);
+                self.touch(hill_a, hill_b, both);
                 hill_a += (ends_a >> bit & 1) as u32;
                 hill_b += (ends_b >> bit & 1) as u32;
                 start = last + 1;
@@ -166,14 +163,15 @@ impl Hills {
         }
     }
 
-    /// Two hills touch at a level.
-    #[inline]
-    fn touch(&mut self, a: u32, b: u32, level: u8) {
-        if level == 0 {
-            return;
-        }
+    /// Two hills touch, at the highest of these levels.
+    #[inline(always)]
+    fn touch(&mut self, a: u32, b: u32, levels: &[u8]) {
         let (a, b) = (self.sets.find(a), self.sets.find(b));
         if a == b {
+            return;
+        }
+        let level = levels.iter().fold(0, |most, &level| level.max(most));
+        if level == 0 {
             return;
         }
         let peaks = [a, b].map(|hill| self.peaks[hill as usize]);
