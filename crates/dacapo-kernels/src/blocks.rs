@@ -112,7 +112,7 @@ impl ComponentJoin {
         countable("components of blocks", self.firsts.len() + faces.firsts.len())?;
         self.begins.push(self.firsts.len());
         self.firsts.extend(&faces.firsts);
-        self.sets.append(UnionFind::new(faces.firsts.len() as u32));
+        self.sets.grow(faces.firsts.len() as u32);
         Ok(self.begins.len() - 1)
     }
 

@@ -7,10 +7,14 @@ use rayon::prelude::*;
 
 use crate::error::countable;
 use crate::offsets::volume;
+use crate::runs::{places, push_ends, words};
 use crate::{Error, Label, Result, UnionFind};
 
 /// A slab, the piece that one thread labels, has at least so many voxels.
 const SLAB: usize = 1 << 18;
+/// And as many more as make so many slabs, because one thread alone joins them. Its runs always fit into 32 bits.
+const SLABS: usize = 64;
+const SLAB_MOST: usize = 1 << 30;
 
 /// Which voxels touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -85,7 +89,7 @@ impl Connectivity {
 /// stays 0. `N` is the type of the numbers: `u32`, `u64` or another that holds every `u32`.
 ///
 /// Works on runs of equal voxels along x instead of voxels (He, Chao and Suzuki 2008): slabs find theirs side by
-/// side and are then joined at their faces. A run takes 12 bytes.
+/// side and are then joined at their faces. A voxel of scratch takes a bit, and a run 2 bytes or 4.
 ///
 /// ```
 /// use dacapo_kernels::{Connectivity, connected_components};
@@ -98,7 +102,7 @@ impl Connectivity {
 /// ```
 ///
 /// # Errors
-/// [`Error::TooLarge`] if there are 2³² runs, or a row is that long.
+/// [`Error::TooLarge`] if a row has 2³² voxels, or pieces of the volume have so many regions.
 pub fn connected_components<T: Label, N>(
     labels: ArrayView3<T>,
     connectivity: Connectivity,
@@ -115,28 +119,24 @@ where
     let labels = labels.as_standard_layout();
     #[allow(clippy::expect_used, reason = "it has just been made so")]
     let values = labels.as_slice().expect("standard layout");
-    let slab = SLAB.div_ceil(columns);
+    let slab = (values.len() / SLABS).clamp(SLAB, SLAB_MOST).div_ceil(columns);
 
-    let mut slabs: Vec<Slab> = values
+    let slabs: Vec<Slab> = values
         .par_chunks(slab * columns)
         .enumerate()
         .map(|(index, values)| Slab::new(values, [rows, columns], index * slab, connectivity))
         .collect();
-    countable(
-        "runs of equal voxels",
-        slabs.iter().map(|slab| slab.runs.len()).sum(),
-    )?;
+    let sets = slabs.iter().map(|slab| slab.count as usize);
+    countable("regions of pieces of the volume", sets.sum())?;
 
-    // The forests of the slabs become one, each behind those before it.
+    // The sets of the slabs are numbered through, each slab's behind those before it.
     let mut forest = UnionFind::new(0);
-    let mut firsts = Vec::with_capacity(slabs.len());
-    for slab in &mut slabs {
-        firsts.push(forest.append(std::mem::take(&mut slab.forest)));
-    }
+    let begins: Vec<u32> = slabs.iter().map(|slab| forest.grow(slab.count)).collect();
     for index in 1..slabs.len() {
+        forest.union(begins[index], 0);
         join_before(
             &slabs,
-            &firsts,
+            &begins,
             index,
             [rows, columns],
             values,
@@ -145,39 +145,41 @@ where
         );
     }
 
-    // A region's first run is the name of its set.
+    // A region's first set is the name of all of it; background is number 1.
     let numbering = forest.into_numbers();
     #[allow(clippy::expect_used, reason = "it has just been made")]
     let output = numbers.as_slice_mut().expect("standard layout");
     output
         .par_chunks_mut(slab * columns)
-        .zip(slabs.par_iter().zip(&firsts))
-        .for_each(|(output, (slab, &first))| {
-            let mut numbers = numbering[first as usize..].iter();
+        .zip(slabs.par_iter().zip(&begins))
+        .for_each(|(output, (slab, &begin))| {
+            let numbering = &numbering[begin as usize..][..slab.count as usize];
             for (line, output) in output.chunks_exact_mut(columns).enumerate() {
-                for (run, &number) in slab.line(line).iter().zip(&mut numbers) {
-                    output[run.start as usize..run.end as usize].fill(N::from(number));
+                let (mut start, mut run) = (0, slab.lines[line]);
+                for last in places(slab.ends(line).iter().copied()) {
+                    let number = numbering[slab.sets.of(run) as usize] - 1;
+                    if number > 0 {
+                        output[start..=last].fill(N::from(number));
+                    }
+                    (start, run) = (last + 1, run + 1);
                 }
             }
         });
     Ok(numbers)
 }
 
-/// Equal voxels side by side: where they begin in their row, and where they end.
-#[derive(Clone, Copy)]
-struct Run {
-    start: u32,
-    end: u32,
-}
-
 /// Rows of a volume that one thread works on.
 struct Slab {
     /// Its first row, counted through the volume.
     begin: usize,
-    runs: Vec<Run>,
-    /// Where the runs of each row begin, and where those of the last end.
+    /// Where the runs of its rows end, as bits; so many words a row.
+    ends: Vec<u64>,
+    words: usize,
+    /// The number of the first run of each row, background's counted too, and of the last one's end.
     lines: Vec<u32>,
-    forest: UnionFind,
+    sets: Sets,
+    /// How many sets there are, with background, which is set 0.
+    count: u32,
 }
 
 impl Slab {
@@ -190,51 +192,53 @@ impl Slab {
     ) -> Self {
         let mut slab = Self {
             begin,
-            runs: Vec::new(),
+            ends: Vec::with_capacity(values.len() / columns * words(columns)),
+            words: words(columns),
             lines: Vec::with_capacity(values.len() / columns + 1),
-            forest: UnionFind::new(0),
+            sets: Sets::Narrow(Vec::new()),
+            count: 0,
         };
+        // Member 0 is background, so that a run is one further.
+        let mut forest = UnionFind::new(1);
         slab.lines.push(0);
-        for row in values.chunks_exact(columns) {
-            let mut start = 0;
-            while start < columns {
-                let value = row[start];
-                let length = row[start..].iter().position(|&other| other != value);
-                let end = length.map_or(columns, |length| start + length);
-                if value != T::BACKGROUND {
-                    slab.runs.push(Run {
-                        start: start as u32,
-                        end: end as u32,
-                    });
-                }
-                start = end;
+        for (line, row) in values.chunks_exact(columns).enumerate() {
+            push_ends(row, &mut slab.ends, |a, b| a != b);
+            for last in places(slab.ends(line).iter().copied()) {
+                forest.push(if row[last] == T::BACKGROUND {
+                    0
+                } else {
+                    forest.len()
+                });
             }
-            // A slab that outgrows 32 bits is refused by its caller.
-            slab.lines.push(slab.runs.len() as u32);
-        }
-        if slab.runs.len() >= u32::MAX as usize {
-            return slab;
-        }
-        let mut forest = UnionFind::new(slab.runs.len() as u32);
-        for line in 0..slab.lines.len() - 1 {
+            slab.lines.push(forest.len() - 1);
             for (before, reach) in connectivity.lines_before(begin + line, rows) {
                 if let Some(before) = before.checked_sub(begin) {
-                    let row = |line: usize| Row {
-                        first: slab.lines[line],
-                        runs: slab.line(line),
-                        values: &values[line * columns..][..columns],
-                    };
-                    join(&row(line), &row(before), reach, &mut forest);
+                    let values_before = &values[before * columns..][..columns];
+                    let (row, before) = (slab.row(line, row), slab.row(before, values_before));
+                    join(&row, &before, reach, |a, b| {
+                        forest.union(a + 1, b + 1);
+                    });
                 }
             }
         }
-        slab.forest = forest;
+        let numbers = forest.into_numbers();
+        slab.count = numbers.iter().copied().max().unwrap_or(0);
+        slab.sets = Sets::new(&numbers[1..], slab.count);
         slab
     }
 
-    /// The runs of its row `line`.
-    fn line(&self, line: usize) -> &[Run] {
-        &self.runs[self.lines[line] as usize..self.lines[line + 1] as usize]
+    /// Where the runs of its row `line` end.
+    fn ends(&self, line: usize) -> &[u64] {
+        &self.ends[line * self.words..][..self.words]
+    }
+
+    /// Its row `line`, which has these values.
+    fn row<'a, T>(&'a self, line: usize, values: &'a [T]) -> Row<'a, T> {
+        Row {
+            first: self.lines[line],
+            ends: self.ends(line),
+            values,
+        }
     }
 
     fn range(&self) -> Range<usize> {
@@ -242,33 +246,65 @@ impl Slab {
     }
 }
 
-/// A row of voxels: its runs, and the number of the first of them.
+/// The set of each run.
+enum Sets {
+    Narrow(Vec<u16>),
+    Wide(Vec<u32>),
+}
+
+impl Sets {
+    /// From numbers that count from 1 up to `count`.
+    fn new(numbers: &[u32], count: u32) -> Self {
+        if count <= 1 << u16::BITS {
+            Self::Narrow(numbers.iter().map(|number| (number - 1) as u16).collect())
+        } else {
+            Self::Wide(numbers.iter().map(|number| number - 1).collect())
+        }
+    }
+
+    #[inline]
+    fn of(&self, run: u32) -> u32 {
+        match self {
+            Self::Narrow(sets) => u32::from(sets[run as usize]),
+            Self::Wide(sets) => sets[run as usize],
+        }
+    }
+}
+
+/// A row of voxels: the number of its first run, and where its runs end.
 struct Row<'a, T> {
     first: u32,
-    runs: &'a [Run],
+    ends: &'a [u64],
     values: &'a [T],
 }
 
-/// Joins the runs of two rows that have the same label and overlap, or come within `reach` of it.
-fn join<T: Label>(row: &Row<T>, before: &Row<T>, reach: u32, forest: &mut UnionFind) {
-    let mut other = 0;
-    for (index, run) in row.runs.iter().enumerate() {
-        let value = row.values[run.start as usize];
-        // No later run of this row reaches those that end before this one begins.
-        while before
-            .runs
-            .get(other)
-            .is_some_and(|before| before.end + reach <= run.start)
-        {
-            other += 1;
-        }
-        for (index_before, run_before) in before.runs.iter().enumerate().skip(other) {
-            if run_before.start >= run.end + reach {
-                break;
+/// Joins the runs of two rows that have the same label and overlap, or come within `reach` of it: 0 or 1.
+///
+/// Between two ends of runs of either row nothing changes, so it is enough to look there.
+#[inline(always)]
+fn join<T: Label>(row: &Row<T>, before: &Row<T>, reach: u32, mut unite: impl FnMut(u32, u32)) {
+    let (here, there) = (row.values, &before.values[..row.values.len()]);
+    let (mut a, mut b) = (row.first, before.first);
+    for (word, (&ends, &ends_before)) in row.ends.iter().zip(before.ends).enumerate() {
+        let mut open = ends | ends_before;
+        while open != 0 {
+            let bit = open.trailing_zeros();
+            let x = word * u64::BITS as usize + bit as usize;
+            open &= open - 1;
+            if here[x] == there[x] && here[x] != T::BACKGROUND {
+                unite(a, b);
             }
-            if before.values[run_before.start as usize] == value {
-                forest.union(row.first + index as u32, before.first + index_before as u32);
+            let (is_end, is_end_before) = ((ends >> bit & 1) as u32, (ends_before >> bit & 1) as u32);
+            if reach & is_end & is_end_before == 1 && x + 1 < here.len() {
+                if here[x] == there[x + 1] && here[x] != T::BACKGROUND {
+                    unite(a, b + 1);
+                }
+                if here[x + 1] == there[x] && there[x] != T::BACKGROUND {
+                    unite(a + 1, b);
+                }
             }
+            a += is_end;
+            b += is_end_before;
         }
     }
 }
@@ -276,7 +312,7 @@ fn join<T: Label>(row: &Row<T>, before: &Row<T>, reach: u32, forest: &mut UnionF
 /// Joins slab `index` to those before it.
 fn join_before<T: Label>(
     slabs: &[Slab],
-    firsts: &[u32],
+    begins: &[u32],
     index: usize,
     [rows, columns]: [usize; 2],
     values: &[T],
@@ -284,13 +320,10 @@ fn join_before<T: Label>(
     forest: &mut UnionFind,
 ) {
     let row = |index: usize, line: usize| {
-        let slab = &slabs[index];
-        Row {
-            first: firsts[index] + slab.lines[line - slab.begin],
-            runs: slab.line(line - slab.begin),
-            values: &values[line * columns..][..columns],
-        }
+        let slab: &Slab = &slabs[index];
+        slab.row(line - slab.begin, &values[line * columns..][..columns])
     };
+    let set = |index: usize, run: u32| begins[index] + slabs[index].sets.of(run);
     let slab = &slabs[index];
     // No neighbour is further back than a plane and a row.
     let range = slab.range();
@@ -298,7 +331,9 @@ fn join_before<T: Label>(
         for (before, reach) in connectivity.lines_before(line, rows) {
             if before < slab.begin {
                 let owner = slabs[..index].partition_point(|slab| slab.begin <= before) - 1;
-                join(&row(index, line), &row(owner, before), reach, forest);
+                join(&row(index, line), &row(owner, before), reach, |a, b| {
+                    forest.union(set(index, a), set(owner, b));
+                });
             }
         }
     }

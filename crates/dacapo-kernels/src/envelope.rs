@@ -12,6 +12,8 @@ const TILE: usize = 4 * LANES;
 const REACH: usize = 64;
 /// Steps between two looks at whether all lanes are done.
 const STRIDE: usize = 4;
+/// Where so few places of the lines have parabolas, each is looked at from everywhere.
+const FEW: usize = 12;
 
 type Lanes = [f32; LANES];
 
@@ -29,10 +31,10 @@ pub(crate) struct Changes<'a> {
 ///
 /// Axis 1 of the view is along the lines; tiles are taken along axis 2. What is infinite has no parabola.
 ///
-/// A parabola that is `k` steps away adds `(k × spacing)²` at least, so looking outwards can end once that reaches
-/// the least found so far (Saito and Toriwaki 1994): after as many steps as the distance found. Lanes do so side by
-/// side. Where it takes more than [`REACH`] steps, the lower envelope is built instead (Felzenszwalb and
-/// Huttenlocher 2012), so that no input takes more than linear time.
+/// A parabola that is `k` steps away adds `(k × spacing)²` to the least height of its line at least, so looking outwards
+/// can end once that reaches the least found so far (Saito and Toriwaki 1994): after as many steps as the distance found,
+/// or none where all heights are the same. Lanes do so side by side. Where it takes more than [`REACH`] steps, the lower
+/// envelope is built instead (Felzenszwalb and Huttenlocher 2012), so that no input takes more than linear time.
 pub(crate) fn lower(mut heights: ArrayViewMut3<f32>, changes: Option<Changes>, spacing: f64, root: bool) {
     let length = heights.len_of(Axis(1));
     let tables = Tables {
@@ -107,7 +109,10 @@ struct Scratch {
     /// With [`REACH`] infinite rows, and those that a stride may go further, on either side.
     heights: Vec<Lanes>,
     bounds: Vec<Lanes>,
-    any_finite: bool,
+    /// The least height of each lane.
+    least: Lanes,
+    /// Places where any lane has a parabola; no more than one beyond [`FEW`].
+    few: Vec<usize>,
     /// The lowest parabolas of a lane.
     lowest: Vec<Parabola>,
 }
@@ -135,8 +140,10 @@ impl Scratch {
         for begin in (0..tile.len_of(Axis(1))).step_by(LANES) {
             self.load(tile.view(), begin);
             self.bound(lines, begin, tables.spacing as f32);
-            if self.any_finite {
-                let undone = look_outwards(&self.heights, &mut self.bounds, &tables.squares);
+            if self.few.len() <= FEW {
+                self.look_at_few(&tables.squares);
+            } else {
+                let undone = look_outwards(&self.heights, &mut self.bounds, &tables.squares, &self.least);
                 for lane in (0..LANES).filter(|&lane| undone[lane]) {
                     self.envelope(lane, tables);
                 }
@@ -150,15 +157,18 @@ impl Scratch {
         let length = tile.len_of(Axis(0));
         self.heights.clear();
         self.heights.resize(length + 2 * MARGIN, [f32::INFINITY; LANES]);
-        let mut least = [f32::INFINITY; LANES];
-        for (row, lanes) in tile.outer_iter().zip(&mut self.heights[MARGIN..]) {
-            // Lanes without a line have no height, and are done at once.
-            *lanes = gather(row, begin);
-            for (least, &height) in least.iter_mut().zip(&*lanes) {
+        self.least = [f32::INFINITY; LANES];
+        self.few.clear();
+        for (place, (row, lanes)) in tile.outer_iter().zip(&mut self.heights[MARGIN..]).enumerate() {
+            // Lanes without a line have no parabola, and are done at once.
+            *lanes = gather(row, begin, f32::INFINITY);
+            for (least, &height) in self.least.iter_mut().zip(&*lanes) {
                 *least = if height < *least { height } else { *least };
             }
+            if self.few.len() <= FEW && is_above(&[f32::INFINITY; LANES], lanes, 0.0) > 0 {
+                self.few.push(place);
+            }
         }
-        self.any_finite = least.iter().any(|&height| height < f32::INFINITY);
     }
 
     /// What each height is at most: itself, and the squared distance to the next change.
@@ -176,7 +186,7 @@ impl Scratch {
         for (row, flags) in flags.outer_iter().enumerate() {
             count(
                 &mut steps,
-                &gather(flags, begin),
+                &gather(flags, begin, 0),
                 if row > 0 { changes.bit } else { 0 },
             );
             self.bounds.push(steps);
@@ -186,11 +196,25 @@ impl Scratch {
         let rows = self.bounds.iter_mut().zip(heights).zip(flags.outer_iter());
         for ((bound, heights), flags) in rows.rev() {
             count(&mut steps, &changed, changes.bit);
-            changed = gather(flags, begin);
+            changed = gather(flags, begin, 0);
             for ((bound, &height), &steps) in bound.iter_mut().zip(heights).zip(&steps) {
                 let nearest = spacing * if steps < *bound { steps } else { *bound };
                 let square = nearest * nearest;
                 *bound = if square < height { square } else { height };
+            }
+        }
+    }
+
+    /// Lowers the bounds by the few parabolas that there are.
+    #[inline(always)]
+    fn look_at_few(&mut self, squares: &[f32]) {
+        for (place, bound) in self.bounds.iter_mut().enumerate() {
+            for &vertex in &self.few {
+                let square = squares[place.abs_diff(vertex)];
+                for (bound, &height) in bound.iter_mut().zip(&self.heights[MARGIN + vertex]) {
+                    let value = height + square;
+                    *bound = if value < *bound { value } else { *bound };
+                }
             }
         }
     }
@@ -240,24 +264,29 @@ impl Scratch {
             if root {
                 values = values.map(f32::sqrt);
             }
-            let mut row = row.slice_axis_mut(Axis(0), (begin..begin + width).into());
-            match row.as_slice_mut().map(<&mut Lanes>::try_from) {
+            let whole = row
+                .as_slice_mut()
+                .and_then(|row| row.get_mut(begin..begin + LANES));
+            match whole.map(<&mut Lanes>::try_from) {
                 Some(Ok(row)) => *row = values,
-                _ => row.iter_mut().zip(values).for_each(|(to, value)| *to = value),
+                _ => {
+                    let part = row.iter_mut().skip(begin).take(width);
+                    part.zip(values).for_each(|(to, value)| *to = value);
+                }
             }
         }
     }
 }
 
-/// Values of a row from `begin` on; 0 behind its end.
+/// Values of a row from `begin` on, and others behind its end.
 #[inline(always)]
-fn gather<T: Copy + Default>(row: ArrayView1<T>, begin: usize) -> [T; LANES] {
+fn gather<T: Copy>(row: ArrayView1<T>, begin: usize, others: T) -> [T; LANES] {
     let whole = row.to_slice().and_then(|row| row.get(begin..begin + LANES));
     // Of known length, this is a few moves and no call.
     if let Some(Ok(lanes)) = whole.map(<[T; LANES]>::try_from) {
         return lanes;
     }
-    let mut lanes = [T::default(); LANES];
+    let mut lanes = [others; LANES];
     for (lane, &value) in lanes.iter_mut().zip(row.iter().skip(begin)) {
         *lane = value;
     }
@@ -275,14 +304,14 @@ fn count(steps: &mut Lanes, flags: &[u8; LANES], bit: u8) {
 /// Lowers the bounds by looking outwards; tells which lanes have a voxel for which that did not suffice. It is given
 /// up when that is so for half of the lanes, which then all are undone.
 #[inline(always)]
-fn look_outwards(heights: &[Lanes], bounds: &mut [Lanes], squares: &[f32]) -> [bool; LANES] {
+fn look_outwards(heights: &[Lanes], bounds: &mut [Lanes], squares: &[f32], least: &Lanes) -> [bool; LANES] {
     let furthest = bounds.len() - 1;
     let reach = REACH.min(furthest);
     let mut undone = [false; LANES];
     for (place, bound) in bounds.iter_mut().enumerate() {
         let mut best = *bound;
         let mut done = 0;
-        while done < reach && is_above(&best, squares[done + 1]) > 0 {
+        while done < reach && is_above(&best, least, squares[done + 1]) > 0 {
             let before = &heights[MARGIN + place - done - STRIDE..][..STRIDE];
             let behind = &heights[MARGIN + place + done + 1..][..STRIDE];
             let squares = &squares[done + 1..][..STRIDE];
@@ -297,9 +326,9 @@ fn look_outwards(heights: &[Lanes], bounds: &mut [Lanes], squares: &[f32]) -> [b
             done += STRIDE;
         }
         *bound = best;
-        if done < furthest && is_above(&best, squares[done + 1]) > 0 {
-            for (undone, &best) in undone.iter_mut().zip(&best) {
-                *undone |= best > squares[done + 1];
+        if done < furthest && is_above(&best, least, squares[done + 1]) > 0 {
+            for (undone, (&best, &least)) in undone.iter_mut().zip(best.iter().zip(least)) {
+                *undone |= best > least + squares[done + 1];
             }
             if undone.iter().filter(|&&undone| undone).count() > LANES / 2 {
                 return [true; LANES];
@@ -309,8 +338,9 @@ fn look_outwards(heights: &[Lanes], bounds: &mut [Lanes], squares: &[f32]) -> [b
     undone
 }
 
-/// How many lanes are above a value.
+/// How many lanes are more than `square` above the least.
 #[inline(always)]
-fn is_above(lanes: &Lanes, value: f32) -> u32 {
-    lanes.iter().map(|&lane| u32::from(lane > value)).sum()
+fn is_above(lanes: &Lanes, least: &Lanes, square: f32) -> u32 {
+    let both = lanes.iter().zip(least);
+    both.map(|(&lane, &least)| u32::from(lane > least + square)).sum()
 }

@@ -43,9 +43,15 @@ impl MergingTable {
 
     /// Adds voxels of an object to a segment.
     pub fn add(&mut self, segment: usize, object: u32, voxels: u64) {
+        if voxels == 0 {
+            return;
+        }
         self.change(segment);
         if self.sizes[segment] == 0 {
             self.objects[segment] = object;
+        } else if self.objects[segment] == MANY {
+            let objects = self.many.entry(segment as u32).or_default();
+            *objects.entry(object).or_insert(0) += voxels;
         } else if self.objects[segment] != object {
             let mut objects = self.take_objects(segment);
             *objects.entry(object).or_insert(0) += voxels;

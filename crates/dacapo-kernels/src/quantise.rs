@@ -4,6 +4,9 @@ use ndarray::{ArrayD, ArrayView, ArrayViewD, Dimension, Zip};
 
 use crate::{Error, Result};
 
+/// From here on floats are one apart: 2²³.
+const ONES: f32 = 8_388_608.0;
+
 /// The values that 0 and 255 stand for, those between evenly apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ValueRange {
@@ -50,8 +53,15 @@ impl ValueRange {
     /// The nearest byte, of halves the upper one. What is outside of the range is its end; NaN is 0.
     #[inline]
     pub fn byte(self, value: f32) -> u8 {
-        // Casts saturate, and take NaN to 0.
-        ((value - self.min) * (255.0 / (self.max - self.min)) + 0.5) as u8
+        let scaled = (value - self.min) * (255.0 / (self.max - self.min)) + 0.5;
+        // NaN is not above 0.
+        let above = if scaled > 0.0 { scaled } else { 0.0 };
+        let inside = if above < 255.0 { above } else { 255.0 };
+        // Where floats are one apart, the lowest bits of one are those of the nearest integer. There is no cast of several
+        // values at once that saturates.
+        let nearest = inside + ONES;
+        let is_above = nearest - ONES > inside;
+        (nearest.to_bits() as u8).wrapping_sub(u8::from(is_above))
     }
 
     /// What a byte stands for.
@@ -104,6 +114,24 @@ mod tests {
             (f32::MIN, f32::MAX),
         ] {
             assert!(ValueRange::new(min, max).is_err());
+        }
+    }
+
+    #[test]
+    fn bytes_are_those_of_a_cast_that_saturates() {
+        for range in [
+            ValueRange::UNIT,
+            ValueRange::SIGNED,
+            ValueRange::new(0.0, 255.0).unwrap(),
+        ] {
+            let expected = |value: f32| ((value - range.min) * (255.0 / (range.max - range.min)) + 0.5) as u8;
+            // Of all floats, and of those beside each half byte.
+            let any = (0..=u32::MAX).step_by(9973).map(f32::from_bits);
+            let halves = (0..=512).map(|half| range.min + (range.max - range.min) * half as f32 / 510.0);
+            let beside = halves.flat_map(|value| [value.next_down(), value, value.next_up()]);
+            for value in any.chain(beside) {
+                assert_eq!(range.byte(value), expected(value), "{value:e}");
+            }
         }
     }
 

@@ -123,25 +123,24 @@ const SMALL: u64 = 1 << 16;
 
 impl Tally {
     fn count<T: Id>(&mut self, piece: &[T]) {
-        let bits = bits(piece);
-        if bits >= SMALL {
-            for_runs(piece, |label, voxels| {
-                *self.others.entry(label.into()).or_default() += voxels as u64;
-            });
-            return;
-        }
-        if self.small.len() <= bits as usize {
-            self.small.resize(bits as usize + 1, [0; 4]);
-        }
-        let (fours, rest) = piece.as_chunks::<4>();
-        for four in fours {
-            for (part, &label) in four.iter().enumerate() {
-                self.small[index(label)][part] += 1;
+        let mut rest = piece;
+        loop {
+            rest = &rest[count_below(&mut self.small, rest)..];
+            match rest.first() {
+                None => return,
+                Some(&label) if label.into() < SMALL => {
+                    self.small.resize((index(label) + 1).next_power_of_two(), [0; 4]);
+                }
+                // Where one label is large, those behind it mostly are.
+                Some(_) => return self.count_runs(rest),
             }
         }
-        for &label in rest {
-            self.small[index(label)][0] += 1;
-        }
+    }
+
+    fn count_runs<T: Id>(&mut self, labels: &[T]) {
+        for_runs(labels, |label, voxels| {
+            *self.others.entry(label.into()).or_default() += voxels as u64;
+        });
     }
 
     fn joined(mut self, other: Self) -> Self {
@@ -158,6 +157,26 @@ impl Tally {
         }
         counts.into_iter()
     }
+}
+
+/// Counts labels until one is beyond the table; returns how many.
+fn count_below<T: Id>(table: &mut [[u64; 4]], labels: &[T]) -> usize {
+    let (fours, rest) = labels.as_chunks::<4>();
+    for (done, four) in fours.iter().enumerate() {
+        for (part, &label) in four.iter().enumerate() {
+            match table.get_mut(index(label)) {
+                Some(parts) => parts[part] += 1,
+                None => return 4 * done + part,
+            }
+        }
+    }
+    for (done, &label) in rest.iter().enumerate() {
+        match table.get_mut(index(label)) {
+            Some(parts) => parts[0] += 1,
+            None => return 4 * fours.len() + done,
+        }
+    }
+    labels.len()
 }
 
 /// Makes background of all labels that have fewer than `least` or more than `most` voxels, and returns how many
@@ -284,23 +303,22 @@ impl Remap {
             let new = self.get(label).ok_or(Error::UnknownLabel { label })?;
             T::try_from(new).map_err(|_| Error::LabelRange { label: new })
         };
+        let length = self.table_length().filter(|&length| length < labels.len());
         // Nothing is changed before it is known that all can be.
         let is_wide = T::try_from(u64::MAX).is_ok();
         if self.unlisted == Unlisted::Refuse || !is_wide {
-            unique(labels.view())
-                .into_iter()
-                .try_for_each(|(label, _)| new(label).map(drop))?;
+            let becomes_one = |label| new(label).is_ok();
+            let all_do = length.is_some_and(|length| all(labels.view(), tabled(length, becomes_one)));
+            if !all_do {
+                unique(labels.view())
+                    .into_iter()
+                    .try_for_each(|(label, _)| new(label).map(drop))?;
+            }
         }
         // What there is becomes something: what would not, is not there.
         let become_of = |label: T| new(label).unwrap_or(label);
-        match self.table_length().filter(|&length| length < labels.len()) {
-            Some(length) => {
-                let table: Vec<T> = (0..length as u64).map(|id| become_of(numeric(id))).collect();
-                replace_each(labels, |label| match table.get(index(label)) {
-                    Some(&new) => new,
-                    None => become_of(label),
-                });
-            }
+        match length {
+            Some(length) => replace_each(labels, tabled(length, become_of)),
             None => replace(labels, become_of),
         }
         Ok(())
@@ -312,6 +330,19 @@ impl Remap {
         let length = usize::try_from(most).ok()?.checked_add(1)?;
         (length <= (SMALL as usize).max(4 * self.map.len())).then_some(length)
     }
+}
+
+/// A function of labels whose values below `length` are looked up.
+fn tabled<T: Id, R: Copy>(length: usize, of: impl Fn(T) -> R) -> impl Fn(T) -> R {
+    let table: Vec<R> = (0..length as u64).map(|id| of(numeric(id))).collect();
+    move |label| table.get(index(label)).copied().unwrap_or_else(|| of(label))
+}
+
+/// Whether something is true of all labels.
+fn all<T: Id>(labels: ArrayView3<T>, is: impl Fn(T) -> bool + Sync) -> bool {
+    let standard = labels.as_standard_layout();
+    let pieces = standard.as_slice().unwrap_or_default().par_chunks(PIECE);
+    pieces.all(|piece| piece.iter().all(|&label| is(label)))
 }
 
 /// Replaces every label by `change` of it, which is quicker than to look for runs.

@@ -1,16 +1,16 @@
 //! Every threshold of a prediction of bytes for the price of one: against a truth of true and false from two histograms,
 //! against objects from one falling pass over the connected components.
 
-use std::ops::{AddAssign, Range};
+use std::ops::AddAssign;
 
 use ndarray::ArrayView3;
 use rayon::prelude::*;
 
-use crate::error::{countable, same_shape};
+use crate::error::same_shape;
 use crate::hash::IdMap;
+use crate::hills::Hills;
 use crate::merging::MergingTable;
-use crate::offsets::volume;
-use crate::{Connectivity, Id, Result, UnionFind, Voi};
+use crate::{Connectivity, Id, Result, Voi};
 
 /// Voxels that are counted as one piece.
 const PIECE: usize = 1 << 16;
@@ -219,12 +219,12 @@ pub struct SweepPoint {
 /// The connected components of what is above each threshold, beside the true objects: as if each had been segmented
 /// and compared by itself, to the last bit. Points are in the order of the thresholds.
 ///
-/// As the threshold falls, voxels only join and components only merge: runs of equal voxels are joined by one
+/// As the threshold falls, voxels only join and components only merge: hills of the prediction are joined by one
 /// union-find from the highest level to the lowest, and each merge adds up two rows of the table. Sums are made up for
 /// the rows that changed, once a level.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if the shapes differ; [`crate::Error::TooLarge`] from 2³² runs on.
+/// [`crate::Error::Shape`] if the shapes differ; [`crate::Error::TooLarge`] from 2³² hills on.
 pub fn component_sweep<T: Id>(
     prediction: ArrayView3<u8>,
     truth: ArrayView3<T>,
@@ -236,35 +236,46 @@ pub fn component_sweep<T: Id>(
     let mut ascending = thresholds.to_vec();
     ascending.sort_unstable();
     ascending.dedup();
-    let runs = Runs::new(prediction, truth, &ascending)?;
-    let joints = runs.joints(connectivity, ascending.len());
+    // Of so many thresholds nothing is above all of them.
+    let level_of = std::array::from_fn(|value| {
+        ascending.partition_point(|&threshold| usize::from(threshold) < value) as u8
+    });
+    let mut hills = Hills::new(prediction, truth, &level_of, connectivity)?;
 
     let counts = |object: usize| object != 0 || rules.truth_zero;
-    let mut table = MergingTable::new(runs.runs.len());
-    let mut sets = UnionFind::new(runs.runs.len() as u32);
-    let mut by_level: Vec<Vec<u32>> = vec![Vec::new(); ascending.len() + 1];
-    for (number, run) in (0..).zip(&runs.runs) {
-        by_level[usize::from(run.level)].push(number);
+    let mut table = MergingTable::new(hills.peaks.len());
+    let mut appear = [0; 256];
+    for hill in 0..hills.sets.len() {
+        if hills.sets.find(hill) == hill {
+            appear[usize::from(hills.peaks[hill as usize])] += 1;
+        }
     }
-    let total = &runs.objects;
+    let total = &hills.objects;
     // What is in no component yet.
     let mut rest = total.clone();
     let mut components = 0;
     let mut points: IdMap<u64, SweepPoint> = IdMap::default();
     for level in (1..=ascending.len()).rev() {
-        for &number in &by_level[level] {
-            let run = &runs.runs[number as usize];
-            let (object, voxels) = (run.object as usize, u64::from(run.end - run.start));
-            rest[object] -= voxels;
-            components += 1;
-            if counts(object) {
-                table.add(number as usize, run.object, voxels);
+        components += appear.get(level).copied().unwrap_or(0);
+        // Of voxels in a row most are of one component and object: they are added together.
+        let mut open = (0, 0, 0);
+        for voxels in hills.voxels.get(level).into_iter().flatten() {
+            let count = u64::from(voxels.count);
+            rest[voxels.object as usize] -= count;
+            if counts(voxels.object as usize) {
+                let component = hills.sets.find(voxels.hill);
+                if (component, voxels.object) != (open.0, open.1) {
+                    table.add(open.0 as usize, open.1, open.2);
+                    open = (component, voxels.object, 0);
+                }
+                open.2 += count;
             }
         }
-        for &[a, b] in &joints[level] {
-            let (a, b) = (sets.find(a), sets.find(b));
+        table.add(open.0 as usize, open.1, open.2);
+        for &[a, b] in hills.saddles.get(level).into_iter().flatten() {
+            let (a, b) = (hills.sets.find(a), hills.sets.find(b));
             if a != b {
-                let into = sets.union(a, b);
+                let into = hills.sets.union(a, b);
                 table.merge((a.max(b)) as usize, into as usize);
                 components -= 1;
             }
@@ -302,107 +313,4 @@ pub fn best_point(points: &[SweepPoint]) -> Option<&SweepPoint> {
     scored
         .reduce(|best, next| if next.1 < best.1 { next } else { best })
         .map(|(point, _)| point)
-}
-
-/// Voxels side by side in a row, of one level and one object.
-struct Run {
-    start: u32,
-    end: u32,
-    object: u32,
-    /// Above how many of the thresholds they are; at least one.
-    level: u16,
-}
-
-struct Runs {
-    shape: [usize; 3],
-    runs: Vec<Run>,
-    /// Where the runs of each row begin, and where those of the last end.
-    lines: Vec<u32>,
-    /// The voxels of each object, by number; 0 is truth 0.
-    objects: Vec<u64>,
-}
-
-impl Runs {
-    fn new<T: Id>(prediction: ArrayView3<u8>, truth: ArrayView3<T>, ascending: &[u8]) -> Result<Self> {
-        let shape = volume(prediction.shape());
-        let (prediction, truth) = (prediction.as_standard_layout(), truth.as_standard_layout());
-        let (values, ids) = (
-            prediction.as_slice().unwrap_or_default(),
-            truth.as_slice().unwrap_or_default(),
-        );
-        countable("voxels of a row", shape[2])?;
-        let levels: Vec<u16> = (0..=255)
-            .map(|value| ascending.partition_point(|&threshold| threshold < value) as u16)
-            .collect();
-        let mut found = Self {
-            shape,
-            runs: Vec::new(),
-            lines: vec![0],
-            objects: vec![0],
-        };
-        let mut numbers: IdMap<u64, u32> = IdMap::from_iter([(0, 0)]);
-        let width = shape[2].max(1);
-        for (values, ids) in values.chunks_exact(width).zip(ids.chunks_exact(width)) {
-            let mut start = 0;
-            while start < values.len() {
-                let (level, id) = (levels[usize::from(values[start])], ids[start]);
-                let same = |at: usize| levels[usize::from(values[at])] == level && ids[at] == id;
-                let end = (start + 1..values.len())
-                    .find(|&at| !same(at))
-                    .unwrap_or(values.len());
-                let object = *numbers.entry(id.into()).or_insert_with(|| {
-                    found.objects.push(0);
-                    found.objects.len() as u32 - 1
-                });
-                found.objects[object as usize] += (end - start) as u64;
-                if level > 0 {
-                    found.runs.push(Run {
-                        start: start as u32,
-                        end: end as u32,
-                        object,
-                        level,
-                    });
-                }
-                start = end;
-            }
-            countable("runs of equal voxels", found.runs.len())?;
-            found.lines.push(found.runs.len() as u32);
-        }
-        Ok(found)
-    }
-
-    fn line(&self, line: usize) -> Range<usize> {
-        self.lines[line] as usize..self.lines[line + 1] as usize
-    }
-
-    /// The pairs of runs that touch, by the level from which on both are foreground.
-    fn joints(&self, connectivity: Connectivity, levels: usize) -> Vec<Vec<[u32; 2]>> {
-        let mut joints: Vec<Vec<[u32; 2]>> = vec![Vec::new(); levels + 1];
-        let mut join = |a: usize, b: usize| {
-            let level = self.runs[a].level.min(self.runs[b].level);
-            joints[usize::from(level)].push([a as u32, b as u32]);
-        };
-        let rows = self.shape[1];
-        for line in 0..self.lines.len() - 1 {
-            for number in self.line(line).skip(1) {
-                if self.runs[number - 1].end == self.runs[number].start {
-                    join(number - 1, number);
-                }
-            }
-            for (before, reach) in connectivity.lines_before(line, rows) {
-                let mut others = self.line(before);
-                for number in self.line(line) {
-                    let run = &self.runs[number];
-                    while others.start < others.end && self.runs[others.start].end + reach <= run.start {
-                        others.start += 1;
-                    }
-                    let near = others
-                        .clone()
-                        .take_while(|&other| self.runs[other].start < run.end + reach);
-                    near.for_each(|other| join(other, number));
-                }
-            }
-        }
-        joints
-    }
 }

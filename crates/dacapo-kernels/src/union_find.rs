@@ -15,16 +15,22 @@ impl UnionFind {
         }
     }
 
-    /// Puts the sets of `other` behind its own, and returns what was added to their members.
-    pub(crate) fn append(&mut self, other: Self) -> u32 {
-        let begin = self.parent.len() as u32;
-        if self.parent.is_empty() {
-            self.parent = other.parent;
-        } else {
-            self.parent
-                .extend(other.parent.into_iter().map(|parent| parent + begin));
-        }
+    /// How many members there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.parent.len() as u32
+    }
+
+    /// Adds so many sets of one number each, and returns the first of them.
+    pub(crate) fn grow(&mut self, count: u32) -> u32 {
+        let begin = self.len();
+        self.parent.extend(begin..begin + count);
         begin
+    }
+
+    /// Adds a number to the set named `name`: one of its own, if that is the number.
+    #[inline]
+    pub(crate) fn push(&mut self, name: u32) {
+        self.parent.push(name);
     }
 
     /// The name of the set that `member` is in.

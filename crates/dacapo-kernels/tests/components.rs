@@ -115,6 +115,9 @@ fn they_are_their_definition_for_every_type_of_label_and_memory_order() {
         (7, 8, 1),
         (1, 1, 12),
         (1, 1, 1),
+        (2, 3, 64),
+        (3, 2, 65),
+        (1, 3, 130),
     ] {
         for smooth in [0.0, 0.7] {
             let labels = noisy(shape, 4, smooth, &mut noise);

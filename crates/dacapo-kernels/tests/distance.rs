@@ -188,10 +188,13 @@ fn far_distances_are_exact_on_any_number_of_threads() {
 
 #[test]
 fn nearly_empty_masks_have_exact_distances() {
-    // One hole a plane: along y there is one parabola, along z all are far above 0 and nearly alike.
+    // One hole a plane: along y there is one parabola, along z all are far above 0 and alike, or nearly.
     let shape = [30, 160, 21];
-    let hole = |z: usize| (z * z % 3, z % 4);
-    for spacing in SPACINGS {
+    let holes: [fn(usize) -> (usize, usize); 2] = [|z| (z * z % 3, z % 4), |_| (7, 20)];
+    for (spacing, hole) in SPACINGS
+        .into_iter()
+        .flat_map(|spacing| holes.map(|hole| (spacing, hole)))
+    {
         let mask = Array3::from_shape_fn(shape, |(z, y, x)| (y, x) != hole(z));
         let expected = Array3::from_shape_fn(shape, |(z, y, x)| {
             let squares = (0..shape[0]).map(|at| {
@@ -202,6 +205,45 @@ fn nearly_empty_masks_have_exact_distances() {
         });
         let found = distance_transform(mask.view(), &options(spacing, false, false)).unwrap();
         assert_close(&found, &expected, &format!("{spacing:?}"));
+    }
+}
+
+#[test]
+fn a_few_parabolas_are_those_of_many() {
+    let mut noise = Noise(7);
+    // Along y there are as many parabolas as rows with a hole; so many are looked at from everywhere, or a few more.
+    let shape = [2, 150, 37];
+    for rows in [0, 1, 2, 11, 12, 13, 14, 40] {
+        let mut mask = Array3::from_elem(shape, true);
+        let mut holes = Vec::new();
+        for row in 0..rows {
+            let hole = [0, row * 11 % 150, noise.below(37) as usize];
+            mask[hole] = false;
+            holes.push(hole);
+        }
+        let expected = Array3::from_shape_fn(shape, |(z, y, x)| {
+            let squares = holes.iter().map(|hole| {
+                let at = [z, y, x];
+                let steps = at.iter().zip(hole).map(|(a, b)| a.abs_diff(*b).pow(2));
+                steps.sum::<usize>() as f32
+            });
+            squares.fold(f32::INFINITY, f32::min)
+        });
+        let options = options([1.0; 3], false, true);
+        assert_eq!(distance_transform(mask.view(), &options).unwrap(), expected);
+        for (turned, expected) in [
+            (
+                mask.view().permuted_axes([1, 0, 2]),
+                expected.view().permuted_axes([1, 0, 2]),
+            ),
+            (mask.view().reversed_axes(), expected.view().reversed_axes()),
+            (
+                mask.slice(s![..;-1, ..;-1, ..;-1]),
+                expected.slice(s![..;-1, ..;-1, ..;-1]),
+            ),
+        ] {
+            assert_eq!(distance_transform(turned, &options).unwrap(), expected, "{rows}");
+        }
     }
 }
 

@@ -73,7 +73,17 @@ fn separate(
 fn components_at_every_threshold_are_those_of_separate_runs() {
     let mut noise = Noise(1);
     let all: Vec<u8> = (0..=255).collect();
-    for shape in [[5, 8, 9], [1, 14, 13], [9, 1, 10], [1, 1, 30], [1, 1, 1]] {
+    for shape in [
+        [5, 8, 9],
+        [1, 14, 13],
+        [9, 1, 10],
+        [1, 1, 30],
+        [1, 1, 1],
+        [3, 7, 1],
+        [2, 3, 130],
+        [3, 2, 64],
+        [2, 2, 65],
+    ] {
         for steps in [2, 7, 256] {
             let (prediction, truth) = (hills(shape, steps, &mut noise), objects(shape, &mut noise));
             for connectivity in [Connectivity::Faces, Connectivity::Edges, Connectivity::Corners] {

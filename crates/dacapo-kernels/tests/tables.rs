@@ -294,6 +294,51 @@ fn maps_say_what_becomes_of_labels_that_they_do_not_list() {
 }
 
 #[test]
+fn large_labels_among_small_ones_are_counted_and_mapped_the_same() {
+    let mut noise = Noise(6);
+    let names = [0, 1, 2, 300, 5000, 65_535, 65_536, 1 << 40, u64::MAX];
+    for kinds in [3, 6, 9] {
+        // More than one piece, longer than any table, and no multiple of what is done at once.
+        let labels = Array3::from_shape_simple_fn((3, 151, 307), || names[noise.below(kinds) as usize]);
+        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+        labels.iter().for_each(|&id| *counts.entry(id).or_default() += 1);
+        let expected: Vec<(u64, u64)> = counts.into_iter().collect();
+        for threads in [1, 3] {
+            assert_eq!(on_threads(threads, || unique(labels.view())), expected);
+        }
+        assert_eq!(unique(labels.t()), expected);
+        // What is refused is the smallest that is not listed, whether in the table or beyond it.
+        for missing in 1..=kinds as usize {
+            let listed = (names.iter().enumerate()).filter(|&(i, _)| i + 1 != missing);
+            let map = Remap::new(listed.map(|(_, &id)| (id, id / 2)), Unlisted::Refuse);
+            let mut mapped = labels.clone();
+            let label = names[missing - 1];
+            let error = map.apply(mapped.view_mut());
+            assert_eq!((error, &mapped), (Err(Error::UnknownLabel { label }), &labels));
+        }
+        let small = names.iter().filter(|&&id| id < 1 << 16).map(|&id| (id, id + 7));
+        let mut mapped = labels.clone().reversed_axes();
+        let map = Remap::new(small.clone(), Unlisted::Refuse);
+        match map.apply(mapped.view_mut()) {
+            Ok(()) => assert_eq!(mapped, labels.t().mapv(|id| id + 7)),
+            refused => assert!(kinds == 9 && refused == Err(Error::UnknownLabel { label: 1 << 16 })),
+        }
+        let keep = Remap::new(small, Unlisted::Keep);
+        let mut mapped = labels.clone();
+        keep.apply(mapped.view_mut()).unwrap();
+        assert_eq!(mapped, labels.mapv(|id| if id < 1 << 16 { id + 7 } else { id }));
+        let shorts = labels.mapv(|id| (id % 60_000) as u16);
+        let mut mapped = shorts.clone();
+        let far = Remap::new([(300, 1 << 16)], Unlisted::Keep).apply(mapped.view_mut());
+        let label = 1 << 16;
+        match kinds {
+            3 => assert_eq!(far, Ok(())),
+            _ => assert_eq!((far, mapped), (Err(Error::LabelRange { label }), shorts)),
+        }
+    }
+}
+
+#[test]
 fn maps_follow_each_other_and_join_what_pairs_link() {
     let join = Remap::joining(&[(9, 4), (1 << 63, u64::MAX), (4, 7), (5, 5), (12, 9)]).unwrap();
     let found = [4, 5, 6, 7, 9, 12, 1 << 63, u64::MAX].map(|id| join.get(id).unwrap());
