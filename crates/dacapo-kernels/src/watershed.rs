@@ -83,7 +83,7 @@ pub fn watershed<H: Height>(
         levels::flood(&levels, &mut floods, &steps);
     } else {
         let basins = Basins::new(&heights, &floods, &steps);
-        order::flood(&heights, &basins, &mut floods, &steps);
+        order::flood(&heights, basins, &mut floods, &steps);
     }
 
     let mut labels = frame.rows().flat_map(|row| &floods[row]);
@@ -99,6 +99,31 @@ pub fn watershed<H: Height>(
 const CLOSED: u32 = u32::MAX;
 /// No voxel, basin or depth.
 const NONE: u32 = u32::MAX;
+
+/// A set of numbers: a bit for each.
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn new(count: usize) -> Self {
+        Self(vec![0; count.div_ceil(64)])
+    }
+
+    #[inline]
+    fn insert(&mut self, number: usize) {
+        self.0[number / 64] |= 1 << (number % 64);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().flat_map(|(i, &word)| {
+            let mut left = word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(64 * i + bit)
+            })
+        })
+    }
+}
 
 /// A volume with a closed voxel around it, so that no flood has to ask whether it is at a face. There is none along
 /// an axis of length 1, where there are no neighbours either.

@@ -9,44 +9,31 @@
 
 use super::basins::Basins;
 use super::{CLOSED, NONE};
+use crate::UnionFind;
 
 /// Labels what is flooded. Those of the seeds are there already.
-pub(super) fn flood(heights: &[u32], basins: &Basins, labels: &mut [u32], steps: &[isize]) {
-    let passes = heights.iter().zip(&basins.of).map(|(&height, &basin)| match basin {
-        NONE => CLOSED,
-        basin => height.max(basins.passes[basin as usize]),
-    });
+pub(super) fn flood(heights: &[u32], mut basins: Basins, labels: &mut [u32], steps: &[isize]) {
+    let sources = std::mem::take(&mut basins.below);
     let mut order = Order {
         heights,
-        basins,
-        passes: passes.collect(),
         seeds: labels,
         depths: vec![0; heights.len()],
         lake_depths: vec![NONE; basins.lakes.len()],
-        sources: vec![NONE; heights.len()],
+        sources,
         entrances: vec![NONE; basins.lakes.len()],
+        basins,
         steps,
     };
     order.find();
-    let sources = order.into_sources();
-
-    let mut way = Vec::new();
-    for p in 0..labels.len() {
-        let mut here = p;
-        while labels[here] == 0 && sources[here] != NONE {
-            way.push(here);
-            here = sources[here] as usize;
-        }
-        let label = labels[here];
-        way.drain(..).for_each(|here| labels[here] = label);
+    let sources = UnionFind::from_parents(order.into_sources()).into_names();
+    for (p, source) in sources.into_iter().enumerate() {
+        labels[p] = labels[source as usize];
     }
 }
 
 struct Order<'a> {
     heights: &'a [u32],
-    basins: &'a Basins,
-    /// How high the water stands when a voxel is flooded; [`CLOSED`] where it never is.
-    passes: Vec<u32>,
+    basins: Basins,
     seeds: &'a [u32],
     depths: Vec<u32>,
     /// That of the voxel behind which a lake is flooded.
@@ -75,7 +62,7 @@ impl Order<'_> {
         shores.dedup();
         self.measure_depths(&deep, &shores);
         open.extend(deep.iter().map(|&place| Open {
-            pass: self.passes[place as usize],
+            pass: self.pass(place as usize),
             depth: self.depths[place as usize],
             is_lake: false,
             place,
@@ -87,7 +74,7 @@ impl Order<'_> {
                 continue;
             }
             open.push(Open {
-                pass: self.passes[p as usize],
+                pass: self.pass(p as usize),
                 depth: self.lake_depths[lake as usize],
                 is_lake: true,
                 place: lake,
@@ -111,11 +98,11 @@ impl Order<'_> {
             let p = place as usize;
             let neighbours = self.steps.iter().map(|&step| p.wrapping_add_signed(step));
             self.sources[p] = if depth == 0 {
-                let least = neighbours.clone().map(|q| self.passes[q]).min().unwrap_or(CLOSED);
-                let lowest = neighbours.filter(|&q| self.passes[q] == least);
+                let least = neighbours.clone().map(|q| self.pass(q)).min().unwrap_or(CLOSED);
+                let lowest = neighbours.filter(|&q| self.pass(q) == least);
                 self.earliest(lowest.map(|q| self.flooded_behind(q)))
             } else {
-                let before = neighbours.filter(|&q| self.passes[q] == pass && self.depth(q) == depth - 1);
+                let before = neighbours.filter(|&q| self.pass(q) == pass && self.depth(q) == depth - 1);
                 let source = self.earliest(before.map(|q| self.flooded_behind(q)));
                 match depth {
                     1 => source,
@@ -129,7 +116,17 @@ impl Order<'_> {
     /// several, the voxels that are deeper, and which lake may be flooded behind which voxel.
     fn scan(&mut self) -> (Vec<Open>, Vec<u32>, Vec<(u32, u32)>) {
         let (mut open, mut deep, mut shores) = (Vec::new(), Vec::new(), Vec::new());
-        for (p, &pass) in self.passes.iter().enumerate() {
+        for (p, (&height, &basin)) in self.heights.iter().zip(&self.basins.of).enumerate() {
+            // Lakes are equal to such, and they are to their neighbours in lakes.
+            if height == self.basins.passes[basin as usize] && height != CLOSED {
+                self.basins.divides.insert(p);
+                for &step in self.steps {
+                    self.basins.divides.insert(p.wrapping_add_signed(step));
+                }
+            }
+        }
+        for p in self.basins.divides.iter() {
+            let pass = self.pass(p);
             if pass == CLOSED || self.is_lake(p) {
                 continue;
             }
@@ -137,12 +134,12 @@ impl Order<'_> {
             let mut is_even = false;
             for &step in self.steps {
                 let q = p.wrapping_add_signed(step);
-                lowest = lowest.min(u64::from(self.passes[q]) << 32 | q as u64);
-                is_even |= self.passes[q] == pass;
+                lowest = lowest.min(u64::from(self.pass(q)) << 32 | q as u64);
+                is_even |= self.pass(q) == pass;
             }
             let neighbours = self.steps.iter().map(|&step| p.wrapping_add_signed(step));
             if is_even {
-                let lakes = neighbours.clone().filter(|&q| self.passes[q] == pass && self.is_lake(q));
+                let lakes = neighbours.clone().filter(|&q| self.pass(q) == pass && self.is_lake(q));
                 shores.extend(lakes.map(|q| (self.lake(q), p as u32)));
             }
             if self.seeds[p] != 0 {
@@ -158,7 +155,7 @@ impl Order<'_> {
             let first = lowest as u32 as usize;
             let lake = self.is_lake(first).then(|| self.lake(first));
             let is_other = |q: usize| q != first && !(lake.is_some() && lake == self.is_lake(q).then(|| self.lake(q)));
-            if neighbours.clone().any(|q| self.passes[q] == least && is_other(q)) {
+            if neighbours.clone().any(|q| self.pass(q) == least && is_other(q)) {
                 open.push(Open {
                     pass,
                     depth: 0,
@@ -186,10 +183,10 @@ impl Order<'_> {
             steps.iter().map(|&step| (p as usize).wrapping_add_signed(step)).collect()
         };
         for &p in deep {
-            let pass = self.passes[p as usize];
+            let pass = self.pass(p as usize);
             let begins = beside(p, self.steps)
                 .into_iter()
-                .any(|q| self.passes[q] == pass && self.depth(q) == 0);
+                .any(|q| self.pass(q) == pass && self.depth(q) == 0);
             if begins {
                 queue.push(p);
             }
@@ -199,9 +196,9 @@ impl Order<'_> {
         while next < queue.len() {
             let p = queue[next];
             next += 1;
-            let (pass, depth) = (self.passes[p as usize], self.depths[p as usize]);
+            let (pass, depth) = (self.pass(p as usize), self.depths[p as usize]);
             for q in beside(p, self.steps) {
-                if self.passes[q] != pass || self.depth(q) != NONE {
+                if self.pass(q) != pass || self.depth(q) != NONE {
                     continue;
                 }
                 if !self.is_lake(q) {
@@ -221,9 +218,14 @@ impl Order<'_> {
         }
     }
 
+    /// How high the water stands when a voxel is flooded; [`CLOSED`] where it never is.
+    fn pass(&self, p: usize) -> u32 {
+        self.heights[p].max(self.basins.passes[self.basins.of[p] as usize])
+    }
+
     /// Whether a voxel that is flooded lies below the water then.
     fn is_lake(&self, p: usize) -> bool {
-        self.heights[p] < self.passes[p]
+        self.heights[p] < self.basins.passes[self.basins.of[p] as usize]
     }
 
     fn lake(&self, p: usize) -> u32 {
@@ -255,7 +257,7 @@ impl Order<'_> {
     fn is_earlier(&self, a: u32, b: u32) -> bool {
         let (mut a, mut b) = (a as usize, b as usize);
         loop {
-            let key = |p: usize| (self.passes[p], self.depths[p]);
+            let key = |p: usize| (self.pass(p), self.depths[p]);
             if a == b || key(a) != key(b) {
                 return key(a) < key(b);
             }
@@ -275,11 +277,19 @@ impl Order<'_> {
         }
     }
 
-    /// For each voxel that is no seed the one it is flooded by, or one before it.
+    /// For each voxel that has a label, or gets none, itself; for each other one that it is flooded by, or one before.
     fn into_sources(mut self) -> Vec<u32> {
-        for p in 0..self.passes.len() {
-            if self.passes[p] != CLOSED && self.is_lake(p) {
-                self.sources[p] = self.flooded_behind(p);
+        let behind = self.basins.lakes.iter().zip(&self.basins.passes);
+        let behind: Vec<_> = behind
+            .map(|(&lake, &pass)| (pass, self.entrances[lake as usize]))
+            .collect();
+        for (p, source) in self.sources.iter_mut().enumerate() {
+            let (pass, entrance) = behind[self.basins.of[p] as usize];
+            if self.heights[p] < pass {
+                *source = entrance;
+            }
+            if self.seeds[p] != 0 || *source == NONE {
+                *source = p as u32;
             }
         }
         self.sources
