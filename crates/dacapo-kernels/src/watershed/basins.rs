@@ -141,12 +141,9 @@ fn saddles(heights: &[u32], steps: &[isize], basins: &[u32], closed: u32, divide
             if other == basin || other == closed {
                 continue;
             }
-            if height >= heights[q] {
-                divides.insert(p);
-            }
-            if height <= heights[q] {
-                divides.insert(q);
-            }
+            // The higher one, or both.
+            divides.insert(if height >= heights[q] { p } else { q });
+            divides.insert(if height <= heights[q] { q } else { p });
             let height = height.max(heights[q]);
             let pair = [basin.min(other), basin.max(other)];
             let spread = (u64::from(pair[0]) << 32 | u64::from(pair[1])).wrapping_mul(FACTOR);
@@ -170,7 +167,7 @@ const FACTOR: u64 = 0xb7e1_5162_8aed_2a6b;
 
 /// Of the saddles those over which water gets from each basin to each other by the lowest way.
 fn lowest(mut saddles: Vec<Saddle>, count: u32) -> Vec<Saddle> {
-    saddles.sort_unstable();
+    saddles.sort_unstable_by_key(|&(height, _)| height);
     let mut joined = UnionFind::new(count);
     saddles.retain(|&(_, [a, b])| {
         let (a, b) = (joined.find(a), joined.find(b));

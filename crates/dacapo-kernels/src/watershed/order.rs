@@ -130,12 +130,16 @@ impl Order<'_> {
             if pass == CLOSED || self.is_lake(p) {
                 continue;
             }
-            let mut lowest = u64::MAX;
+            // The first and the last one of the lowest.
+            let (mut first, mut last) = (u64::MAX, u64::MAX);
             let mut is_even = false;
             for &step in self.steps {
                 let q = p.wrapping_add_signed(step);
-                lowest = lowest.min(u64::from(self.pass(q)) << 32 | q as u64);
-                is_even |= self.pass(q) == pass;
+                let other = self.pass(q);
+                let key = u64::from(other) << 32;
+                first = first.min(key | q as u64);
+                last = last.min(key | u64::from(!(q as u32)));
+                is_even |= other == pass;
             }
             let neighbours = self.steps.iter().map(|&step| p.wrapping_add_signed(step));
             if is_even {
@@ -145,17 +149,17 @@ impl Order<'_> {
             if self.seeds[p] != 0 {
                 continue;
             }
-            let least = (lowest >> 32) as u32;
+            let (least, first, last) = ((first >> 32) as u32, first as u32, !(last as u32));
             if least == pass {
                 self.depths[p] = NONE;
                 deep.push(p as u32);
                 continue;
             }
-            self.sources[p] = lowest as u32;
-            let first = lowest as u32 as usize;
-            let lake = self.is_lake(first).then(|| self.lake(first));
-            let is_other = |q: usize| q != first && !(lake.is_some() && lake == self.is_lake(q).then(|| self.lake(q)));
-            if neighbours.clone().any(|q| self.pass(q) == least && is_other(q)) {
+            self.sources[p] = first;
+            let lake = |q: usize| self.is_lake(q).then(|| self.lake(q));
+            let of_first = lake(first as usize);
+            let is_other = |q: usize| q != first as usize && (of_first.is_none() || lake(q) != of_first);
+            if first != last && neighbours.clone().any(|q| self.pass(q) == least && is_other(q)) {
                 open.push(Open {
                     pass,
                     depth: 0,
