@@ -15,6 +15,11 @@ impl UnionFind {
         }
     }
 
+    /// The sets of trees: `parent` leads from each member to its name, which leads to itself.
+    pub(crate) fn from_parents(parent: Vec<u32>) -> Self {
+        Self { parent }
+    }
+
     /// How many members there are.
     pub(crate) fn len(&self) -> u32 {
         self.parent.len() as u32
@@ -54,6 +59,18 @@ impl UnionFind {
         let (low, high) = (a.min(b), a.max(b));
         self.join(high, low);
         low
+    }
+
+    /// For each member the name of its set.
+    pub(crate) fn into_names(mut self) -> Vec<u32> {
+        // Most ways end within these two rounds, which wait for no answer before they ask the next question.
+        for member in (0..self.parent.len()).chain((0..self.parent.len()).rev()) {
+            self.parent[member] = self.parent[self.parent[member] as usize];
+        }
+        for member in 0..self.parent.len() {
+            self.parent[member] = self.find(member as u32);
+        }
+        self.parent
     }
 
     /// For each member the number of its set, from 1, in the order of their names. Only of sets that were made by
