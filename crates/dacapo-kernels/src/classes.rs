@@ -1,8 +1,9 @@
 //! Classes out of predictions: the channel with the largest value, and what is above a threshold.
 
-use ndarray::{Array3, ArrayView1, ArrayView3, ArrayView4, Axis, Zip};
+use ndarray::{Array3, ArrayView1, ArrayView3, ArrayView4, Axis};
 use rayon::prelude::*;
 
+use crate::elementwise::map;
 use crate::{Error, Result};
 
 /// The channel with the largest value at each voxel of (channels, z, y, x): the first of equal ones. NaN is less than
@@ -70,7 +71,7 @@ fn raise(most: &mut [f32], best: &mut [u32], row: ArrayView1<f32>, channel: u32)
 
 /// Whether each value is above a threshold. NaN is not.
 pub fn threshold(values: ArrayView3<f32>, threshold: f32) -> Array3<bool> {
-    Zip::from(values).par_map_collect(|&value| value > threshold)
+    map(values, |value| value > threshold)
 }
 
 #[cfg(test)]

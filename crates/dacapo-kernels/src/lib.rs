@@ -15,6 +15,7 @@ mod components;
 mod contacts;
 mod contingency;
 mod distance;
+mod elementwise;
 mod entropy;
 mod envelope;
 mod error;

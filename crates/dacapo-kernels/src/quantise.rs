@@ -1,7 +1,8 @@
 //! Values as bytes: which range the 256 of them stand for.
 
-use ndarray::{ArrayD, ArrayView, ArrayViewD, Dimension, Zip};
+use ndarray::{ArrayD, ArrayView, Dimension};
 
+use crate::elementwise::map;
 use crate::{Error, Result};
 
 /// From here on floats are one apart: 2²³.
@@ -75,8 +76,7 @@ impl ValueRange {
 
 /// The bytes of values, in one pass: see [`ValueRange::byte`].
 pub fn quantise<D: Dimension>(values: ArrayView<f32, D>, range: ValueRange) -> ArrayD<u8> {
-    let values: ArrayViewD<f32> = values.into_dyn();
-    Zip::from(values).par_map_collect(|&value| range.byte(value))
+    map(values.into_dyn(), |value| range.byte(value))
 }
 
 #[cfg(test)]
