@@ -23,6 +23,9 @@ use crate::simd::{Job, Vector};
 use std::marker::PhantomData;
 use std::ops::Range;
 
+/// Longest vector.
+const LANES: usize = 16;
+
 /// `LANES` elements, or those that are left of a row.
 #[inline(always)]
 unsafe fn load_some<V: Vector>(from: *const f32, count: usize) -> V {
@@ -33,6 +36,58 @@ unsafe fn load_some<V: Vector>(from: *const f32, count: usize) -> V {
             V::load_first(from, count)
         }
     }
+}
+
+/// The same from `start` on, where what is outside of the row `from..from + len` is zero.
+#[inline(always)]
+unsafe fn load_inside<V: Vector>(from: *const f32, start: isize, len: usize) -> V {
+    unsafe {
+        if start >= 0 {
+            let start = start as usize;
+            return load_some(from.wrapping_add(start), len.saturating_sub(start));
+        }
+        let mut lanes = [0.0f32; 2 * LANES];
+        load_some::<V>(from, len).store(lanes.as_mut_ptr().add(V::LANES));
+        V::load(lanes.as_ptr().add(V::LANES.saturating_sub(start.unsigned_abs())))
+    }
+}
+
+/// Writes or adds what lies inside of the row `to..to + len`, from `start` on.
+#[inline(always)]
+unsafe fn store_inside<V: Vector>(v: V, add: bool, to: *mut f32, start: isize, len: usize) {
+    unsafe {
+        let (mut v, mut to, mut left) = (v, to, len);
+        if start >= 0 {
+            to = to.wrapping_add(start as usize);
+            left = len.saturating_sub(start as usize).min(V::LANES);
+        } else {
+            let mut lanes = [0.0f32; 2 * LANES];
+            v.store(lanes.as_mut_ptr());
+            let outside = start.unsigned_abs().min(V::LANES);
+            v = V::load(lanes.as_ptr().add(outside));
+            left = left.min(V::LANES - outside);
+        }
+        if add {
+            v = v.add(load_some(to, left));
+        }
+        store_some(v, to, left);
+    }
+}
+
+/// Vectors that follow one another, as those of every `N`th element.
+#[inline(always)]
+fn split<V: Vector>(v: [V; OUT]) -> [V; OUT] {
+    let ([a, b], [c, d]) = (v[0].unzip(v[1]), v[2].unzip(v[3]));
+    let ([a, c], [b, d]) = (a.unzip(c), b.unzip(d));
+    [a, b, c, d]
+}
+
+/// The inverse of `split`.
+#[inline(always)]
+fn merge<V: Vector>(v: [V; OUT]) -> [V; OUT] {
+    let ([a, c], [b, d]) = (v[0].zip(v[2]), v[1].zip(v[3]));
+    let ([a, b], [c, d]) = (a.zip(b), c.zip(d));
+    [a, b, c, d]
 }
 
 #[inline(always)]
@@ -85,26 +140,58 @@ impl<Z: Tile, Y: Tile> Job for Input<'_, Z, Y> {
         let g = &l.geometry;
         let [depth, height, width] = g.input;
         let [pad_z, pad_y, pad_x] = g.padding;
+        let volume = depth * height * width;
         let rows = Y::OUT * b.tiles_y + Y::OVERLAP;
         let plane = rows * l.half_row;
         assert!(Z::IN * plane <= half.len() && zeros.len() >= width.next_multiple_of(16));
         let (x, half, to) = (x.as_ptr(), half.as_mut_ptr(), to.start());
         unsafe {
             for c in channels {
-                let channel = x.add((b.sample * g.in_channels + c) * depth * height * width);
+                let channel = x.add((b.sample * g.in_channels + c) * l.stack * volume);
                 let to = to.add(c * l.input.row);
                 for i in 0..b.tiles_z {
-                    for r in 0..rows {
+                    let (place, tile) = l.volume_and_tile(b.z + i);
+                    let channel = channel.add(place * volume);
+                    for r in 0..if l.along_x { 1 } else { rows } {
                         let row = half.add(r * l.half_row);
                         let mut from = [zeros.as_ptr(); IN];
                         let y = (b.y * Y::OUT + r).wrapping_sub(pad_y);
                         if y < height {
                             for (k, from) in from.iter_mut().enumerate().take(Z::IN) {
-                                let z = ((b.z + i) * Z::OUT + k).wrapping_sub(pad_z);
+                                let z = (tile * Z::OUT + k).wrapping_sub(pad_z);
                                 if z < depth {
                                     *from = channel.add((z * height + y) * width);
                                 }
                             }
+                        }
+                        if l.along_x {
+                            // Tiles overlap: the first rows have a column more.
+                            let mut tile = 0;
+                            while tile <= l.pitch {
+                                let start = (tile * Y::OUT) as isize - pad_x as isize;
+                                let mut positions = [[V::splat(0.0); OUT]; IN];
+                                for v in 0..Y::OUT {
+                                    let start = start + (v * V::LANES) as isize;
+                                    if start < width as isize {
+                                        let mut d = [V::splat(0.0); IN];
+                                        for k in 0..Z::IN {
+                                            d[k] = load_inside(from[k], start, width);
+                                        }
+                                        let t = Z::input(d);
+                                        for k in 0..Z::IN {
+                                            positions[k][v] = t[k];
+                                        }
+                                    }
+                                }
+                                for k in 0..Z::IN {
+                                    let t = split(positions[k]);
+                                    for j in 0..Y::OUT {
+                                        t[j].store(row.add(k * plane + j * l.half_row + tile));
+                                    }
+                                }
+                                tile += V::LANES;
+                            }
+                            continue;
                         }
                         let behind = pad_x + width.next_multiple_of(V::LANES);
                         for k in 0..Z::IN {
@@ -127,13 +214,17 @@ impl<Z: Tile, Y: Tile> Job for Input<'_, Z, Y> {
                     }
                     for k in 0..Z::IN {
                         for ty in 0..b.tiles_y {
-                            let from = half.add(k * plane + ty * Y::OUT * l.half_row);
+                            let first = half.add(k * plane + ty * Y::OUT * l.half_row);
+                            let mut from = [first; IN];
+                            for j in 0..Y::IN {
+                                from[j] = first.add(l.half_offset::<Y>(j));
+                            }
                             let to = to.add(k * Y::IN * l.input.position + (i * b.tiles_y + ty) * l.pitch);
                             let mut x = 0;
                             while x < l.pitch {
                                 let mut d = [V::splat(0.0); IN];
                                 for j in 0..Y::IN {
-                                    d[j] = V::load(from.add(j * l.half_row + x));
+                                    d[j] = V::load(from[j].add(x));
                                 }
                                 let t = Y::input(d);
                                 for j in 0..Y::IN {
@@ -176,15 +267,19 @@ impl<Z: Tile, Y: Tile> Job for Output<'_, Z, Y> {
             ..
         } = self;
         let [depth, height, width] = l.output;
+        let volume = depth * height * width;
+        let columns = if l.along_x { width.div_ceil(Y::OUT) } else { width };
         let floor = if finish.relu { 0.0 } else { f32::NEG_INFINITY };
         let (sums, y) = (sums.as_ptr(), y.start());
         unsafe {
             let floor = V::splat(floor);
             for c in channels {
                 let bias = V::splat(finish.bias.map_or(0.0, |bias| bias[c]));
-                let channel = y.add((b.sample * l.geometry.out_channels + c) * depth * height * width);
+                let channel = y.add((b.sample * l.geometry.out_channels + c) * l.stack * volume);
                 for i in 0..b.tiles_z {
-                    let z = (b.z + i) * Z::OUT;
+                    let (place, tile) = l.volume_and_tile(b.z + i);
+                    let channel = channel.add(place * volume);
+                    let z = tile * Z::OUT;
                     let planes = Z::OUT.min(depth - z);
                     for ty in 0..b.tiles_y {
                         let row = (b.y + ty) * Y::OUT;
@@ -192,7 +287,7 @@ impl<Z: Tile, Y: Tile> Job for Output<'_, Z, Y> {
                         let from = sums.add(c * l.sums.row + (i * b.tiles_y + ty) * l.pitch);
                         let to = channel.add((z * height + row) * width);
                         let mut x = 0;
-                        while x < width {
+                        while x < columns {
                             let mut half = [[V::splat(0.0); OUT]; IN];
                             for k in 0..Z::IN {
                                 let mut m = [V::splat(0.0); IN];
@@ -200,6 +295,32 @@ impl<Z: Tile, Y: Tile> Job for Output<'_, Z, Y> {
                                     m[j] = V::load(from.add((k * Y::IN + j) * l.sums.position + x));
                                 }
                                 half[k] = Y::output(m);
+                            }
+                            if l.along_x {
+                                let mut lines = [[V::splat(0.0); OUT]; OUT];
+                                for j in 0..Y::OUT {
+                                    let mut m = [V::splat(0.0); IN];
+                                    for k in 0..Z::IN {
+                                        m[k] = half[k][j];
+                                    }
+                                    let t = Z::output(m);
+                                    for k in 0..Z::OUT {
+                                        lines[k][j] = t[k].add(bias).at_least(floor);
+                                    }
+                                }
+                                for k in 0..Z::OUT {
+                                    if k < planes {
+                                        let t = merge(lines[k]);
+                                        for v in 0..Y::OUT {
+                                            let at = x * Y::OUT + v * V::LANES;
+                                            if at < width {
+                                                store_some(t[v], to.add(k * width + at), width - at);
+                                            }
+                                        }
+                                    }
+                                }
+                                x += V::LANES;
+                                continue;
                             }
                             for j in 0..Y::OUT {
                                 if j < rows {
@@ -255,25 +376,28 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
             ..
         } = self;
         let [depth, height, width] = l.output;
+        let volume = depth * height * width;
         assert!(Z::IN * Y::OUT * l.half_row <= half.len() && zeros.len() >= width.next_multiple_of(16));
         let (half, to) = (half.as_mut_ptr(), to.start());
         unsafe {
             for c in channels {
-                let channel = (b.sample * l.geometry.out_channels + c) * depth * height * width;
+                let channel = (b.sample * l.geometry.out_channels + c) * l.stack * volume;
                 let to = to.add(c * l.gradient.row);
                 let mut total = V::splat(0.0);
                 for i in 0..b.tiles_z {
+                    let (place, tile) = l.volume_and_tile(b.z + i);
+                    let channel = channel + place * volume;
                     for ty in 0..b.tiles_y {
                         // Tile by tile: long sums in few lanes are less exact.
                         let mut sum = V::splat(0.0);
-                        for r in 0..Y::OUT {
+                        for r in 0..if l.along_x { 1 } else { Y::OUT } {
                             let row = half.add(r * l.half_row);
                             let y = (b.y + ty) * Y::OUT + r;
                             let mut from = [zeros.as_ptr(); OUT];
                             // Where there is no row, zeros gate zeros.
                             let mut gate = from;
                             for k in 0..Z::OUT {
-                                let z = (b.z + i) * Z::OUT + k;
+                                let z = tile * Z::OUT + k;
                                 if y < height && z < depth {
                                     let start = channel + (z * height + y) * width;
                                     from[k] = gy.values.as_ptr().add(start);
@@ -283,6 +407,34 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
                                 }
                             }
                             let mut x = 0;
+                            while l.along_x && x < l.pitch {
+                                let mut positions = [[V::splat(0.0); OUT]; IN];
+                                for v in 0..Y::OUT {
+                                    let left = width.saturating_sub(x * Y::OUT + v * V::LANES);
+                                    if left > 0 {
+                                        let at = x * Y::OUT + v * V::LANES;
+                                        let mut d = [V::splat(0.0); OUT];
+                                        for k in 0..Z::OUT {
+                                            d[k] = load_some(from[k].add(at), left);
+                                            if gy.gate.is_some() {
+                                                d[k] = d[k].gated(load_some(gate[k].add(at), left));
+                                            }
+                                            sum = sum.add(d[k]);
+                                        }
+                                        let t = Z::output_adjoint(d);
+                                        for k in 0..Z::IN {
+                                            positions[k][v] = t[k];
+                                        }
+                                    }
+                                }
+                                for k in 0..Z::IN {
+                                    let t = split(positions[k]);
+                                    for j in 0..Y::OUT {
+                                        t[j].store(row.add((k * Y::OUT + j) * l.half_row + x));
+                                    }
+                                }
+                                x += V::LANES;
+                            }
                             while x < l.pitch {
                                 let left = width.saturating_sub(x);
                                 let mut d = [V::splat(0.0); OUT];
@@ -336,6 +488,9 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
 
 /// Products to the input's gradient: `dx += B E Bᵀ`, the adjoint of [`Input`]. Neighbouring tiles overlap; whoever
 /// comes first writes, the others add. What a slab of z tiles leaves for the planes of the next slab goes aside.
+///
+/// Of tiles along x the first rows of `half` and the last overlap: those have their first column behind a zero, these
+/// a zero behind their last.
 pub(super) struct Adjoint<'a, Z, Y> {
     pub(super) layout: &'a Layout,
     pub(super) block: Block,
@@ -343,9 +498,9 @@ pub(super) struct Adjoint<'a, Z, Y> {
     pub(super) sums: &'a [f32],
     pub(super) half: &'a mut [f32],
     pub(super) dx: Shared<'a>,
-    /// The slab's first z tile, and the first plane that is not the slab's own.
+    /// The slab's first z tile, and the first plane that is not the slab's own, with the volume that it is in.
     pub(super) first: usize,
-    pub(super) limit: isize,
+    pub(super) limit: (usize, isize),
     /// `[channel][Z::OVERLAP][height][width]`
     pub(super) aside: Shared<'a>,
     pub(super) tiles: PhantomData<(Z, Y)>,
@@ -369,6 +524,7 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
         let g = &l.geometry;
         let [depth, height, width] = g.input;
         let [pad_z, pad_y, pad_x] = g.padding;
+        let volume = depth * height * width;
         let rows = Y::OUT * b.tiles_y + Y::OVERLAP;
         let plane = rows * l.half_row;
         assert!(Z::IN * plane <= half.len());
@@ -377,10 +533,13 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
             for c in channels {
                 let channel = dx
                     .start()
-                    .add((b.sample * g.in_channels + c) * depth * height * width);
+                    .add((b.sample * g.in_channels + c) * l.stack * volume);
                 let aside = aside.start().wrapping_add(c * Z::OVERLAP * height * width);
                 for i in 0..b.tiles_z {
-                    let tile = b.z + i;
+                    let (place, tile) = l.volume_and_tile(b.z + i);
+                    let channel = channel.add(place * volume);
+                    let limit = if place == limit.0 { limit.1 } else { isize::MAX };
+                    let follows = tile > 0 && b.z + i > first;
                     for k in 0..Z::IN {
                         for ty in 0..b.tiles_y {
                             let column = c * l.adjoint.row + (i * b.tiles_y + ty) * l.pitch;
@@ -394,7 +553,8 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
                                 }
                                 let t = Y::input_adjoint(m);
                                 for j in 0..Y::IN {
-                                    let to = to.add(j * l.half_row + x);
+                                    let behind = usize::from(l.along_x && j >= Y::OUT);
+                                    let to = to.add(j * l.half_row + x + behind);
                                     let shared = j < Y::OVERLAP && ty > 0;
                                     if shared {
                                         t[j].add(V::load(to)).store(to)
@@ -406,7 +566,16 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
                             }
                         }
                     }
-                    for r in 0..rows {
+                    if l.along_x {
+                        for k in 0..Z::IN {
+                            for j in 0..Y::OVERLAP {
+                                let row = half.add(k * plane + j * l.half_row);
+                                *row.add(l.pitch) = 0.0;
+                                *row.add(Y::OUT * l.half_row) = 0.0;
+                            }
+                        }
+                    }
+                    for r in 0..if l.along_x { 1 } else { rows } {
                         let y = (b.y * Y::OUT + r).wrapping_sub(pad_y);
                         if y >= height {
                             continue;
@@ -420,9 +589,43 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
                                 } else {
                                     aside.add((z - limit) as usize * height * width)
                                 };
-                                let shared = (b.y > 0 && r < Y::OVERLAP) || (tile > first && k < Z::OVERLAP);
+                                let shared = (b.y > 0 && r < Y::OVERLAP) || (follows && k < Z::OVERLAP);
                                 *to = Some((start.add(y * width), shared));
                             }
+                        }
+                        if l.along_x {
+                            let mut column = 0;
+                            while column * Y::OUT < width + pad_x {
+                                let mut lines = [[V::splat(0.0); OUT]; IN];
+                                for k in 0..Z::IN {
+                                    let mut t = [V::splat(0.0); OUT];
+                                    for j in 0..Y::OUT {
+                                        let from = half.add(k * plane + j * l.half_row + column);
+                                        t[j] = V::load(from);
+                                        if j < Y::OVERLAP {
+                                            t[j] = t[j].add(V::load(from.add(Y::OUT * l.half_row)));
+                                        }
+                                    }
+                                    lines[k] = merge(t);
+                                }
+                                for v in 0..Y::OUT {
+                                    let start = (column * Y::OUT + v * V::LANES) as isize - pad_x as isize;
+                                    if start < width as isize {
+                                        let mut m = [V::splat(0.0); IN];
+                                        for k in 0..Z::IN {
+                                            m[k] = lines[k][v];
+                                        }
+                                        let t = Z::input_adjoint(m);
+                                        for k in 0..Z::IN {
+                                            if let Some((to, shared)) = to[k] {
+                                                store_inside(t[k], shared, to, start, width);
+                                            }
+                                        }
+                                    }
+                                }
+                                column += V::LANES;
+                            }
+                            continue;
                         }
                         let from = half.add(r * l.half_row + pad_x);
                         let mut x = 0;
