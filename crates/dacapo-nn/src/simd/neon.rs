@@ -38,11 +38,21 @@ impl Vector for Neon {
     }
     #[inline(always)]
     fn unzip(self, behind: Self) -> [Self; 2] {
-        unsafe { [Neon(vuzp1q_f32(self.0, behind.0)), Neon(vuzp2q_f32(self.0, behind.0))] }
+        unsafe {
+            [
+                Neon(vuzp1q_f32(self.0, behind.0)),
+                Neon(vuzp2q_f32(self.0, behind.0)),
+            ]
+        }
     }
     #[inline(always)]
     fn zip(self, other: Self) -> [Self; 2] {
-        unsafe { [Neon(vzip1q_f32(self.0, other.0)), Neon(vzip2q_f32(self.0, other.0))] }
+        unsafe {
+            [
+                Neon(vzip1q_f32(self.0, other.0)),
+                Neon(vzip2q_f32(self.0, other.0)),
+            ]
+        }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {

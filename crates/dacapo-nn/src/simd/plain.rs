@@ -46,7 +46,10 @@ impl Vector for Plain {
     #[inline(always)]
     fn zip(self, other: Self) -> [Self; 2] {
         let both = [self.0, other.0];
-        [lanewise!(i, both[i % 2][i / 2]), lanewise!(i, both[i % 2][4 + i / 2])]
+        [
+            lanewise!(i, both[i % 2][i / 2]),
+            lanewise!(i, both[i % 2][4 + i / 2]),
+        ]
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {

@@ -12,6 +12,7 @@
 //! - by channels and positions inside of one block after the other, where the channels are many or the tiles few:
 //!   no partial sums, less memory.
 
+mod along_x;
 mod backward;
 mod layout;
 mod stages;
@@ -33,6 +34,11 @@ use tile::{F4, Once, Tile};
 /// Columns of a block, where the channels are few and where they are many.
 const COLUMNS: [usize; 2] = [384, 192];
 const MANY_CHANNELS: usize = 48;
+/// With tiles along x: fewest and most columns. Between them a block reads as many weights as transformed values, which
+/// then stay in the second cache.
+const COLUMNS_ALONG_X: [usize; 2] = [96, 192];
+/// Fewest channels in and out for tiles along x: with fewer, the transforms take what the products save.
+const ALONG_X_CHANNELS: usize = 16;
 /// Products of channels up to which the work is split by slabs.
 const SLAB_CHANNELS: usize = 700;
 
@@ -102,14 +108,21 @@ impl Winograd {
                 axes.swap(0, 1);
             }
         }
+        let channels = g.in_channels.min(g.out_channels);
         let tiling = match g.kernel {
             [3, 3, _] => Tiling::ZY,
-            [3, 1, 3] if g.input[1] == 1 => Tiling::ZX,
+            [3, 1, 3] if [g.input[1], output[1]] == [1, 1] && channels >= ALONG_X_CHANNELS => Tiling::ZX,
             [3, 1, _] => Tiling::Z,
             _ => return None,
         };
-        let many = g.in_channels > MANY_CHANNELS || g.out_channels > MANY_CHANNELS;
-        let columns = COLUMNS[usize::from(many)];
+        let columns = match tiling {
+            Tiling::ZX => {
+                let [least, most] = COLUMNS_ALONG_X;
+                let (ins, outs) = (g.in_channels, g.out_channels);
+                (3 * ins * outs / (2 * (ins + outs))).clamp(least, most)
+            }
+            _ => COLUMNS[usize::from(g.in_channels.max(g.out_channels) > MANY_CHANNELS)],
+        };
         let layout = match tiling {
             Tiling::ZY => Layout::new::<F4, F4>(g, output, 1, false, columns),
             Tiling::ZX => Layout::new::<F4, F4>(g, output, planes, true, columns),
@@ -187,7 +200,9 @@ impl Winograd {
     /// Slabs of a sample in the backward pass.
     fn slabs(&self) -> usize {
         if self.by_slab {
-            self.layout.tile_rows().min(backward::SLABS.div_ceil(self.batch).max(2))
+            self.layout
+                .tile_rows()
+                .min(backward::SLABS.div_ceil(self.batch).max(2))
         } else {
             1
         }

@@ -13,6 +13,7 @@
               the block lies inside the layout, and no other task touches the stage's channels of its outputs"
 )]
 
+use super::along_x;
 use super::layout::{Block, Layout};
 use super::tile::{IN, OUT, Tile};
 use crate::conv::direct::Finish;
@@ -23,12 +24,9 @@ use crate::simd::{Job, Vector};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Longest vector.
-const LANES: usize = 16;
-
 /// `LANES` elements, or those that are left of a row.
 #[inline(always)]
-unsafe fn load_some<V: Vector>(from: *const f32, count: usize) -> V {
+pub(super) unsafe fn load_some<V: Vector>(from: *const f32, count: usize) -> V {
     unsafe {
         if count >= V::LANES {
             V::load(from)
@@ -38,60 +36,8 @@ unsafe fn load_some<V: Vector>(from: *const f32, count: usize) -> V {
     }
 }
 
-/// The same from `start` on, where what is outside of the row `from..from + len` is zero.
 #[inline(always)]
-unsafe fn load_inside<V: Vector>(from: *const f32, start: isize, len: usize) -> V {
-    unsafe {
-        if start >= 0 {
-            let start = start as usize;
-            return load_some(from.wrapping_add(start), len.saturating_sub(start));
-        }
-        let mut lanes = [0.0f32; 2 * LANES];
-        load_some::<V>(from, len).store(lanes.as_mut_ptr().add(V::LANES));
-        V::load(lanes.as_ptr().add(V::LANES.saturating_sub(start.unsigned_abs())))
-    }
-}
-
-/// Writes or adds what lies inside of the row `to..to + len`, from `start` on.
-#[inline(always)]
-unsafe fn store_inside<V: Vector>(v: V, add: bool, to: *mut f32, start: isize, len: usize) {
-    unsafe {
-        let (mut v, mut to, mut left) = (v, to, len);
-        if start >= 0 {
-            to = to.wrapping_add(start as usize);
-            left = len.saturating_sub(start as usize).min(V::LANES);
-        } else {
-            let mut lanes = [0.0f32; 2 * LANES];
-            v.store(lanes.as_mut_ptr());
-            let outside = start.unsigned_abs().min(V::LANES);
-            v = V::load(lanes.as_ptr().add(outside));
-            left = left.min(V::LANES - outside);
-        }
-        if add {
-            v = v.add(load_some(to, left));
-        }
-        store_some(v, to, left);
-    }
-}
-
-/// Vectors that follow one another, as those of every `N`th element.
-#[inline(always)]
-fn split<V: Vector>(v: [V; OUT]) -> [V; OUT] {
-    let ([a, b], [c, d]) = (v[0].unzip(v[1]), v[2].unzip(v[3]));
-    let ([a, c], [b, d]) = (a.unzip(c), b.unzip(d));
-    [a, b, c, d]
-}
-
-/// The inverse of `split`.
-#[inline(always)]
-fn merge<V: Vector>(v: [V; OUT]) -> [V; OUT] {
-    let ([a, c], [b, d]) = (v[0].zip(v[2]), v[1].zip(v[3]));
-    let ([a, b], [c, d]) = (a.zip(b), c.zip(d));
-    [a, b, c, d]
-}
-
-#[inline(always)]
-unsafe fn store_some<V: Vector>(v: V, to: *mut f32, count: usize) {
+pub(super) unsafe fn store_some<V: Vector>(v: V, to: *mut f32, count: usize) {
     unsafe {
         if count >= V::LANES {
             v.store(to)
@@ -165,32 +111,7 @@ impl<Z: Tile, Y: Tile> Job for Input<'_, Z, Y> {
                             }
                         }
                         if l.along_x {
-                            // Tiles overlap: the first rows have a column more.
-                            let mut tile = 0;
-                            while tile <= l.pitch {
-                                let start = (tile * Y::OUT) as isize - pad_x as isize;
-                                let mut positions = [[V::splat(0.0); OUT]; IN];
-                                for v in 0..Y::OUT {
-                                    let start = start + (v * V::LANES) as isize;
-                                    if start < width as isize {
-                                        let mut d = [V::splat(0.0); IN];
-                                        for k in 0..Z::IN {
-                                            d[k] = load_inside(from[k], start, width);
-                                        }
-                                        let t = Z::input(d);
-                                        for k in 0..Z::IN {
-                                            positions[k][v] = t[k];
-                                        }
-                                    }
-                                }
-                                for k in 0..Z::IN {
-                                    let t = split(positions[k]);
-                                    for j in 0..Y::OUT {
-                                        t[j].store(row.add(k * plane + j * l.half_row + tile));
-                                    }
-                                }
-                                tile += V::LANES;
-                            }
+                            along_x::split_input::<V, Z, Y>(l, from, row, plane);
                             continue;
                         }
                         let behind = pad_x + width.next_multiple_of(V::LANES);
@@ -297,28 +218,7 @@ impl<Z: Tile, Y: Tile> Job for Output<'_, Z, Y> {
                                 half[k] = Y::output(m);
                             }
                             if l.along_x {
-                                let mut lines = [[V::splat(0.0); OUT]; OUT];
-                                for j in 0..Y::OUT {
-                                    let mut m = [V::splat(0.0); IN];
-                                    for k in 0..Z::IN {
-                                        m[k] = half[k][j];
-                                    }
-                                    let t = Z::output(m);
-                                    for k in 0..Z::OUT {
-                                        lines[k][j] = t[k].add(bias).at_least(floor);
-                                    }
-                                }
-                                for k in 0..Z::OUT {
-                                    if k < planes {
-                                        let t = merge(lines[k]);
-                                        for v in 0..Y::OUT {
-                                            let at = x * Y::OUT + v * V::LANES;
-                                            if at < width {
-                                                store_some(t[v], to.add(k * width + at), width - at);
-                                            }
-                                        }
-                                    }
-                                }
+                                along_x::merge_output::<V, Z, Y>(half, (bias, floor), to, x, planes, width);
                                 x += V::LANES;
                                 continue;
                             }
@@ -406,35 +306,12 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
                                     }
                                 }
                             }
-                            let mut x = 0;
-                            while l.along_x && x < l.pitch {
-                                let mut positions = [[V::splat(0.0); OUT]; IN];
-                                for v in 0..Y::OUT {
-                                    let left = width.saturating_sub(x * Y::OUT + v * V::LANES);
-                                    if left > 0 {
-                                        let at = x * Y::OUT + v * V::LANES;
-                                        let mut d = [V::splat(0.0); OUT];
-                                        for k in 0..Z::OUT {
-                                            d[k] = load_some(from[k].add(at), left);
-                                            if gy.gate.is_some() {
-                                                d[k] = d[k].gated(load_some(gate[k].add(at), left));
-                                            }
-                                            sum = sum.add(d[k]);
-                                        }
-                                        let t = Z::output_adjoint(d);
-                                        for k in 0..Z::IN {
-                                            positions[k][v] = t[k];
-                                        }
-                                    }
-                                }
-                                for k in 0..Z::IN {
-                                    let t = split(positions[k]);
-                                    for j in 0..Y::OUT {
-                                        t[j].store(row.add((k * Y::OUT + j) * l.half_row + x));
-                                    }
-                                }
-                                x += V::LANES;
+                            if l.along_x {
+                                let gates = gy.gate.map(|_| gate);
+                                sum = along_x::split_gradient::<V, Z, Y>(l, from, gates, row, sum);
+                                continue;
                             }
+                            let mut x = 0;
                             while x < l.pitch {
                                 let left = width.saturating_sub(x);
                                 let mut d = [V::splat(0.0); OUT];
@@ -488,9 +365,6 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
 
 /// Products to the input's gradient: `dx += B E Bᵀ`, the adjoint of [`Input`]. Neighbouring tiles overlap; whoever
 /// comes first writes, the others add. What a slab of z tiles leaves for the planes of the next slab goes aside.
-///
-/// Of tiles along x the first rows of `half` and the last overlap: those have their first column behind a zero, these
-/// a zero behind their last.
 pub(super) struct Adjoint<'a, Z, Y> {
     pub(super) layout: &'a Layout,
     pub(super) block: Block,
@@ -531,9 +405,7 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
         let (sums, half) = (sums.as_ptr(), half.as_mut_ptr());
         unsafe {
             for c in channels {
-                let channel = dx
-                    .start()
-                    .add((b.sample * g.in_channels + c) * l.stack * volume);
+                let channel = dx.start().add((b.sample * g.in_channels + c) * l.stack * volume);
                 let aside = aside.start().wrapping_add(c * Z::OVERLAP * height * width);
                 for i in 0..b.tiles_z {
                     let (place, tile) = l.volume_and_tile(b.z + i);
@@ -566,15 +438,6 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
                             }
                         }
                     }
-                    if l.along_x {
-                        for k in 0..Z::IN {
-                            for j in 0..Y::OVERLAP {
-                                let row = half.add(k * plane + j * l.half_row);
-                                *row.add(l.pitch) = 0.0;
-                                *row.add(Y::OUT * l.half_row) = 0.0;
-                            }
-                        }
-                    }
                     for r in 0..if l.along_x { 1 } else { rows } {
                         let y = (b.y * Y::OUT + r).wrapping_sub(pad_y);
                         if y >= height {
@@ -594,37 +457,7 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
                             }
                         }
                         if l.along_x {
-                            let mut column = 0;
-                            while column * Y::OUT < width + pad_x {
-                                let mut lines = [[V::splat(0.0); OUT]; IN];
-                                for k in 0..Z::IN {
-                                    let mut t = [V::splat(0.0); OUT];
-                                    for j in 0..Y::OUT {
-                                        let from = half.add(k * plane + j * l.half_row + column);
-                                        t[j] = V::load(from);
-                                        if j < Y::OVERLAP {
-                                            t[j] = t[j].add(V::load(from.add(Y::OUT * l.half_row)));
-                                        }
-                                    }
-                                    lines[k] = merge(t);
-                                }
-                                for v in 0..Y::OUT {
-                                    let start = (column * Y::OUT + v * V::LANES) as isize - pad_x as isize;
-                                    if start < width as isize {
-                                        let mut m = [V::splat(0.0); IN];
-                                        for k in 0..Z::IN {
-                                            m[k] = lines[k][v];
-                                        }
-                                        let t = Z::input_adjoint(m);
-                                        for k in 0..Z::IN {
-                                            if let Some((to, shared)) = to[k] {
-                                                store_inside(t[k], shared, to, start, width);
-                                            }
-                                        }
-                                    }
-                                }
-                                column += V::LANES;
-                            }
+                            along_x::merge_adjoint::<V, Z, Y>(l, half, plane, to);
                             continue;
                         }
                         let from = half.add(r * l.half_row + pad_x);
