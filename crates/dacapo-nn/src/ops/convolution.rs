@@ -232,7 +232,7 @@ mod tests {
             out_channels: 17,
             ..conv([1, 3, 3], [1; 3], [0, 1, 1], false)
         };
-        check(&wide, &[(16, [2, 5, 6])], 1);
+        check(&wide, &[(16, [1, 5, 6])], 2);
         check(
             &TransposedConv(conv([4; 3], [2; 3], [1; 3], false)),
             &[(2, [2, 3, 4])],

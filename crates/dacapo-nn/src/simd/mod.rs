@@ -98,6 +98,22 @@ pub(crate) trait Job {
     unsafe fn run<V: Vector>(self);
 }
 
+/// A plain loop that compilers turn into vector code. It has the same bits with any instruction set, since they neither
+/// reorder its arithmetic nor round it less often.
+pub(crate) trait Loop {
+    /// Does it. Must be `#[inline(always)]`.
+    fn run(self);
+}
+
+struct Compiled<L>(L);
+
+impl<L: Loop> Job for Compiled<L> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        self.0.run();
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Plain,
@@ -161,6 +177,11 @@ impl InstructionSet {
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => "neon",
         }
+    }
+
+    /// Runs a loop compiled for this instruction set.
+    pub(crate) fn run_loop<L: Loop>(self, l: L) {
+        self.run(Compiled(l));
     }
 
     /// Runs a job compiled for this instruction set.

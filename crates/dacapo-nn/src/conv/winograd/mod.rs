@@ -37,8 +37,9 @@ const MANY_CHANNELS: usize = 48;
 /// With tiles along x: fewest and most columns. Between them a block reads as many weights as transformed values, which
 /// then stay in the second cache.
 const COLUMNS_ALONG_X: [usize; 2] = [96, 192];
-/// Fewest channels in and out for tiles along x: with fewer, the transforms take what the products save.
-const ALONG_X_CHANNELS: usize = 16;
+/// Fewest channels in and out for tiles along x, in a plane and in a stack of planes: with fewer, the transforms take
+/// what the products save (and tiles along y alone are faster in a stack, where they need no slabs).
+const ALONG_X_CHANNELS: [usize; 2] = [16, 24];
 /// Products of channels up to which the work is split by slabs.
 const SLAB_CHANNELS: usize = 700;
 
@@ -54,12 +55,13 @@ pub(super) struct Winograd {
     taps_back: Vec<usize>,
 }
 
-/// The axes that have tiles. In planes y takes the part of z, whatever their number.
+/// The axes that have tiles. In a plane y takes the part of z, and along x in each of a stack of planes.
 #[derive(Clone, Copy)]
 enum Tiling {
     ZY,
     ZX,
     Z,
+    Y,
 }
 
 /// Calls a method for the tiles of the plan.
@@ -68,6 +70,7 @@ macro_rules! with_tiles {
         match $plan.tiling {
             Tiling::ZY | Tiling::ZX => $plan.$method::<F4, F4>($($argument),*),
             Tiling::Z => $plan.$method::<F4, Once>($($argument),*),
+            Tiling::Y => $plan.$method::<Once, F4>($($argument),*),
         }
     };
 }
@@ -99,20 +102,22 @@ impl Winograd {
         }
         let mut g = geometry.clone();
         let mut output = output;
-        let mut planes = 1;
-        if g.kernel[0] == 1 && g.padding[0] == 0 {
-            // Planes on their own: y takes the part of z, and slabs are along it.
-            planes = g.input[0];
+        let planes = g.input[0];
+        let enough = ALONG_X_CHANNELS[usize::from(planes > 1)];
+        let along_x =
+            g.kernel == [1, 3, 3] && g.padding[0] == 0 && g.in_channels.min(g.out_channels) >= enough;
+        if along_x || [g.kernel[0], planes, output[0]] == [1; 3] {
+            // In planes, y takes the part of z: slabs are along it.
             (g.input[0], output[0]) = (1, 1);
             for axes in [&mut g.input, &mut g.kernel, &mut g.padding, &mut output] {
                 axes.swap(0, 1);
             }
         }
-        let channels = g.in_channels.min(g.out_channels);
         let tiling = match g.kernel {
             [3, 3, _] => Tiling::ZY,
-            [3, 1, 3] if [g.input[1], output[1]] == [1, 1] && channels >= ALONG_X_CHANNELS => Tiling::ZX,
+            _ if along_x => Tiling::ZX,
             [3, 1, _] => Tiling::Z,
+            [1, 3, _] => Tiling::Y,
             _ => return None,
         };
         let columns = match tiling {
@@ -126,7 +131,8 @@ impl Winograd {
         let layout = match tiling {
             Tiling::ZY => Layout::new::<F4, F4>(g, output, 1, false, columns),
             Tiling::ZX => Layout::new::<F4, F4>(g, output, planes, true, columns),
-            Tiling::Z => Layout::new::<F4, Once>(g, output, planes, false, columns),
+            Tiling::Z => Layout::new::<F4, Once>(g, output, 1, false, columns),
+            Tiling::Y => Layout::new::<Once, F4>(g, output, 1, false, columns),
         };
         let g = &layout.geometry;
         let products = layout.tiles[0] * layout.tiles[1] * layout.positions;
@@ -187,7 +193,10 @@ impl Winograd {
         let backward = if backward {
             let units = self.batch * self.slabs();
             let parts = if self.by_slab { units } else { 1 };
-            let planes = if self.slabs() > 1 { F4::OVERLAP } else { 0 };
+            let planes = match self.tiling {
+                Tiling::ZY | Tiling::ZX | Tiling::Z if self.slabs() > 1 => F4::OVERLAP,
+                _ => 0,
+            };
             let overlap = planes * g.in_channels * g.input[1] * g.input[2];
             let block = l.input.position + l.gradient.position + l.adjoint.position;
             units * overlap + l.positions * (l.weights_adjoint + parts * l.weights + tasks(units) * block)
