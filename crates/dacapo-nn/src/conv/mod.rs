@@ -3,7 +3,8 @@
 //!
 //! | kernel | method |
 //! |---|---|
-//! | 3 in z and y, or in y alone, stride 1 | [`winograd`]: tiles of 4 outputs, direct taps along x |
+//! | 3 in z and y, or in z or y alone, stride 1 | [`winograd`]: tiles of 4 outputs, direct taps along x |
+//! | 3 in y and x, 1 in z, stride 1, channels enough | [`winograd`]: tiles of 4 outputs along both |
 //! | any other | [`direct`]: rows packed for the taps |
 //!
 //! Both end in the same two inner loops ([`kernel`]).

@@ -47,6 +47,19 @@ pub(super) fn pack_row(
 /// Elements to fetch ahead: the rows of a unit follow one another.
 const AHEAD: usize = 192;
 
+/// Every element or every second one, for a stride of 1 or 2.
+#[inline(always)]
+unsafe fn load_strided<V: Vector>(from: *const f32, stride: usize) -> V {
+    // SAFETY: the caller's `stride · LANES` elements.
+    unsafe {
+        if stride == 1 {
+            V::load(from)
+        } else {
+            V::load(from).unzip(V::load(from.add(V::LANES)))[0]
+        }
+    }
+}
+
 /// `to[i] = row[i · stride]` through the gate.
 struct Row<'a> {
     row: &'a [f32],
@@ -75,19 +88,11 @@ impl Job for Row<'_> {
             // SAFETY: by the condition of the loop.
             unsafe {
                 let at = i * stride;
-                let mut v = if stride == 1 {
-                    V::load(row.as_ptr().add(at))
-                } else {
-                    V::load_even(row.as_ptr().add(at))
-                };
+                let mut v = load_strided::<V>(row.as_ptr().add(at), stride);
                 if let Some(gate) = gate {
                     let gate = gate.as_ptr().add(at);
                     V::prefetch(gate.wrapping_add(AHEAD));
-                    v = v.gated(if stride == 1 {
-                        V::load(gate)
-                    } else {
-                        V::load_even(gate)
-                    });
+                    v = v.gated(load_strided(gate, stride));
                 }
                 V::prefetch(row.as_ptr().wrapping_add(at + AHEAD));
                 total = total.add(v);

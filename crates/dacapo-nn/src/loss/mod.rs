@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{OutputGroup, groups};
 use crate::math::{exp_negative, ln_1p_unit, sigmoid};
 use crate::ops::statistics::sum;
+use crate::simd::{InstructionSet, Loop};
 
 /// Loss kinds, over all values of a group of channels. Where the weight w is 0 a value is masked: it counts nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -129,28 +130,62 @@ fn part_loss(loss: Loss, factor: f32, part: &mut Part) -> f64 {
         .zip(part.gradient.par_chunks_mut(CHUNK));
     chunk_sums(chunks.map(|(((prediction, target), weight), gradient)| {
         let mut losses = [0f32; CHUNK];
-        let values = prediction.iter().zip(target).zip(weight);
-        for ((((&x, &t), &w), gradient), loss_value) in values.zip(gradient).zip(&mut losses) {
-            let (value, slope) = match loss {
-                Loss::Mse => {
-                    let difference = w * (x - t);
-                    (difference * difference, 2.0 * w * difference)
-                }
-                Loss::MseOfSigmoid => {
-                    let s = sigmoid(x);
-                    (w * (s - t) * (s - t), 2.0 * w * (s - t) * s * (1.0 - s))
-                }
-                _ => {
-                    let (value, slope) = bce_with_logits(x, t);
-                    (w * value, w * slope)
-                }
-            };
-            // A masked value must not turn an infinite prediction's loss into NaN.
-            *gradient += if w == 0.0 { 0.0 } else { slope * factor };
-            *loss_value = if w == 0.0 { 0.0 } else { value };
-        }
+        InstructionSet::detect().run_loop(Values {
+            loss,
+            factor,
+            prediction,
+            target,
+            weight,
+            gradient,
+            losses: &mut losses,
+        });
         sum(&losses[..prediction.len()])
     }))
+}
+
+/// A mean's losses of single values, before they are divided, and their derivatives times `factor`, added up.
+struct Values<'a> {
+    loss: Loss,
+    factor: f32,
+    prediction: &'a [f32],
+    target: &'a [f32],
+    weight: &'a [f32],
+    gradient: &'a mut [f32],
+    losses: &'a mut [f32],
+}
+
+impl Loop for Values<'_> {
+    #[inline(always)]
+    fn run(self) {
+        match self.loss {
+            Loss::Mse => self.each(|x, t, w| {
+                let difference = w * (x - t);
+                (difference * difference, 2.0 * w * difference)
+            }),
+            Loss::MseOfSigmoid => self.each(|x, t, w| {
+                let s = sigmoid(x);
+                (w * (s - t) * (s - t), 2.0 * w * (s - t) * s * (1.0 - s))
+            }),
+            _ => self.each(|x, t, w| {
+                let (value, slope) = bce_with_logits(x, t);
+                (w * value, w * slope)
+            }),
+        }
+    }
+}
+
+impl Values<'_> {
+    /// `f` gives the loss and its slope of a prediction, target and weight.
+    #[inline(always)]
+    fn each(self, f: impl Fn(f32, f32, f32) -> (f32, f32)) {
+        let values = self.prediction.iter().zip(self.target).zip(self.weight);
+        for ((((&x, &t), &w), gradient), loss) in values.zip(self.gradient).zip(self.losses) {
+            let (value, slope) = f(x, t, w);
+            // A masked value must not turn an infinite prediction's loss into NaN.
+            *gradient += if w == 0.0 { 0.0 } else { slope * self.factor };
+            *loss = if w == 0.0 { 0.0 } else { value };
+        }
+    }
 }
 
 /// The cross-entropy of classes, one sample after the other: their voxels are few beside what a network does.
@@ -227,6 +262,35 @@ mod tests {
     /// Of one channel.
     fn alone(loss: Loss, x: &[f32], t: &[f32], w: &[f32], g: &mut [f32]) -> f64 {
         loss_and_gradient(&[group(loss, 1, 1.0)], 1, x, t, w, g)
+    }
+
+    #[test]
+    fn losses_have_the_same_bits_with_any_instructions() {
+        let values = |seed: u64| -> Vec<f32> {
+            (0..1003)
+                .map(|i| (crate::init::mix(seed * 4096 + i) >> 40) as f32 / (1u64 << 21) as f32 - 4.0)
+                .collect()
+        };
+        let (x, t, mut w) = (values(1), values(2), values(3));
+        w.iter_mut().step_by(7).for_each(|w| *w = 0.0);
+        for loss in [Loss::Mse, Loss::MseOfSigmoid, Loss::BceWithLogits] {
+            let results = InstructionSet::available().into_iter().map(|set| {
+                let (mut gradient, mut losses) = (values(4), vec![0.0; x.len()]);
+                set.run_loop(Values {
+                    loss,
+                    factor: 0.3,
+                    prediction: &x,
+                    target: &t,
+                    weight: &w,
+                    gradient: &mut gradient,
+                    losses: &mut losses,
+                });
+                (gradient, losses)
+            });
+            let results: Vec<_> = results.collect();
+            assert!(results[0].1.iter().any(|l| *l != 0.0));
+            assert!(results[1..].iter().all(|r| *r == results[0]), "{loss:?}");
+        }
     }
 
     /// The definition, in double precision.

@@ -226,6 +226,13 @@ mod tests {
         check(&conv([3; 3], [1; 3], [1; 3], true), &[(2, [4, 6, 9])], 1);
         check(&conv([4; 3], [2; 3], [1; 3], false), &[(2, [4, 6, 8])], 1);
         check(&conv([1, 3, 3], [1; 3], [0; 3], false), &[(2, [2, 5, 8])], 1);
+        // With channels enough for tiles along x.
+        let wide = Conv {
+            in_channels: 16,
+            out_channels: 17,
+            ..conv([1, 3, 3], [1; 3], [0, 1, 1], false)
+        };
+        check(&wide, &[(16, [1, 5, 6])], 2);
         check(
             &TransposedConv(conv([4; 3], [2; 3], [1; 3], false)),
             &[(2, [2, 3, 4])],

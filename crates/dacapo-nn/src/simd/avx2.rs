@@ -113,12 +113,26 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn load_even(from: *const f32) -> Self {
+    fn unzip(self, behind: Self) -> [Self; 2] {
         unsafe {
-            // Even elements of both halves, as pairs 0 2 | 8 10 | 4 6 | 12 14; then the pairs in order.
-            let (low, high) = (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8)));
-            let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(low, high));
-            Avx2(_mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(pairs)))
+            // Of both vectors as pairs 0 2 | 8 10 | 4 6 | 12 14, and 1 3 | 9 11 | …; then the pairs in order.
+            let even = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(self.0, behind.0));
+            let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_11_01>(self.0, behind.0));
+            [
+                Avx2(_mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(even))),
+                Avx2(_mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(odd))),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn zip(self, other: Self) -> [Self; 2] {
+        unsafe {
+            let low = _mm256_unpacklo_ps(self.0, other.0);
+            let high = _mm256_unpackhi_ps(self.0, other.0);
+            [
+                Avx2(_mm256_permute2f128_ps::<0x20>(low, high)),
+                Avx2(_mm256_permute2f128_ps::<0x31>(low, high)),
+            ]
         }
     }
     #[inline(always)]

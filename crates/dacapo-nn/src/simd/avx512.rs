@@ -296,11 +296,25 @@ impl Vector for Avx512 {
         Avx512(unsafe { _mm512_maskz_loadu_ps(first(count), from) })
     }
     #[inline(always)]
-    unsafe fn load_even(from: *const f32) -> Self {
+    fn unzip(self, behind: Self) -> [Self; 2] {
         unsafe {
             let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-            let (low, high) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16)));
-            Avx512(_mm512_permutex2var_ps(low, even, high))
+            let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+            [
+                Avx512(_mm512_permutex2var_ps(self.0, even, behind.0)),
+                Avx512(_mm512_permutex2var_ps(self.0, odd, behind.0)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn zip(self, other: Self) -> [Self; 2] {
+        unsafe {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            [
+                Avx512(_mm512_permutex2var_ps(self.0, low, other.0)),
+                Avx512(_mm512_permutex2var_ps(self.0, high, other.0)),
+            ]
         }
     }
     #[inline(always)]

@@ -39,8 +39,10 @@ pub(crate) trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// The first `count` elements (at most `LANES`), zero behind them.
     unsafe fn load_first(from: *const f32, count: usize) -> Self;
-    /// Every other one of `2 · LANES` elements, from the first on.
-    unsafe fn load_even(from: *const f32) -> Self;
+    /// Of this vector's and then the other's elements every second one, from the first on and from the second on.
+    fn unzip(self, behind: Self) -> [Self; 2];
+    /// The elements of both in turn, in two vectors: what `unzip` takes apart.
+    fn zip(self, other: Self) -> [Self; 2];
     /// Asks for the cache line at an address, which may be anywhere.
     #[inline(always)]
     fn prefetch(_address: *const f32) {}
@@ -94,6 +96,22 @@ pub(crate) trait Job {
     /// # Safety
     /// The CPU has the instructions of `V`.
     unsafe fn run<V: Vector>(self);
+}
+
+/// A plain loop that compilers turn into vector code. It has the same bits with any instruction set, since they neither
+/// reorder its arithmetic nor round it less often.
+pub(crate) trait Loop {
+    /// Does it. Must be `#[inline(always)]`.
+    fn run(self);
+}
+
+struct Compiled<L>(L);
+
+impl<L: Loop> Job for Compiled<L> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        self.0.run();
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +177,11 @@ impl InstructionSet {
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => "neon",
         }
+    }
+
+    /// Runs a loop compiled for this instruction set.
+    pub(crate) fn run_loop<L: Loop>(self, l: L) {
+        self.run(Compiled(l));
     }
 
     /// Runs a job compiled for this instruction set.
@@ -227,7 +250,9 @@ mod tests {
             unsafe {
                 let (x, y) = (V::load(a.as_ptr()), V::load(b.as_ptr()));
                 let nan = V::splat(f32::NAN);
-                let results: [(V, &dyn Fn(usize) -> f32); 9] = [
+                let behind = V::load(a.as_ptr().add(lanes));
+                let ([even, odd], [low, high]) = (x.unzip(behind), x.zip(behind));
+                let results: [(V, &dyn Fn(usize) -> f32); 12] = [
                     (x.add(y), &|i| a[i] + b[i]),
                     (x.sub(y), &|i| a[i] - b[i]),
                     (x.mul(y), &|i| a[i] * b[i]),
@@ -236,7 +261,10 @@ mod tests {
                     (nan.at_least(x), &|_| f32::NAN),
                     (x.gated(y), &|i| if b[i] <= 0.0 { 0.0 } else { a[i] }),
                     (x.gated(nan), &|i| a[i]),
-                    (V::load_even(a.as_ptr()), &|i| a[2 * i]),
+                    (even, &|i| a[2 * i]),
+                    (odd, &|i| a[2 * i + 1]),
+                    (low, &|i| a[i / 2 + i % 2 * lanes]),
+                    (high, &|i| a[(i + lanes) / 2 + i % 2 * lanes]),
                 ];
                 let mut out = [-1.0f32; 64];
                 for (v, expected) in results {

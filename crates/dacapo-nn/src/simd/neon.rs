@@ -37,8 +37,22 @@ impl Vector for Neon {
         Neon(unsafe { vld1q_f32(lanes.as_ptr()) })
     }
     #[inline(always)]
-    unsafe fn load_even(from: *const f32) -> Self {
-        Neon(unsafe { vuzp1q_f32(vld1q_f32(from), vld1q_f32(from.add(4))) })
+    fn unzip(self, behind: Self) -> [Self; 2] {
+        unsafe {
+            [
+                Neon(vuzp1q_f32(self.0, behind.0)),
+                Neon(vuzp2q_f32(self.0, behind.0)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn zip(self, other: Self) -> [Self; 2] {
+        unsafe {
+            [
+                Neon(vzip1q_f32(self.0, other.0)),
+                Neon(vzip2q_f32(self.0, other.0)),
+            ]
+        }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {

@@ -36,9 +36,20 @@ impl Vector for Plain {
         lanewise!(i, if i < count { unsafe { *from.add(i) } } else { 0.0 })
     }
     #[inline(always)]
-    unsafe fn load_even(from: *const f32) -> Self {
-        // SAFETY: the caller promises sixteen elements.
-        lanewise!(i, unsafe { *from.add(2 * i) })
+    fn unzip(self, behind: Self) -> [Self; 2] {
+        let both = [self.0, behind.0];
+        [
+            lanewise!(i, both[i / 4][2 * (i % 4)]),
+            lanewise!(i, both[i / 4][2 * (i % 4) + 1]),
+        ]
+    }
+    #[inline(always)]
+    fn zip(self, other: Self) -> [Self; 2] {
+        let both = [self.0, other.0];
+        [
+            lanewise!(i, both[i % 2][i / 2]),
+            lanewise!(i, both[i % 2][4 + i / 2]),
+        ]
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {

@@ -42,8 +42,12 @@ impl Winograd {
             0
         };
         let mut aside = Scratch::take(units * overhang);
-        let whole_slabs = |slab: usize| slab * l.tiles[0] / slabs;
-        let limit = |slab: usize| (whole_slabs(slab + 1) * Z::OUT) as isize - g.padding[0] as isize;
+        let whole_slabs = |slab: usize| slab * l.tile_rows() / slabs;
+        // The first plane that is not a slab's own, if it shares planes with the next slab.
+        let limit = |slab: usize| {
+            let (volume, tile) = l.volume_and_tile(whole_slabs(slab + 1));
+            (tile > 0).then(|| (volume, (tile * Z::OUT) as isize - g.padding[0] as isize))
+        };
         let pass = Pass {
             plan: self,
             x,
@@ -65,7 +69,7 @@ impl Winograd {
                 )
             };
             let (du, db) = sums.split_at_mut(du);
-            let limit = if slab + 1 < slabs { limit(slab) } else { isize::MAX };
+            let limit = limit(slab).unwrap_or((usize::MAX, 0));
             let blocks = l.blocks(sample, whole_slabs(slab), whole_slabs(slab + 1));
             pass.run(blocks, whole_slabs(slab), limit, du, db, Shared::new(aside));
         });
@@ -96,7 +100,7 @@ impl Winograd {
     fn add_overhang(
         &self,
         slabs: usize,
-        limit: impl Fn(usize) -> isize + Sync,
+        limit: impl Fn(usize) -> Option<(usize, isize)> + Sync,
         aside: &[f32],
         overhang: usize,
         dx: &mut [f32],
@@ -104,17 +108,22 @@ impl Winograd {
         if overhang == 0 {
             return;
         }
-        let g = &self.layout.geometry;
+        let l = &self.layout;
+        let g = &l.geometry;
         let plane = g.input[1] * g.input[2];
         let planes = overhang / g.in_channels / plane;
         dx.par_chunks_exact_mut(g.input[0] * plane)
             .enumerate()
             .for_each(|(i, dx)| {
+                let (i, volume) = (i / l.stack, i % l.stack);
                 let (sample, channel) = (i / g.in_channels, i % g.in_channels);
                 for slab in 0..slabs - 1 {
+                    let Some((_, limit)) = limit(slab).filter(|limit| limit.0 == volume) else {
+                        continue;
+                    };
                     let from = &aside[(sample * slabs + slab) * overhang + channel * planes * plane..];
                     for (k, from) in from.chunks_exact(plane).take(planes).enumerate() {
-                        let z = limit(slab) + k as isize;
+                        let z = limit + k as isize;
                         if z >= 0 && z < g.input[0] as isize {
                             let to = &mut dx[z as usize * plane..][..plane];
                             to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
@@ -153,12 +162,13 @@ struct Pass<'a, Z, Y> {
 }
 
 impl<Z: Tile, Y: Tile> Pass<'_, Z, Y> {
-    /// The blocks of one slab, in order: `first` its first z tile, `limit` the first plane that is not its own.
+    /// The blocks of one slab, in order: `first` its first z tile, `limit` the first plane that is not its own, with
+    /// its volume.
     fn run(
         &self,
         blocks: impl Iterator<Item = Block>,
         first: usize,
-        limit: isize,
+        limit: (usize, isize),
         du: &mut [f32],
         db: &mut [f32],
         aside: Shared,

@@ -6,6 +6,8 @@
 //! z tile 0│ 4 × 4 × x │   │           │
 //!         └───────────┘   └───────────┘               a matrix: [position][channel][row]
 //! ```
+//!
+//! With tiles along x the columns of a z tile are the tiles of its rows, and there is no y.
 
 use super::tile::Tile;
 use crate::conv::ConvGeometry;
@@ -39,11 +41,15 @@ impl Matrix {
 pub(super) struct Layout {
     pub(super) geometry: ConvGeometry,
     pub(super) output: [usize; 3],
-    /// Tiles along z and y.
+    /// Volumes of this geometry that a channel has one behind the other: planes that the kernel does not join.
+    pub(super) stack: usize,
+    /// The tiles that are called y's lie along x: input and output have a height of 1.
+    pub(super) along_x: bool,
+    /// Tiles along z and y of one volume.
     pub(super) tiles: [usize; 2],
-    /// Tiles along z and y of one block.
+    /// Tiles along z (of all volumes) and y of one block.
     pub(super) block: [usize; 2],
-    /// Columns of a tile: the padded input's width, or a little more.
+    /// Columns of a tile: the padded input's width (along x: its tiles), or a little more.
     pub(super) pitch: usize,
     /// Positions of the transform.
     pub(super) positions: usize,
@@ -67,7 +73,7 @@ pub(super) struct Layout {
 #[derive(Clone, Copy)]
 pub(super) struct Block {
     pub(super) sample: usize,
-    /// First tile and number of tiles along z and y.
+    /// First tile and number of tiles along z (of all volumes of the stack) and y.
     pub(super) z: usize,
     pub(super) tiles_z: usize,
     pub(super) y: usize,
@@ -75,9 +81,20 @@ pub(super) struct Block {
 }
 
 impl Layout {
-    pub(super) fn new<Z: Tile, Y: Tile>(geometry: ConvGeometry, output: [usize; 3], columns: usize) -> Self {
+    /// Of a geometry without taps in y if the second axis of tiles lies along x.
+    pub(super) fn new<Z: Tile, Y: Tile>(
+        mut geometry: ConvGeometry,
+        output: [usize; 3],
+        stack: usize,
+        along_x: bool,
+        columns: usize,
+    ) -> Self {
+        let mut width = geometry.input[2] + 2 * geometry.padding[2];
+        if along_x {
+            width = output[2].div_ceil(Y::OUT);
+            geometry.kernel.swap(1, 2);
+        }
         let g = &geometry;
-        let width = g.input[2] + 2 * g.padding[2];
         let lines = width.next_multiple_of(LINE);
         let pitch = if (lines - width) * MOST_WASTE <= width {
             lines
@@ -86,7 +103,7 @@ impl Layout {
         };
         let tiles = [output[0].div_ceil(Z::OUT), output[1].div_ceil(Y::OUT)];
         let block = if tiles[1] * pitch <= columns {
-            [balanced(tiles[0], columns / (tiles[1] * pitch)), tiles[1]]
+            [balanced(stack * tiles[0], columns / (tiles[1] * pitch)), tiles[1]]
         } else {
             [1, balanced(tiles[1], (columns + pitch / 2) / pitch)]
         };
@@ -97,6 +114,8 @@ impl Layout {
         let half_row = pitch.next_multiple_of(16) + 16;
         Self {
             output,
+            stack,
+            along_x,
             tiles,
             block,
             pitch,
@@ -111,6 +130,27 @@ impl Layout {
             weights: groups(g.out_channels) * ROWS * g.in_channels * g.kernel[2],
             weights_adjoint: groups(g.in_channels) * ROWS * g.out_channels * g.kernel[2],
             geometry,
+        }
+    }
+
+    /// Tiles along z of a sample.
+    pub(super) fn tile_rows(&self) -> usize {
+        self.stack * self.tiles[0]
+    }
+
+    /// The volume of a tile along z, and which it is there.
+    pub(super) fn volume_and_tile(&self, z: usize) -> (usize, usize) {
+        (z / self.tiles[0], z % self.tiles[0])
+    }
+
+    /// Offset of row j of a tile from its first, in what is transformed along z: the rows of a tile along x are the
+    /// columns j, j + OUT, … of one row.
+    #[inline(always)]
+    pub(super) fn half_offset<Y: Tile>(&self, j: usize) -> usize {
+        if self.along_x {
+            j % Y::OUT * self.half_row + j / Y::OUT
+        } else {
+            j * self.half_row
         }
     }
 

@@ -1,5 +1,6 @@
 //! Convolution of 3 taps along z and y by Winograd's tiles, with direct taps along x: 6.75 multiplications an
-//! output where the direct way takes 27, and every vector lies along x.
+//! output where the direct way takes 27, and every vector lies along x. In planes of 3 × 3 taps the second axis of
+//! tiles is x itself: a column is then a tile, and 2.25 multiplications do for 9.
 //!
 //! A block of tiles is transformed to positions ([`stages`]), at each of which the work is a matrix product over
 //! channels and x taps ([`kernel`]), and transformed back. Backward, the gradient is transformed once and serves
@@ -11,6 +12,7 @@
 //! - by channels and positions inside of one block after the other, where the channels are many or the tiles few:
 //!   no partial sums, less memory.
 
+mod along_x;
 mod backward;
 mod layout;
 mod stages;
@@ -32,6 +34,12 @@ use tile::{F4, Once, Tile};
 /// Columns of a block, where the channels are few and where they are many.
 const COLUMNS: [usize; 2] = [384, 192];
 const MANY_CHANNELS: usize = 48;
+/// With tiles along x: fewest and most columns. Between them a block reads as many weights as transformed values, which
+/// then stay in the second cache.
+const COLUMNS_ALONG_X: [usize; 2] = [96, 192];
+/// Fewest channels in and out for tiles along x, in a plane and in a stack of planes: with fewer, the transforms take
+/// what the products save (and tiles along y alone are faster in a stack, where they need no slabs).
+const ALONG_X_CHANNELS: [usize; 2] = [16, 24];
 /// Products of channels up to which the work is split by slabs.
 const SLAB_CHANNELS: usize = 700;
 
@@ -47,10 +55,11 @@ pub(super) struct Winograd {
     taps_back: Vec<usize>,
 }
 
-/// The axes that have tiles.
+/// The axes that have tiles. In a plane y takes the part of z, and along x in each of a stack of planes.
 #[derive(Clone, Copy)]
 enum Tiling {
     ZY,
+    ZX,
     Z,
     Y,
 }
@@ -59,7 +68,7 @@ enum Tiling {
 macro_rules! with_tiles {
     ($plan:expr, $method:ident($($argument:expr),*)) => {
         match $plan.tiling {
-            Tiling::ZY => $plan.$method::<F4, F4>($($argument),*),
+            Tiling::ZY | Tiling::ZX => $plan.$method::<F4, F4>($($argument),*),
             Tiling::Z => $plan.$method::<F4, Once>($($argument),*),
             Tiling::Y => $plan.$method::<Once, F4>($($argument),*),
         }
@@ -88,33 +97,50 @@ impl Winograd {
         batch: usize,
         set: InstructionSet,
     ) -> Option<Self> {
+        if geometry.stride != [1; 3] || geometry.in_channels < 2 || geometry.out_channels < 2 {
+            return None;
+        }
         let mut g = geometry.clone();
         let mut output = output;
-        if g.kernel[0] == 1 && g.input[0] == 1 && output[0] == 1 {
-            // In a plane, y takes the part of z: slabs are along it.
+        let planes = g.input[0];
+        let enough = ALONG_X_CHANNELS[usize::from(planes > 1)];
+        let along_x =
+            g.kernel == [1, 3, 3] && g.padding[0] == 0 && g.in_channels.min(g.out_channels) >= enough;
+        if along_x || [g.kernel[0], planes, output[0]] == [1; 3] {
+            // In planes, y takes the part of z: slabs are along it.
+            (g.input[0], output[0]) = (1, 1);
             for axes in [&mut g.input, &mut g.kernel, &mut g.padding, &mut output] {
                 axes.swap(0, 1);
             }
         }
         let tiling = match g.kernel {
             [3, 3, _] => Tiling::ZY,
+            _ if along_x => Tiling::ZX,
             [3, 1, _] => Tiling::Z,
             [1, 3, _] => Tiling::Y,
             _ => return None,
         };
-        if g.stride != [1; 3] || g.in_channels < 2 || g.out_channels < 2 {
-            return None;
-        }
-        let many = g.in_channels > MANY_CHANNELS || g.out_channels > MANY_CHANNELS;
-        let columns = COLUMNS[usize::from(many)];
+        let columns = match tiling {
+            Tiling::ZX => {
+                let [least, most] = COLUMNS_ALONG_X;
+                let (ins, outs) = (g.in_channels, g.out_channels);
+                (3 * ins * outs / (2 * (ins + outs))).clamp(least, most)
+            }
+            _ => COLUMNS[usize::from(g.in_channels.max(g.out_channels) > MANY_CHANNELS)],
+        };
         let layout = match tiling {
-            Tiling::ZY => Layout::new::<F4, F4>(g, output, columns),
-            Tiling::Z => Layout::new::<F4, Once>(g, output, columns),
-            Tiling::Y => Layout::new::<Once, F4>(g, output, columns),
+            Tiling::ZY => Layout::new::<F4, F4>(g, output, 1, false, columns),
+            Tiling::ZX => Layout::new::<F4, F4>(g, output, planes, true, columns),
+            Tiling::Z => Layout::new::<F4, Once>(g, output, 1, false, columns),
+            Tiling::Y => Layout::new::<Once, F4>(g, output, 1, false, columns),
         };
         let g = &layout.geometry;
         let products = layout.tiles[0] * layout.tiles[1] * layout.positions;
-        if products >= output[0] * output[1] * g.kernel[0] * g.kernel[1] {
+        let (products, outputs) = match tiling {
+            Tiling::ZX => (products * layout.pitch, output[0] * output[2]),
+            _ => (products, output[0] * output[1]),
+        };
+        if products >= outputs * g.kernel[0] * g.kernel[1] {
             return None;
         }
         let taps = |channels: usize, row: usize, at: &dyn Fn(usize) -> usize| {
@@ -126,7 +152,7 @@ impl Winograd {
             batch,
             set,
             tiling,
-            by_slab: g.in_channels * g.out_channels <= SLAB_CHANNELS && batch * layout.tiles[0] >= 4,
+            by_slab: g.in_channels * g.out_channels <= SLAB_CHANNELS && batch * layout.tile_rows() >= 4,
             taps: taps(g.in_channels, layout.input.row, &|k| k),
             taps_back: taps(g.out_channels, layout.gradient.row, &|k| layout.lead - k),
             layout,
@@ -152,7 +178,7 @@ impl Winograd {
     /// Multiplications of the forward (and of the weights' gradient), and of the input's gradient.
     pub(super) fn multiplications(&self) -> [u64; 2] {
         let l = &self.layout;
-        let columns = self.batch * l.tiles[0] * l.tiles[1] * l.pitch * l.positions;
+        let columns = self.batch * l.tile_rows() * l.tiles[1] * l.pitch * l.positions;
         [l.weights, l.weights_adjoint].map(|weights| columns as u64 * weights as u64)
     }
 
@@ -162,13 +188,13 @@ impl Winograd {
         let g = &l.geometry;
         // By slabs every task has blocks of its own; otherwise one block is worked on by all.
         let tasks = |units: usize| if self.by_slab { threads.min(units) } else { 1 };
-        let blocks = self.batch * l.blocks(0, 0, l.tiles[0]).count();
+        let blocks = self.batch * l.blocks(0, 0, l.tile_rows()).count();
         let forward = l.positions * (l.weights + tasks(blocks) * (l.input.position + l.sums.position));
         let backward = if backward {
             let units = self.batch * self.slabs();
             let parts = if self.by_slab { units } else { 1 };
             let planes = match self.tiling {
-                Tiling::ZY | Tiling::Z if self.slabs() > 1 => F4::OVERLAP,
+                Tiling::ZY | Tiling::ZX | Tiling::Z if self.slabs() > 1 => F4::OVERLAP,
                 _ => 0,
             };
             let overlap = planes * g.in_channels * g.input[1] * g.input[2];
@@ -183,7 +209,9 @@ impl Winograd {
     /// Slabs of a sample in the backward pass.
     fn slabs(&self) -> usize {
         if self.by_slab {
-            self.layout.tiles[0].min(backward::SLABS.div_ceil(self.batch).max(2))
+            self.layout
+                .tile_rows()
+                .min(backward::SLABS.div_ceil(self.batch).max(2))
         } else {
             1
         }
@@ -265,7 +293,9 @@ impl Winograd {
         let u = self.transform_weights::<Z, Y>(w, false);
         let (u, zeros, y): (&[f32], _, _) = (&u, self.zeros(), Shared::new(y));
         let zeros: &[f32] = &zeros;
-        let blocks: Vec<Block> = (0..self.batch).flat_map(|n| l.blocks(n, 0, l.tiles[0])).collect();
+        let blocks: Vec<Block> = (0..self.batch)
+            .flat_map(|n| l.blocks(n, 0, l.tile_rows()))
+            .collect();
         each(self.by_slab, blocks.len(), |i| {
             let block = blocks[i];
             let mut v = Scratch::take(l.positions * l.input.position);

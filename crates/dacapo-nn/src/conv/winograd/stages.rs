@@ -13,6 +13,7 @@
               the block lies inside the layout, and no other task touches the stage's channels of its outputs"
 )]
 
+use super::along_x;
 use super::layout::{Block, Layout};
 use super::tile::{IN, OUT, Tile};
 use crate::conv::direct::Finish;
@@ -25,7 +26,7 @@ use std::ops::Range;
 
 /// `LANES` elements, or those that are left of a row.
 #[inline(always)]
-unsafe fn load_some<V: Vector>(from: *const f32, count: usize) -> V {
+pub(super) unsafe fn load_some<V: Vector>(from: *const f32, count: usize) -> V {
     unsafe {
         if count >= V::LANES {
             V::load(from)
@@ -36,7 +37,7 @@ unsafe fn load_some<V: Vector>(from: *const f32, count: usize) -> V {
 }
 
 #[inline(always)]
-unsafe fn store_some<V: Vector>(v: V, to: *mut f32, count: usize) {
+pub(super) unsafe fn store_some<V: Vector>(v: V, to: *mut f32, count: usize) {
     unsafe {
         if count >= V::LANES {
             v.store(to)
@@ -85,26 +86,33 @@ impl<Z: Tile, Y: Tile> Job for Input<'_, Z, Y> {
         let g = &l.geometry;
         let [depth, height, width] = g.input;
         let [pad_z, pad_y, pad_x] = g.padding;
+        let volume = depth * height * width;
         let rows = Y::OUT * b.tiles_y + Y::OVERLAP;
         let plane = rows * l.half_row;
         assert!(Z::IN * plane <= half.len() && zeros.len() >= width.next_multiple_of(16));
         let (x, half, to) = (x.as_ptr(), half.as_mut_ptr(), to.start());
         unsafe {
             for c in channels {
-                let channel = x.add((b.sample * g.in_channels + c) * depth * height * width);
+                let channel = x.add((b.sample * g.in_channels + c) * l.stack * volume);
                 let to = to.add(c * l.input.row);
                 for i in 0..b.tiles_z {
-                    for r in 0..rows {
+                    let (place, tile) = l.volume_and_tile(b.z + i);
+                    let channel = channel.add(place * volume);
+                    for r in 0..if l.along_x { 1 } else { rows } {
                         let row = half.add(r * l.half_row);
                         let mut from = [zeros.as_ptr(); IN];
                         let y = (b.y * Y::OUT + r).wrapping_sub(pad_y);
                         if y < height {
                             for (k, from) in from.iter_mut().enumerate().take(Z::IN) {
-                                let z = ((b.z + i) * Z::OUT + k).wrapping_sub(pad_z);
+                                let z = (tile * Z::OUT + k).wrapping_sub(pad_z);
                                 if z < depth {
                                     *from = channel.add((z * height + y) * width);
                                 }
                             }
+                        }
+                        if l.along_x {
+                            along_x::split_input::<V, Z, Y>(l, from, row, plane);
+                            continue;
                         }
                         let behind = pad_x + width.next_multiple_of(V::LANES);
                         for k in 0..Z::IN {
@@ -127,13 +135,17 @@ impl<Z: Tile, Y: Tile> Job for Input<'_, Z, Y> {
                     }
                     for k in 0..Z::IN {
                         for ty in 0..b.tiles_y {
-                            let from = half.add(k * plane + ty * Y::OUT * l.half_row);
+                            let first = half.add(k * plane + ty * Y::OUT * l.half_row);
+                            let mut from = [first; IN];
+                            for j in 0..Y::IN {
+                                from[j] = first.add(l.half_offset::<Y>(j));
+                            }
                             let to = to.add(k * Y::IN * l.input.position + (i * b.tiles_y + ty) * l.pitch);
                             let mut x = 0;
                             while x < l.pitch {
                                 let mut d = [V::splat(0.0); IN];
                                 for j in 0..Y::IN {
-                                    d[j] = V::load(from.add(j * l.half_row + x));
+                                    d[j] = V::load(from[j].add(x));
                                 }
                                 let t = Y::input(d);
                                 for j in 0..Y::IN {
@@ -176,15 +188,19 @@ impl<Z: Tile, Y: Tile> Job for Output<'_, Z, Y> {
             ..
         } = self;
         let [depth, height, width] = l.output;
+        let volume = depth * height * width;
+        let columns = if l.along_x { width.div_ceil(Y::OUT) } else { width };
         let floor = if finish.relu { 0.0 } else { f32::NEG_INFINITY };
         let (sums, y) = (sums.as_ptr(), y.start());
         unsafe {
             let floor = V::splat(floor);
             for c in channels {
                 let bias = V::splat(finish.bias.map_or(0.0, |bias| bias[c]));
-                let channel = y.add((b.sample * l.geometry.out_channels + c) * depth * height * width);
+                let channel = y.add((b.sample * l.geometry.out_channels + c) * l.stack * volume);
                 for i in 0..b.tiles_z {
-                    let z = (b.z + i) * Z::OUT;
+                    let (place, tile) = l.volume_and_tile(b.z + i);
+                    let channel = channel.add(place * volume);
+                    let z = tile * Z::OUT;
                     let planes = Z::OUT.min(depth - z);
                     for ty in 0..b.tiles_y {
                         let row = (b.y + ty) * Y::OUT;
@@ -192,7 +208,7 @@ impl<Z: Tile, Y: Tile> Job for Output<'_, Z, Y> {
                         let from = sums.add(c * l.sums.row + (i * b.tiles_y + ty) * l.pitch);
                         let to = channel.add((z * height + row) * width);
                         let mut x = 0;
-                        while x < width {
+                        while x < columns {
                             let mut half = [[V::splat(0.0); OUT]; IN];
                             for k in 0..Z::IN {
                                 let mut m = [V::splat(0.0); IN];
@@ -200,6 +216,11 @@ impl<Z: Tile, Y: Tile> Job for Output<'_, Z, Y> {
                                     m[j] = V::load(from.add((k * Y::IN + j) * l.sums.position + x));
                                 }
                                 half[k] = Y::output(m);
+                            }
+                            if l.along_x {
+                                along_x::merge_output::<V, Z, Y>(half, (bias, floor), to, x, planes, width);
+                                x += V::LANES;
+                                continue;
                             }
                             for j in 0..Y::OUT {
                                 if j < rows {
@@ -255,25 +276,28 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
             ..
         } = self;
         let [depth, height, width] = l.output;
+        let volume = depth * height * width;
         assert!(Z::IN * Y::OUT * l.half_row <= half.len() && zeros.len() >= width.next_multiple_of(16));
         let (half, to) = (half.as_mut_ptr(), to.start());
         unsafe {
             for c in channels {
-                let channel = (b.sample * l.geometry.out_channels + c) * depth * height * width;
+                let channel = (b.sample * l.geometry.out_channels + c) * l.stack * volume;
                 let to = to.add(c * l.gradient.row);
                 let mut total = V::splat(0.0);
                 for i in 0..b.tiles_z {
+                    let (place, tile) = l.volume_and_tile(b.z + i);
+                    let channel = channel + place * volume;
                     for ty in 0..b.tiles_y {
                         // Tile by tile: long sums in few lanes are less exact.
                         let mut sum = V::splat(0.0);
-                        for r in 0..Y::OUT {
+                        for r in 0..if l.along_x { 1 } else { Y::OUT } {
                             let row = half.add(r * l.half_row);
                             let y = (b.y + ty) * Y::OUT + r;
                             let mut from = [zeros.as_ptr(); OUT];
                             // Where there is no row, zeros gate zeros.
                             let mut gate = from;
                             for k in 0..Z::OUT {
-                                let z = (b.z + i) * Z::OUT + k;
+                                let z = tile * Z::OUT + k;
                                 if y < height && z < depth {
                                     let start = channel + (z * height + y) * width;
                                     from[k] = gy.values.as_ptr().add(start);
@@ -281,6 +305,11 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
                                         gate[k] = output.as_ptr().add(start);
                                     }
                                 }
+                            }
+                            if l.along_x {
+                                let gates = gy.gate.map(|_| gate);
+                                sum = along_x::split_gradient::<V, Z, Y>(l, from, gates, row, sum);
+                                continue;
                             }
                             let mut x = 0;
                             while x < l.pitch {
@@ -343,9 +372,9 @@ pub(super) struct Adjoint<'a, Z, Y> {
     pub(super) sums: &'a [f32],
     pub(super) half: &'a mut [f32],
     pub(super) dx: Shared<'a>,
-    /// The slab's first z tile, and the first plane that is not the slab's own.
+    /// The slab's first z tile, and the first plane that is not the slab's own, with the volume that it is in.
     pub(super) first: usize,
-    pub(super) limit: isize,
+    pub(super) limit: (usize, isize),
     /// `[channel][Z::OVERLAP][height][width]`
     pub(super) aside: Shared<'a>,
     pub(super) tiles: PhantomData<(Z, Y)>,
@@ -369,18 +398,20 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
         let g = &l.geometry;
         let [depth, height, width] = g.input;
         let [pad_z, pad_y, pad_x] = g.padding;
+        let volume = depth * height * width;
         let rows = Y::OUT * b.tiles_y + Y::OVERLAP;
         let plane = rows * l.half_row;
         assert!(Z::IN * plane <= half.len());
         let (sums, half) = (sums.as_ptr(), half.as_mut_ptr());
         unsafe {
             for c in channels {
-                let channel = dx
-                    .start()
-                    .add((b.sample * g.in_channels + c) * depth * height * width);
+                let channel = dx.start().add((b.sample * g.in_channels + c) * l.stack * volume);
                 let aside = aside.start().wrapping_add(c * Z::OVERLAP * height * width);
                 for i in 0..b.tiles_z {
-                    let tile = b.z + i;
+                    let (place, tile) = l.volume_and_tile(b.z + i);
+                    let channel = channel.add(place * volume);
+                    let limit = if place == limit.0 { limit.1 } else { isize::MAX };
+                    let follows = tile > 0 && b.z + i > first;
                     for k in 0..Z::IN {
                         for ty in 0..b.tiles_y {
                             let column = c * l.adjoint.row + (i * b.tiles_y + ty) * l.pitch;
@@ -394,7 +425,8 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
                                 }
                                 let t = Y::input_adjoint(m);
                                 for j in 0..Y::IN {
-                                    let to = to.add(j * l.half_row + x);
+                                    let behind = usize::from(l.along_x && j >= Y::OUT);
+                                    let to = to.add(j * l.half_row + x + behind);
                                     let shared = j < Y::OVERLAP && ty > 0;
                                     if shared {
                                         t[j].add(V::load(to)).store(to)
@@ -406,7 +438,7 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
                             }
                         }
                     }
-                    for r in 0..rows {
+                    for r in 0..if l.along_x { 1 } else { rows } {
                         let y = (b.y * Y::OUT + r).wrapping_sub(pad_y);
                         if y >= height {
                             continue;
@@ -420,9 +452,13 @@ impl<Z: Tile, Y: Tile> Job for Adjoint<'_, Z, Y> {
                                 } else {
                                     aside.add((z - limit) as usize * height * width)
                                 };
-                                let shared = (b.y > 0 && r < Y::OVERLAP) || (tile > first && k < Z::OVERLAP);
+                                let shared = (b.y > 0 && r < Y::OVERLAP) || (follows && k < Z::OVERLAP);
                                 *to = Some((start.add(y * width), shared));
                             }
+                        }
+                        if l.along_x {
+                            along_x::merge_adjoint::<V, Z, Y>(l, half, plane, to);
+                            continue;
                         }
                         let from = half.add(r * l.half_row + pad_x);
                         let mut x = 0;

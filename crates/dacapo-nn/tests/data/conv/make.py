@@ -1,5 +1,5 @@
 """Writes errors.json: how exact PyTorch's convolutions are in float32, beside float64, for layers as the examples'
-networks have them (smaller). Inputs are uniform in -1..1, as in `src/conv/tests.rs`; the mean of three draws.
+networks have them (smaller). Inputs are uniform in -1..1, as in `src/conv/tests/mod.rs`; the mean of three draws.
 
     pip install torch==2.13.0 && python make.py
 """
@@ -30,6 +30,9 @@ LAYERS = [
     ([48, 24], [16, 16, 16], [1, 1, 1], 1, 0, False),
     ([16, 16], [8, 24, 24], [1, 3, 3], 1, 0, False),
     ([32, 64], [1, 40, 40], [1, 3, 3], 1, 1, False),
+    ([64, 64], [1, 70, 33], [1, 3, 3], 1, 1, False),
+    ([36, 108], [6, 20, 20], [1, 3, 3], 1, 0, False),
+    ([192, 64], [1, 24, 24], [1, 3, 3], 1, 1, False),
 ]
 
 
