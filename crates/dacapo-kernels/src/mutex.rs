@@ -279,8 +279,8 @@ impl MutexEdges {
             if edges.is_empty() {
                 break;
             }
-            // The ends of many edges are looked up before any is used: they lie anywhere, and memory answers
-            // many questions in the time of one.
+            // What is known of many edges is looked up before any is used, step by step: it lies anywhere, and
+            // memory answers many questions in the time of one.
             ends.clear();
             ends.extend(edges.iter().map(|edge: &Edge| {
                 // Division of 32 bits is the faster one.
@@ -289,8 +289,9 @@ impl MutexEdges {
                 if edge.joins {
                     (foreground[p], foreground[q]) = (true, true);
                 }
-                [sets.find(p as u32), sets.find(q as u32)]
+                [p as u32, q as u32]
             }));
+            sets.find_all(ends.as_flattened_mut());
             for (edge, &[a, b]) in edges.iter().zip(&ends) {
                 if edge.joins {
                     sets.join(a, b)

@@ -77,8 +77,7 @@ pub fn watershed<H: Height>(
         }
     }
     let steps = frame.steps(connectivity);
-    if heights.iter().all(|&h| h < 256 || h == CLOSED) {
-        let levels: Vec<u8> = heights.iter().map(|&h| h as u8).collect();
+    if let Some(levels) = levels::of(&heights) {
         drop(heights);
         levels::flood(&levels, &mut floods, &steps);
     } else {
@@ -111,6 +110,16 @@ impl Bits {
     #[inline]
     fn insert(&mut self, number: usize) {
         self.0[number / 64] |= 1 << (number % 64);
+    }
+
+    #[inline]
+    fn contains(&self, number: usize) -> bool {
+        self.0[number / 64] >> (number % 64) & 1 == 1
+    }
+
+    #[inline]
+    fn remove(&mut self, number: usize) {
+        self.0[number / 64] &= !(1 << (number % 64));
     }
 
     fn iter(&self) -> impl Iterator<Item = usize> {
@@ -195,4 +204,95 @@ pub(crate) fn sortable(value: f32) -> u32 {
     }
     let bits = (value + 0.0).to_bits();
     if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
+    use super::*;
+
+    /// The lowest that waits is next, and of equal ones the one that has waited longest.
+    fn naive(heights: &[u32], labels: &mut [u32], steps: &[isize]) {
+        let seeds = (0..labels.len()).filter(|&p| labels[p] != 0 && labels[p] != CLOSED);
+        let mut waiting: BinaryHeap<_> = seeds.map(|p| Reverse((heights[p], 0, p))).collect();
+        let mut age = 0;
+        while let Some(Reverse((_, _, p))) = waiting.pop() {
+            for &step in steps {
+                let q = p.wrapping_add_signed(step);
+                if labels[q] == 0 {
+                    labels[q] = labels[p];
+                    age += 1;
+                    waiting.push(Reverse((heights[q], age, q)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_floods_are_their_definition() {
+        let mut state = 3u64;
+        let mut random = |n: usize| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (state >> 33) as usize % n
+        };
+        for case in 0..CASES {
+            let shape: [usize; 3] = std::array::from_fn(|_| 1 + random(if case % 50 == 0 { 12 } else { 6 }));
+            let frame = Frame::new(shape);
+            let steps =
+                frame.steps([Connectivity::Faces, Connectivity::Edges, Connectivity::Corners][random(3)]);
+            let (count, rare) = ([1, 2, 3, 5, 9, 200][random(6)], [2, 6, 20, 100][random(4)]);
+            let (closed, smooth) = ([0, 1, 4][random(3)], random(2));
+            let mut heights = vec![CLOSED; frame.len()];
+            let mut seeds = vec![CLOSED; frame.len()];
+            for p in frame.rows().flatten() {
+                if random(10) < closed {
+                    continue;
+                }
+                // Each like the one before it, or not.
+                let before = heights[p.saturating_sub(1)];
+                heights[p] = match before != CLOSED && smooth == 1 && random(3) > 0 {
+                    true => before,
+                    false if case % 3 == 0 => CLOSED - 1 - random(count) as u32,
+                    false => random(count) as u32,
+                };
+                seeds[p] = if random(rare) == 0 {
+                    1 + random(4) as u32
+                } else {
+                    0
+                };
+            }
+            let mut expected = seeds.clone();
+            naive(&heights, &mut expected, &steps);
+            let what = format!("case {case}: {shape:?}, {count} heights");
+            let levels = levels::of(&heights).unwrap();
+            let mut found = seeds.clone();
+            levels::flood(&levels, &mut found, &steps);
+            assert!(found == expected, "levels, {what}");
+            let mut found = seeds.clone();
+            order::flood(
+                &heights,
+                Basins::new(&heights, &seeds, &steps),
+                &mut found,
+                &steps,
+            );
+            assert!(found == expected, "basins, {what}");
+        }
+    }
+
+    const CASES: usize = 10_000;
+
+    #[test]
+    fn many_heights_are_no_levels() {
+        let mut heights: Vec<u32> = (0..256).map(|i| 1000 - 3 * i).collect();
+        let levels: Vec<u8> = (0..=255).rev().collect();
+        assert_eq!(levels::of(&heights), Some(levels));
+        heights.push(7);
+        assert_eq!(levels::of(&heights), None);
+        assert_eq!(
+            levels::of(&[255, CLOSED, 0]).map(|levels| [levels[0], levels[2]]),
+            Some([255, 0])
+        );
+    }
 }

@@ -116,10 +116,13 @@ fn number(basins: UnionFind, heights: &[u32]) -> (Vec<u32>, u32) {
             count += 1;
         }
     }
-    let basins = minima.iter().zip(heights).map(|(&minimum, &height)| match height {
-        CLOSED => count,
-        _ => numbers[minimum as usize],
-    });
+    let basins = minima
+        .iter()
+        .zip(heights)
+        .map(|(&minimum, &height)| match height {
+            CLOSED => count,
+            _ => numbers[minimum as usize],
+        });
     (basins.collect(), count)
 }
 

@@ -1,49 +1,77 @@
 //! The flood of landscapes that have few heights: with a queue for each.
 
+use super::{Bits, CLOSED};
+
 /// So many heights are few.
 const LEVELS: usize = 256;
 
-/// Voxels of a height that wait, from the first that is left.
+/// The level of each voxel, if there are few: their order is that of the heights. What is closed has any.
+pub(super) fn of(heights: &[u32]) -> Option<Vec<u8>> {
+    if heights
+        .iter()
+        .all(|&height| height < LEVELS as u32 || height == CLOSED)
+    {
+        return Some(heights.iter().map(|&height| height as u8).collect());
+    }
+    let (mut known, mut last) = (Vec::new(), CLOSED);
+    for &height in heights {
+        if height == last || height == CLOSED {
+            continue;
+        }
+        last = height;
+        if let Err(place) = known.binary_search(&height) {
+            if known.len() == LEVELS {
+                return None;
+            }
+            known.insert(place, height);
+        }
+    }
+    let level = |height| known.partition_point(|&lower| lower < height) as u8;
+    Some(heights.iter().map(|&height| level(height)).collect())
+}
+
+/// Voxels that wait, and their labels: from `next` on.
 #[derive(Default)]
 struct Queue {
     voxels: Vec<(u32, u32)>,
     next: usize,
 }
 
-/// Labels what is flooded: what is 0 and not closed. Those of the seeds are there already.
+/// Labels what is flooded. Those of the seeds are there already, and what is closed has any.
 pub(super) fn flood(levels: &[u8], labels: &mut [u32], steps: &[isize]) {
-    let mut queues: Vec<Queue> = (0..LEVELS).map(|_| Queue::default()).collect();
-    let mut open = vec![0u64; labels.len().div_ceil(64)];
+    let mut queues: [Queue; LEVELS] = std::array::from_fn(|_| Queue::default());
+    // A bit for each voxel stays in the cache, where labels would not: those are written only.
+    let mut open = Bits::new(labels.len());
     for (p, (&label, &level)) in labels.iter().zip(levels).enumerate() {
         if label == 0 {
-            open[p / 64] |= 1 << (p % 64);
-        } else if label != super::CLOSED {
+            open.insert(p);
+        } else if label != CLOSED {
             queues[usize::from(level)].voxels.push((p as u32, label));
         }
     }
-    let mut level = 0;
-    while level < LEVELS {
-        let queue = &mut queues[level];
+    let mut lowest = 0;
+    while lowest < LEVELS {
+        let queue = &mut queues[lowest];
         let Some(&(p, label)) = queue.voxels.get(queue.next) else {
-            queue.next = 0;
             queue.voxels.clear();
-            level += 1;
+            queue.next = 0;
+            lowest += 1;
             continue;
         };
         queue.next += 1;
-        let mut found = 0u32;
-        for (i, &step) in steps.iter().enumerate() {
-            let q = (p as usize).wrapping_add_signed(step);
-            found |= ((open[q / 64] >> (q % 64)) as u32 & 1) << i;
+        let neighbour = |i: usize| (p as usize).wrapping_add_signed(steps[i]);
+        let mut reached = 0u32;
+        for i in 0..steps.len() {
+            reached |= u32::from(open.contains(neighbour(i))) << i;
         }
-        while found != 0 {
-            let q = (p as usize).wrapping_add_signed(steps[found.trailing_zeros() as usize]);
-            found &= found - 1;
-            open[q / 64] &= !(1 << (q % 64));
+        while reached != 0 {
+            let q = neighbour(reached.trailing_zeros() as usize);
+            reached &= reached - 1;
+            open.remove(q);
             labels[q] = label;
-            let reached = usize::from(levels[q]);
-            queues[reached].voxels.push((q as u32, label));
-            level = level.min(reached);
+            let level = usize::from(levels[q]);
+            queues[level].voxels.push((q as u32, label));
+            lowest = lowest.min(level);
         }
     }
 }

@@ -55,7 +55,7 @@ struct Open {
     place: u32,
 }
 
-impl Order<'_> {
+impl<'a> Order<'a> {
     fn find(&mut self) {
         let (mut open, deep, mut shores) = self.scan();
         shores.sort_unstable();
@@ -91,12 +91,14 @@ impl Order<'_> {
             if is_lake {
                 let begin = shores.partition_point(|&(lake, _)| lake < place);
                 let shore = shores[begin..].iter().take_while(|&&(lake, _)| lake == place);
-                let depths = shore.map(|&(_, p)| p).filter(|&p| self.depths[p as usize] == depth);
+                let depths = shore
+                    .map(|&(_, p)| p)
+                    .filter(|&p| self.depths[p as usize] == depth);
                 self.entrances[place as usize] = self.earliest(depths);
                 continue;
             }
             let p = place as usize;
-            let neighbours = self.steps.iter().map(|&step| p.wrapping_add_signed(step));
+            let neighbours = self.neighbours(p);
             self.sources[p] = if depth == 0 {
                 let least = neighbours.clone().map(|q| self.pass(q)).min().unwrap_or(CLOSED);
                 let lowest = neighbours.filter(|&q| self.pass(q) == least);
@@ -141,9 +143,11 @@ impl Order<'_> {
                 last = last.min(key | u64::from(!(q as u32)));
                 is_even |= other == pass;
             }
-            let neighbours = self.steps.iter().map(|&step| p.wrapping_add_signed(step));
+            let neighbours = self.neighbours(p);
             if is_even {
-                let lakes = neighbours.clone().filter(|&q| self.pass(q) == pass && self.is_lake(q));
+                let lakes = neighbours
+                    .clone()
+                    .filter(|&q| self.pass(q) == pass && self.is_lake(q));
                 shores.extend(lakes.map(|q| (self.lake(q), p as u32)));
             }
             if self.seeds[p] != 0 {
@@ -183,15 +187,10 @@ impl Order<'_> {
                 self.lake_depths[lake as usize] = 0;
             }
         }
-        let beside = |p: u32, steps: &[isize]| -> Vec<usize> {
-            steps.iter().map(|&step| (p as usize).wrapping_add_signed(step)).collect()
-        };
         for &p in deep {
             let pass = self.pass(p as usize);
-            let begins = beside(p, self.steps)
-                .into_iter()
-                .any(|q| self.pass(q) == pass && self.depth(q) == 0);
-            if begins {
+            let mut neighbours = self.neighbours(p as usize);
+            if neighbours.any(|q| self.pass(q) == pass && self.depth(q) == 0) {
                 queue.push(p);
             }
         }
@@ -201,7 +200,7 @@ impl Order<'_> {
             let p = queue[next];
             next += 1;
             let (pass, depth) = (self.pass(p as usize), self.depths[p as usize]);
-            for q in beside(p, self.steps) {
+            for q in self.neighbours(p as usize) {
                 if self.pass(q) != pass || self.depth(q) != NONE {
                     continue;
                 }
@@ -220,6 +219,11 @@ impl Order<'_> {
                 }
             }
         }
+    }
+
+    fn neighbours(&self, p: usize) -> impl Iterator<Item = usize> + Clone + use<'a> {
+        let steps: &'a [isize] = self.steps;
+        steps.iter().map(move |&step| p.wrapping_add_signed(step))
     }
 
     /// How high the water stands when a voxel is flooded; [`CLOSED`] where it never is.
