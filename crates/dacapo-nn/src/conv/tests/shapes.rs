@@ -61,6 +61,24 @@ fn channels_and_sizes() {
     }
 }
 
+/// Small enough for Miri, which goes through the unsafe code of the plain path: every way of a convolution, forward and
+/// backward.
+#[test]
+fn tiny_shapes() {
+    let tiles = case([2, 3], [6, 5, 6], [3, 3, 3], 1, 0);
+    let padded = case([1, 2], [3, 4, 5], [3, 3, 3], 1, 1);
+    let plane = case([1, 2], [1, 6, 7], [1, 3, 3], 1, 1);
+    let wide_plane = case([16, 16], [1, 5, 6], [1, 3, 3], 1, 1);
+    let points = case([2, 1], [2, 3, 3], [1, 1, 1], 1, 0);
+    let mut strided = case([1, 2], [4, 4, 4], [2, 2, 2], 2, 0);
+    strided.relu = true;
+    let mut upsampling = strided.clone();
+    upsampling.transposed = true;
+    for case in [tiles, padded, plane, wide_plane, points, strided, upsampling] {
+        case.check_all();
+    }
+}
+
 #[test]
 fn batches_and_two_dimensions() {
     for batch in [1, 2, 3] {
