@@ -35,11 +35,17 @@ impl ApartSets {
         self.sets.find(member)
     }
 
+    /// The sets alone.
+    pub fn into_sets(self) -> UnionFind {
+        self.sets
+    }
+
     /// Makes of each member the name of its set now.
     pub fn find_all(&mut self, members: &mut [u32]) {
         let (many, rest) = members.as_chunks_mut::<64>();
         many.iter_mut().for_each(|members| self.sets.find_all(members));
-        rest.iter_mut().for_each(|member| *member = self.sets.find(*member));
+        rest.iter_mut()
+            .for_each(|member| *member = self.sets.find(*member));
         let places = members.iter().map(|&set| self.places[set as usize]);
         std::hint::black_box(places.fold(0, |all, place| all ^ place));
     }

@@ -7,7 +7,7 @@ use crate::error::{countable, same_shape};
 use crate::offsets::{Offset, check_offsets, rows, stride, volume};
 use crate::ranges::{Pairs, sorted};
 use crate::watershed::sortable;
-use crate::{Error, Result};
+use crate::{Error, Result, UnionFind};
 
 mod sealed {
     pub trait Sealed {}
@@ -59,7 +59,12 @@ pub fn mutex_watershed<A: Affinity>(
             })
         })
         .collect();
-    MutexEdges::new(affinities, offsets, &groups, strides, mask)?.segment(&biases)
+    let edges = MutexEdges::new(affinities, offsets, &groups, strides, mask)?;
+    let joined = edges.join(&biases)?;
+    let shape = edges.shape;
+    // They take most of the memory, and are not needed again.
+    drop(edges);
+    Ok(joined.labels(shape))
 }
 
 /// The edges of a mutex watershed, sorted once.
@@ -247,6 +252,10 @@ impl MutexEdges {
     /// # Errors
     /// If there are fewer biases than groups, or one is not finite.
     pub fn segment(&self, biases: &[f32]) -> Result<Array3<u64>> {
+        Ok(self.join(biases)?.labels(self.shape))
+    }
+
+    fn join(&self, biases: &[f32]) -> Result<Joined> {
         if biases.len() < self.groups.len() {
             let (channels, expected) = (self.groups.len(), biases.len());
             return Err(Error::Channels {
@@ -300,28 +309,38 @@ impl MutexEdges {
                 }
             }
         }
-        drop(runs);
-        Ok(labels(sets, &foreground, self.shape))
+        Ok(Joined {
+            sets: sets.into_sets(),
+            foreground,
+        })
     }
 }
 
-/// Numbers the sets of foreground in the order of their first voxels.
-fn labels(mut sets: ApartSets, foreground: &[bool], [depth, height, width]: [usize; 3]) -> Array3<u64> {
-    let mut numbers = vec![0u32; foreground.len()];
-    let (mut count, mut voxel) = (0, 0);
-    Array3::from_shape_simple_fn((depth, height, width), || {
-        let this = voxel;
-        voxel += 1;
-        if !foreground[this] {
-            return 0;
-        }
-        let number = &mut numbers[sets.find(this as u32) as usize];
-        if *number == 0 {
-            count += 1;
-            *number = count;
-        }
-        u64::from(*number)
-    })
+/// What the edges have made of the voxels.
+struct Joined {
+    sets: UnionFind,
+    foreground: Vec<bool>,
+}
+
+impl Joined {
+    /// Numbers the sets of foreground in the order of their first voxels.
+    fn labels(mut self, [depth, height, width]: [usize; 3]) -> Array3<u64> {
+        let mut numbers = vec![0u32; self.foreground.len()];
+        let (mut count, mut voxel) = (0, 0);
+        Array3::from_shape_simple_fn((depth, height, width), || {
+            let this = voxel;
+            voxel += 1;
+            if !self.foreground[this] {
+                return 0;
+            }
+            let number = &mut numbers[self.sets.find(this as u32) as usize];
+            if *number == 0 {
+                count += 1;
+                *number = count;
+            }
+            u64::from(*number)
+        })
+    }
 }
 
 /// The edges of a group on one side of its bias, largest magnitude first.

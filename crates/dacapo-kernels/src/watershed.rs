@@ -1,4 +1,5 @@
-//! The seeded watershed: a priority flood, and the queues that make it quick.
+//! The seeded watershed: what a priority flood would do. `levels` does it where heights are few; where they are many,
+//! `basins` and `order` find who floods a voxel without going the way of the water through memory.
 
 mod basins;
 mod levels;
@@ -20,8 +21,9 @@ use basins::Basins;
 /// volume: -z, -y, -x, +x, +y, +z.
 ///
 /// The priority flood of scikit-image's `watershed` (Beucher and Meyer 1993): equal to it where no two heights
-/// are equal. Bytes wait in a queue for each of the 256 heights; floats are sorted first, so that each voxel has a
-/// place to wait in.
+/// are equal. Up to 256 different heights have a queue each. Where there are more, nothing waits in any order: basins,
+/// their passes and the neighbour that is reached first follow from rounds over the volume, ties from the few places
+/// where they matter. It takes longer where many voxels of equal height are flooded from several sides.
 ///
 /// ```
 /// use dacapo_kernels::{Connectivity, watershed};
