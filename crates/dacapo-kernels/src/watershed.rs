@@ -12,6 +12,7 @@ use crate::hash::IdMap;
 use crate::offsets::volume;
 use crate::{Connectivity, Result};
 use basins::Basins;
+use levels::Levels;
 
 /// Floods a landscape from seeds: the lowest voxel beside the flood is next, and belongs to the flood that reached
 /// it first. Voxels outside `mask`, and those that no seed reaches, stay 0. NaN is higher than everything.
@@ -21,7 +22,7 @@ use basins::Basins;
 /// volume: -z, -y, -x, +x, +y, +z.
 ///
 /// The priority flood of scikit-image's `watershed` (Beucher and Meyer 1993): equal to it where no two heights
-/// are equal. Up to 256 different heights have a queue each. Where there are more, nothing waits in any order: basins,
+/// are equal. Up to 65,536 different heights have a queue each. Where there are more, nothing waits in any order: basins,
 /// their passes and the neighbour that is reached first follow from rounds over the volume, ties from the few places
 /// where they matter. It takes longer where many voxels of equal height are flooded from several sides.
 ///
@@ -79,9 +80,9 @@ pub fn watershed<H: Height>(
         }
     }
     let steps = frame.steps(connectivity);
-    if let Some(levels) = levels::of(&heights) {
+    if let Some(levels) = Levels::new(&heights) {
         drop(heights);
-        levels::flood(&levels, &mut floods, &steps);
+        levels.flood(&mut floods, &steps);
     } else {
         let basins = Basins::new(&heights, &floods, &steps);
         order::flood(&heights, basins, &mut floods, &steps);
@@ -268,9 +269,8 @@ mod tests {
             let mut expected = seeds.clone();
             naive(&heights, &mut expected, &steps);
             let what = format!("case {case}: {shape:?}, {count} heights");
-            let levels = levels::of(&heights).unwrap();
             let mut found = seeds.clone();
-            levels::flood(&levels, &mut found, &steps);
+            Levels::new(&heights).unwrap().flood(&mut found, &steps);
             assert!(found == expected, "levels, {what}");
             let mut found = seeds.clone();
             order::flood(
@@ -287,14 +287,31 @@ mod tests {
 
     #[test]
     fn many_heights_are_no_levels() {
-        let mut heights: Vec<u32> = (0..256).map(|i| 1000 - 3 * i).collect();
-        let levels: Vec<u8> = (0..=255).rev().collect();
-        assert_eq!(levels::of(&heights), Some(levels));
+        let mut heights: Vec<u32> = (0..1 << 16).map(|i| 1_000_000 - 3 * i).collect();
+        let of: Vec<u16> = (0..=u16::MAX).rev().collect();
+        assert_eq!(Levels::new(&heights), Some(Levels { of, count: 1 << 16 }));
         heights.push(7);
-        assert_eq!(levels::of(&heights), None);
-        assert_eq!(
-            levels::of(&[255, CLOSED, 0]).map(|levels| [levels[0], levels[2]]),
-            Some([255, 0])
-        );
+        assert_eq!(Levels::new(&heights), None);
+        let levels = Levels::new(&[255, CLOSED, 0]).unwrap();
+        assert_eq!([levels.of[0], levels.of[2]], [255, 0]);
+        assert_eq!(Levels::new(&[CLOSED; 3]).unwrap().of.len(), 3);
+    }
+
+    /// Whether `levels` or `basins` has the flood, what they flood is the same.
+    #[test]
+    fn levels_wait_across_words() {
+        let shape = [6, 7, 8];
+        let frame = Frame::new(shape);
+        let steps = frame.steps(Connectivity::Faces);
+        let (mut heights, mut seeds) = (vec![CLOSED; frame.len()], vec![CLOSED; frame.len()]);
+        for (i, p) in frame.rows().flatten().enumerate() {
+            heights[p] = (i * 7919 % 336) as u32 * 1000;
+            seeds[p] = if i % 97 == 0 { 1 + i as u32 } else { 0 };
+        }
+        let mut expected = seeds.clone();
+        naive(&heights, &mut expected, &steps);
+        let mut found = seeds.clone();
+        Levels::new(&heights).unwrap().flood(&mut found, &steps);
+        assert_eq!(found, expected);
     }
 }

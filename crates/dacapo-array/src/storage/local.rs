@@ -369,7 +369,9 @@ impl Storage for LocalStorage {
         key::check(key)?;
         // What nobody finds yet need not be whole at any time.
         if durability == Durability::Later
-            && self.make_file(key, key::split(key).1, bytes, durability)?.is_some()
+            && self
+                .make_file(key, key::split(key).1, bytes, durability)?
+                .is_some()
         {
             return Ok(());
         }
