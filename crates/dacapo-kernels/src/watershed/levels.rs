@@ -54,41 +54,67 @@ impl Levels {
     }
 
     /// Labels what is flooded. Those of the seeds are there already.
-    pub fn flood(&self, labels: &mut [u32], steps: &[isize]) {
-        let mut queues = Queues::new(self.count);
-        // A bit for each voxel stays in the cache, where labels would not: those are written only.
-        let mut open = Bits::new(labels.len());
-        for (p, (&label, &level)) in labels.iter().zip(&self.of).enumerate() {
-            if label == 0 {
-                open.insert(p);
-            } else if label != CLOSED {
-                queues.push(level, (p as u32, label));
-            }
-        }
-        while let Some((p, label)) = queues.pop() {
-            let neighbour = |i: usize| (p as usize).wrapping_add_signed(steps[i]);
-            let mut reached = 0u32;
-            for i in 0..steps.len() {
-                reached |= u32::from(open.contains(neighbour(i))) << i;
-            }
-            while reached != 0 {
-                let q = neighbour(reached.trailing_zeros() as usize);
-                reached &= reached - 1;
-                open.remove(q);
-                labels[q] = label;
-                queues.push(self.of[q], (q as u32, label));
-            }
+    pub fn flood(self, labels: &mut [u32], steps: &[isize]) {
+        if self.count <= 1 << u8::BITS {
+            // Of half the bytes twice as many stay in the cache.
+            let of: Vec<u8> = self.of.iter().map(|&level| level as u8).collect();
+            drop(self.of);
+            flood(&of, self.count, labels, steps);
+        } else {
+            flood(&self.of, self.count, labels, steps);
         }
     }
 }
 
-/// A queue for each level, and which of them have something.
-struct Queues {
-    queues: Vec<Queue>,
-    /// The level that is being emptied: none below it has any.
-    lowest: usize,
-    /// A bit for each level, a bit for each 64 of these that has any set, and so on.
-    waiting: Vec<Vec<u64>>,
+fn flood<L: Copy + Into<usize>>(levels: &[L], count: usize, labels: &mut [u32], steps: &[isize]) {
+    let mut queues = vec![Queue::default(); count];
+    let mut waiting = vec![0u64; count.div_ceil(64)];
+    // A bit for each voxel stays in the cache, where labels would not: those are written only.
+    let mut open = Bits::new(labels.len());
+    for (p, (&label, &level)) in labels.iter().zip(levels).enumerate() {
+        if label == 0 {
+            open.insert(p);
+        } else if label != CLOSED {
+            let level: usize = level.into();
+            queues[level].voxels.push((p as u32, label));
+            waiting[level / 64] |= 1 << (level % 64);
+        }
+    }
+    let mut lowest = 0;
+    loop {
+        let queue = &mut queues[lowest];
+        let Some(&(p, label)) = queue.voxels.get(queue.next) else {
+            queue.voxels.clear();
+            queue.next = 0;
+            // There is none below.
+            let mut word = lowest / 64;
+            waiting[word] &= !(1 << (lowest % 64));
+            while waiting[word] == 0 {
+                word += 1;
+                if word == waiting.len() {
+                    return;
+                }
+            }
+            lowest = 64 * word + waiting[word].trailing_zeros() as usize;
+            continue;
+        };
+        queue.next += 1;
+        let neighbour = |i: usize| (p as usize).wrapping_add_signed(steps[i]);
+        let mut reached = 0u32;
+        for i in 0..steps.len() {
+            reached |= u32::from(open.contains(neighbour(i))) << i;
+        }
+        while reached != 0 {
+            let q = neighbour(reached.trailing_zeros() as usize);
+            reached &= reached - 1;
+            open.remove(q);
+            labels[q] = label;
+            let level: usize = levels[q].into();
+            queues[level].voxels.push((q as u32, label));
+            waiting[level / 64] |= 1 << (level % 64);
+            lowest = lowest.min(level);
+        }
+    }
 }
 
 /// Voxels that wait, and their labels: from `next` on.
@@ -96,73 +122,4 @@ struct Queues {
 struct Queue {
     voxels: Vec<(u32, u32)>,
     next: usize,
-}
-
-impl Queues {
-    fn new(count: usize) -> Self {
-        let mut waiting = vec![vec![0; count.div_ceil(64)]];
-        while let Some(last) = waiting.last().filter(|last| last.len() > 1) {
-            let words = last.len().div_ceil(64);
-            waiting.push(vec![0; words]);
-        }
-        Self {
-            queues: vec![Queue::default(); count],
-            lowest: 0,
-            waiting,
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, level: u16, voxel: (u32, u32)) {
-        let mut level = usize::from(level);
-        self.lowest = self.lowest.min(level);
-        let queue = &mut self.queues[level];
-        queue.voxels.push(voxel);
-        if queue.voxels.len() > 1 {
-            return;
-        }
-        for words in &mut self.waiting {
-            let word = &mut words[level / 64];
-            *word |= 1 << (level % 64);
-            level /= 64;
-        }
-    }
-
-    /// Of the lowest level that has any, the one that has waited longest.
-    #[inline]
-    fn pop(&mut self) -> Option<(u32, u32)> {
-        loop {
-            let queue = &mut self.queues[self.lowest];
-            if let Some(&voxel) = queue.voxels.get(queue.next) {
-                queue.next += 1;
-                return Some(voxel);
-            }
-            self.leave_lowest()?;
-        }
-    }
-
-    /// Goes on to the next level that has any.
-    fn leave_lowest(&mut self) -> Option<()> {
-        let mut level = self.lowest;
-        self.queues[level].voxels.clear();
-        self.queues[level].next = 0;
-        for words in &mut self.waiting {
-            let word = &mut words[level / 64];
-            *word &= !(1 << (level % 64));
-            if *word != 0 {
-                break;
-            }
-            level /= 64;
-        }
-        let mut next = 0;
-        for words in self.waiting.iter().rev() {
-            let word = words[next];
-            if word == 0 {
-                return None;
-            }
-            next = next * 64 + word.trailing_zeros() as usize;
-        }
-        self.lowest = next;
-        Some(())
-    }
 }
