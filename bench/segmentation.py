@@ -42,6 +42,7 @@ ROWS = [
     ("remap, 384³", "remap", "remap", "fastremap", "1.5x"),
     ("watershed, u8", "watershed-u8", "watershed-u8", "scikit-image", "8x"),
     ("watershed, f32", "watershed-f32", "watershed-f32", "scikit-image", "8x"),
+    ("watershed, f32, saturated", "watershed-saturated", "watershed-saturated", "scikit-image", ""),
     ("watershed, u8, 384³", "watershed-u8-large", None, "", ""),
     ("watershed, f32, 384³", "watershed-f32-large", None, "", ""),
     ("mutex watershed, f32", "mutex-f32", "mutex-f32", "mwatershed", "4x, 1/8 of the memory"),

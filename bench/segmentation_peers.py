@@ -46,6 +46,9 @@ def make_data(container):
     smooth = ndimage.gaussian_filter(boundary, 1.0)
     seeds, _ = ndimage.label(ndimage.minimum_filter(smooth, 5) == smooth)
     fragments = watershed(boundary, seeds).astype(np.uint64)
+    # As a network gives it that is sure of itself, kept in bytes: most of it is one plateau.
+    sure = np.round(255 / (1 + (1 / affinities[:3] - 1) ** 3)).astype(np.float32) / 255
+    (1 - sure.mean(0)).tofile(dir / "saturated.bin")
     labels.tofile(dir / "labels.bin")
     affinities.tofile(dir / "affinities.bin")
     np.round(affinities * 255).astype(np.uint8).tofile(dir / "affinities_u8.bin")
@@ -180,10 +183,15 @@ def prepare():
     if op == "fragments":
         affinities = read("affinities.bin", np.float32, channels=len(OFFSETS))[:3]
         return lambda: fragments_of(affinities), EDGE**3
-    if op in ("watershed-u8", "watershed-f32"):
+    if op in ("watershed-u8", "watershed-f32", "watershed-saturated"):
         from skimage.segmentation import watershed
 
-        boundary = read("boundary_u8.bin", np.uint8) if op.endswith("u8") else read("boundary.bin", np.float32)
+        name, dtype = {
+            "watershed-u8": ("boundary_u8.bin", np.uint8),
+            "watershed-f32": ("boundary.bin", np.float32),
+            "watershed-saturated": ("saturated.bin", np.float32),
+        }[op]
+        boundary = read(name, dtype)
         seeds = read("seeds.bin", np.uint64).astype(np.int32)
         return lambda: watershed(boundary, seeds), seeds.size
     if op == "mutex-f32":

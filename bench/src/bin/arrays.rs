@@ -289,7 +289,11 @@ impl Case {
             }
             "files" => {
                 let codec = self.codec();
-                let chunks: Vec<Vec<u8>> = self.chunks().par_iter().map(|chunk| codec.encode(chunk)).collect();
+                let chunks: Vec<Vec<u8>> = self
+                    .chunks()
+                    .par_iter()
+                    .map(|chunk| codec.encode(chunk))
+                    .collect();
                 let dir = self.dir.join("files");
                 fs::remove_dir_all(&dir).ok();
                 std::process::Command::new("sync").status().unwrap();

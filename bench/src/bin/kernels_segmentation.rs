@@ -188,8 +188,13 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
                 watershed(height.view(), seeds.view(), None, Connectivity::Faces).unwrap()
             )
         }
-        "watershed-f32" => {
-            let height = Array3::from_shape_vec(cube, floats("boundary.bin")).unwrap();
+        "watershed-f32" | "watershed-saturated" => {
+            let name = if op == "watershed-f32" {
+                "boundary.bin"
+            } else {
+                "saturated.bin"
+            };
+            let height = Array3::from_shape_vec(cube, floats(name)).unwrap();
             let seeds = ids("seeds.bin", EDGE);
             timed!(
                 small,
