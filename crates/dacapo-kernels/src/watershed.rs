@@ -125,6 +125,15 @@ impl Bits {
         self.0[number / 64] &= !(1 << (number % 64));
     }
 
+    /// The least number of the set, if all that are less than `from` rounded down to 64 are known not to be in it.
+    #[inline]
+    fn first_from(&self, from: usize) -> Option<usize> {
+        let begin = from / 64;
+        let found = self.0[begin..].iter().position(|&word| word != 0)?;
+        let word = begin + found;
+        Some(64 * word + self.0[word].trailing_zeros() as usize)
+    }
+
     fn iter(&self) -> impl Iterator<Item = usize> {
         self.0.iter().enumerate().flat_map(|(i, &word)| {
             let mut left = word;
@@ -297,9 +306,8 @@ mod tests {
         assert_eq!(Levels::new(&[CLOSED; 3]).unwrap().of.len(), 3);
     }
 
-    /// Whether `levels` or `basins` has the flood, what they flood is the same.
     #[test]
-    fn levels_wait_across_words() {
+    fn more_levels_than_bytes_have_are_flooded_alike() {
         let shape = [6, 7, 8];
         let frame = Frame::new(shape);
         let steps = frame.steps(Connectivity::Faces);

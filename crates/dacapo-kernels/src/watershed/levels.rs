@@ -68,7 +68,8 @@ impl Levels {
 
 fn flood<L: Copy + Into<usize>>(levels: &[L], count: usize, labels: &mut [u32], steps: &[isize]) {
     let mut queues = vec![Queue::default(); count];
-    let mut waiting = vec![0u64; count.div_ceil(64)];
+    // The levels whose queues may have something.
+    let mut waiting = Bits::new(count);
     // A bit for each voxel stays in the cache, where labels would not: those are written only.
     let mut open = Bits::new(labels.len());
     for (p, (&label, &level)) in labels.iter().zip(levels).enumerate() {
@@ -77,7 +78,7 @@ fn flood<L: Copy + Into<usize>>(levels: &[L], count: usize, labels: &mut [u32], 
         } else if label != CLOSED {
             let level: usize = level.into();
             queues[level].voxels.push((p as u32, label));
-            waiting[level / 64] |= 1 << (level % 64);
+            waiting.insert(level);
         }
     }
     let mut lowest = 0;
@@ -86,16 +87,12 @@ fn flood<L: Copy + Into<usize>>(levels: &[L], count: usize, labels: &mut [u32], 
         let Some(&(p, label)) = queue.voxels.get(queue.next) else {
             queue.voxels.clear();
             queue.next = 0;
+            waiting.remove(lowest);
             // There is none below.
-            let mut word = lowest / 64;
-            waiting[word] &= !(1 << (lowest % 64));
-            while waiting[word] == 0 {
-                word += 1;
-                if word == waiting.len() {
-                    return;
-                }
-            }
-            lowest = 64 * word + waiting[word].trailing_zeros() as usize;
+            let Some(next) = waiting.first_from(lowest) else {
+                return;
+            };
+            lowest = next;
             continue;
         };
         queue.next += 1;
@@ -111,7 +108,7 @@ fn flood<L: Copy + Into<usize>>(levels: &[L], count: usize, labels: &mut [u32], 
             labels[q] = label;
             let level: usize = levels[q].into();
             queues[level].voxels.push((q as u32, label));
-            waiting[level / 64] |= 1 << (level % 64);
+            waiting.insert(level);
             lowest = lowest.min(level);
         }
     }
