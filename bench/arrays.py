@@ -9,6 +9,9 @@ cache; two threads. Ours and TensorStore sync what they write to disk, zarr-pyth
 over the rounds: GB of decoded values a second (for `remove`, `rename`, `open` and `list` items a second), and how many times
 as fast as each peer ours is.
 
+`× plain files` is how many times as fast as a program that encodes the same chunks into plain files of its own (or reads
+and decodes them into an array): no metadata, no checksums, nothing that survives a kill.
+
 The floor of writing is the slower of the codec alone, on two threads over chunks in memory, and of plain files of what
 is stored, written and synced: one for each chunk, or a single one where there are shards; of reading the codec, or a
 plain file read; of windows a copy in memory. `of floor` is the floor's time by ours: 1 is as fast as can be. A floor of `remove` is not known; `rename` is
@@ -65,6 +68,7 @@ kept = Path(f"{options.out}.json") if options.out else None
 measured = json.loads(kept.read_text()) if kept and kept.exists() else {}
 rows = [(f"{v}-{c}", op) for v in options.volumes for c in options.codecs for op in options.ops]
 rows += [("em-zstd", op) for op in options.items]
+PLAIN = {"write": "plain-write", "blocks": "plain-write", "read": "plain-read"}
 FLOORS = {"write": ["encode", "files"], "blocks": ["encode", "files"], "read": ["decode"], "windows": ["copy"]}
 
 
@@ -95,6 +99,7 @@ for _ in range(options.rounds):
         keep()
     for case in sorted({case for case, op in rows if op in FLOORS}):
         names = {name for row, op in rows if row == case for name in floors(case, op)}
+        names |= {PLAIN[op] for row, op in rows if row == case and op in PLAIN}
         # The file is written before it is read.
         names |= {"file"} if "file-read" in names else set()
         for floor in sorted(names):
@@ -133,9 +138,9 @@ lines = [
     "Medians of interleaved rounds, two threads, GB of decoded values a second of wall time"
     " (`remove`, `rename`: chunks, `open`, `list`: arrays a second). Made by `python arrays.py`, which says what is measured.",
     "",
-    "| array | work | ours | TensorStore | zarr-python | × TensorStore | × zarr-python | floor | of floor |"
+    "| array | work | ours | TensorStore | zarr-python | × TensorStore | × zarr-python | × plain files | floor | of floor |"
     " CPU s: ours, TensorStore, zarr-python | extra MiB: ours, TensorStore, zarr-python | rounds |",
-    "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
 ]
 for case, op, name in sorted((tuple(key.split()) for key in measured), key=lambda key: list(measured).index(" ".join(key))):
     if name != "ours":
@@ -149,6 +154,8 @@ for case, op, name in sorted((tuple(key.split()) for key in measured), key=lambd
     times = [f"{rates[0] / r:.2f}" for r in rates[1:]] + blank
     most = floor(case, op)
     best = [f"{most / scale:.2f}", f"{rates[0] / most:.2f}"] if most else ["", ""]
+    plain = f"{case} {PLAIN.get(op)} floor"
+    best.insert(0, f"{rates[0] / rate(plain):.2f}" if plain in measured else "")
     spent = ", ".join(f"{statistics.median(r['cpu'] for r in measured[key]):.2f}" for key in keys)
     used = ", ".join(f"{memory(key):.0f}" for key in keys)
     lines.append(f"| {case} | {op} | " + " | ".join(shown + times + best) + f" | {spent} | {used} | {len(measured[keys[0]])} |")

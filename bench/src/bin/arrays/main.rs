@@ -1,14 +1,16 @@
 //! Times work on arrays: `arrays OP CASE DIR`. Prints one JSON object; `arrays.py` sets it beside TensorStore's
 //! and zarr-python's, and beside what no program can beat: `copy` (in memory), `encode` and `decode` (the codec alone,
-//! over chunks that lie in memory), `file` and `file-read` (one plain file of what is stored), `files` (one for each chunk).
+//! over chunks that lie in memory), `file` and `file-read` (one plain file of what is stored), `files` (one for each chunk);
+//! and `plain-write` and `plain-read`, the codec and plain files in one program ([`plain`]).
 //!
 //! `data` makes what is written: real EM, the fixture of the tests mirrored to 512³ u8, and 10 × 256³ f32 made
 //! of it as a network's predictions look. A case is VOLUME-CODEC: `em` or `prediction`; `raw`, `zstd`,
 //! `blosc-lz4`, `shard`.
 
+mod plain;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -18,11 +20,8 @@ use dacapo::array::{
 };
 use dacapo_bench::{Random, cpu_seconds, memory};
 use ndarray::{ArrayD, ArrayView3, Axis, Slice};
+use plain::{ChunkCodec, EDGE, PlainFiles};
 use rayon::prelude::*;
-use zarrs::array::{
-    ArrayBytes, ArrayToBytesCodecTraits, CodecChain, CodecOptions, DataType, FillValue, data_type,
-};
-use zarrs::metadata::v3::MetadataV3;
 
 const EM: usize = 512;
 const PREDICTION: [usize; 4] = [10, 256, 256, 256];
@@ -77,7 +76,7 @@ impl Case {
             "em" => ([EM; 3], DType::U8, vec![]),
             _ => ([PREDICTION[1]; 3], DType::F32, vec![PREDICTION[0]]),
         };
-        let mut chunk_shape = vec![64; 3];
+        let mut chunk_shape = vec![EDGE; 3];
         let mut shard_shape = vec![256; 3];
         if !channels.is_empty() {
             chunk_shape.insert(0, 1);
@@ -128,19 +127,35 @@ impl Case {
 
     /// The values of each chunk, as bytes.
     fn chunks(&self) -> Vec<Vec<u8>> {
-        let (data, edge) = (self.data(), 64);
-        let length = self.spec.shape()[self.spec.channels.len()];
-        let channels: usize = self.spec.channels.iter().product();
-        let chunks = blocks(length, edge).into_iter().flat_map(|begin| {
-            let bytes: Vec<u8> = match cut(&data, &begin, edge) {
-                NdData::U8(values) => values.into_iter().collect(),
-                NdData::F32(values) => values.into_iter().flat_map(f32::to_le_bytes).collect(),
-                _ => unreachable!("the two types of the cases"),
-            };
-            let chunk = bytes.len() / channels;
-            bytes.chunks_exact(chunk).map(<[u8]>::to_vec).collect::<Vec<_>>()
-        });
-        chunks.collect()
+        let (data, channels) = (self.data(), self.channels());
+        let begins = blocks(self.length(), EDGE).into_iter();
+        begins
+            .flat_map(|begin| chunks(&data, begin, EDGE, channels))
+            .collect()
+    }
+
+    /// Of the volume, along each axis.
+    fn length(&self) -> usize {
+        self.spec.shape()[self.spec.channels.len()]
+    }
+
+    fn channels(&self) -> usize {
+        self.spec.channels.iter().product()
+    }
+
+    fn plain(&self) -> PlainFiles {
+        PlainFiles {
+            dir: self.dir.join("plain"),
+            codec: self.codec(),
+            channels: self.channels(),
+            length: self.length(),
+            edge: self
+                .options
+                .shard_shape
+                .as_ref()
+                .map_or(EDGE, |shape| shape[shape.len() - 1]),
+            value: self.spec.dtype.size(),
+        }
     }
 
     fn codec(&self) -> ChunkCodec {
@@ -155,9 +170,8 @@ impl Case {
     fn prepare(self, op: &str) -> Box<dyn FnMut() -> usize> {
         let bytes = self.bytes();
         if ["write", "blocks"].contains(&op) {
-            // What was there is deleted before: how long that takes is `remove`'s to say.
-            fs::remove_dir_all(self.address.location().path().unwrap()).ok();
-            std::process::Command::new("sync").status().unwrap();
+            // How long deleting takes is `remove`'s to say.
+            plain::clear(self.address.location().path().unwrap());
         }
         match op {
             "write" => {
@@ -172,19 +186,19 @@ impl Case {
             }
             "blocks" => {
                 let data = self.data();
-                let (edge, roi) = (64, self.spec.roi.clone());
                 Box::new(move || {
                     let draft =
                         DraftArray::new(&self.address, &self.access, &self.spec, &self.options).unwrap();
                     // As a prediction comes: block after block, each by one of two threads.
-                    let blocks = blocks(roi.voxels(&self.spec.voxel_size).unwrap()[0], edge);
+                    let blocks = blocks(self.length(), EDGE);
                     rayon::scope(|scope| {
                         for half in 0..2 {
                             let (blocks, draft, data, spec) = (&blocks, &draft, &data, &self.spec);
                             scope.spawn(move |_| {
                                 for begin in blocks.iter().skip(half).step_by(2) {
-                                    let block = Roi::from_voxels(begin, &[edge; 3], &spec.voxel_size);
-                                    draft.write(&block, &cut(data, begin, edge)).unwrap();
+                                    let corner = begin.map(|voxel| voxel as i64);
+                                    let block = Roi::from_voxels(&corner, &[EDGE; 3], &spec.voxel_size);
+                                    draft.write(&block, &cut(data, *begin, EDGE)).unwrap();
                                 }
                             });
                         }
@@ -199,17 +213,14 @@ impl Case {
             }),
             "windows" => Box::new(move || {
                 let array = self.open();
-                let length = self.spec.shape()[self.spec.channels.len()];
+                let length = self.length();
                 let mut random = Random(1);
                 for _ in 0..WINDOWS {
                     let begin = [0; 3].map(|_: i64| random.below(length - WINDOW) as i64);
                     let roi = Roi::from_voxels(&begin, &[WINDOW; 3], &self.spec.voxel_size);
                     std::hint::black_box(array.read(&roi).unwrap());
                 }
-                WINDOWS
-                    * WINDOW.pow(3)
-                    * self.spec.dtype.size()
-                    * self.spec.channels.iter().product::<usize>()
+                WINDOWS * WINDOW.pow(3) * self.spec.dtype.size() * self.channels()
             }),
             "remove" => {
                 let (base, array) = many_chunks(&self.dir);
@@ -295,25 +306,37 @@ impl Case {
                     .map(|chunk| codec.encode(chunk))
                     .collect();
                 let dir = self.dir.join("files");
-                fs::remove_dir_all(&dir).ok();
-                std::process::Command::new("sync").status().unwrap();
-                let waiting = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
+                plain::clear(&dir);
                 Box::new(move || {
                     let directories = chunks.par_chunks(64).enumerate();
-                    let files: Vec<PathBuf> = directories
-                        .flat_map(|(i, chunks)| {
-                            let dir = dir.join(i.to_string());
-                            fs::create_dir_all(&dir).unwrap();
-                            let files = chunks.par_iter().enumerate().map(move |(j, chunk)| {
-                                let path = dir.join(j.to_string());
-                                fs::write(&path, chunk).unwrap();
-                                path
-                            });
-                            files.collect::<Vec<_>>()
-                        })
-                        .collect();
-                    let sync = |path: &PathBuf| File::open(path).unwrap().sync_data().unwrap();
-                    waiting.install(|| files.par_iter().for_each(sync));
+                    let files = directories.flat_map(|(i, chunks)| {
+                        let dir = dir.join(i.to_string());
+                        fs::create_dir_all(&dir).unwrap();
+                        let files = chunks.par_iter().enumerate().map(move |(j, chunk)| {
+                            let path = dir.join(j.to_string());
+                            fs::write(&path, chunk).unwrap();
+                            path
+                        });
+                        files.collect::<Vec<_>>()
+                    });
+                    plain::sync(&files.collect::<Vec<_>>());
+                    bytes
+                })
+            }
+            "plain-write" => {
+                let (data, files) = (self.data(), self.plain());
+                plain::clear(&files.dir);
+                Box::new(move || {
+                    files.write(&data);
+                    bytes
+                })
+            }
+            "plain-read" => {
+                let files = self.plain();
+                plain::clear(&files.dir);
+                files.write(&self.data());
+                Box::new(move || {
+                    std::hint::black_box(files.read());
                     bytes
                 })
             }
@@ -330,76 +353,39 @@ impl Case {
     }
 }
 
-/// A codec as it comes, without anything around it.
-struct ChunkCodec {
-    chain: CodecChain,
-    shape: Vec<NonZeroU64>,
-    dtype: DataType,
-    fill: FillValue,
-}
-
-impl ChunkCodec {
-    fn new(codec: Codec, dtype: DType) -> Self {
-        let mut codecs = vec![serde_json::json!({"name": "bytes", "configuration": {"endian": "little"}})];
-        codecs.extend(match codec {
-            Codec::None => None,
-            Codec::BloscLz4 { level } => Some(serde_json::json!({"name": "blosc", "configuration": {
-                "cname": "lz4", "clevel": level, "shuffle": "shuffle", "typesize": dtype.size(), "blocksize": 0,
-            }})),
-            _ => Some(serde_json::json!({"name": "zstd", "configuration": {"level": 1, "checksum": false}})),
-        });
-        let codecs: Vec<MetadataV3> = codecs
-            .into_iter()
-            .map(|codec| serde_json::from_value(codec).unwrap())
-            .collect();
-        let (dtype, fill) = match dtype {
-            DType::U8 => (data_type::uint8(), FillValue::from(0u8)),
-            _ => (data_type::float32(), FillValue::from(0f32)),
-        };
-        Self {
-            chain: CodecChain::from_metadata(&codecs).unwrap(),
-            shape: vec![NonZeroU64::new(64).unwrap(); 3],
-            dtype,
-            fill,
-        }
-    }
-
-    fn encode(&self, chunk: &[u8]) -> Vec<u8> {
-        let options = CodecOptions::default().with_concurrent_target(1);
-        let chunk = ArrayBytes::new_flen(chunk);
-        let encoded = self
-            .chain
-            .encode(chunk, &self.shape, &self.dtype, &self.fill, &options);
-        encoded.unwrap().into_owned()
-    }
-
-    fn decode(&self, chunk: &[u8]) -> usize {
-        let options = CodecOptions::default().with_concurrent_target(1);
-        let decoded = self
-            .chain
-            .decode(chunk.into(), &self.shape, &self.dtype, &self.fill, &options);
-        decoded.unwrap().into_fixed().unwrap().len()
-    }
-}
-
 fn address(dir: &Path, name: &str) -> ArrayAddress {
     format!("{}/ours.zarr/{name}", dir.display()).parse().unwrap()
 }
 
-fn blocks(length: usize, edge: usize) -> Vec<[i64; 3]> {
-    let at = |i: usize| (i * edge) as i64;
+/// Where the blocks of a volume begin.
+fn blocks(length: usize, edge: usize) -> Vec<[usize; 3]> {
+    let at = |i: usize| i * edge;
     let n = length / edge;
     (0..n * n * n)
         .map(|i| [at(i / n / n), at(i / n % n), at(i % n)])
         .collect()
 }
 
-fn cut(data: &NdData, begin: &[i64; 3], edge: usize) -> NdData {
+/// The chunk of each channel, as bytes.
+fn chunks(data: &NdData, begin: [usize; 3], edge: usize, channels: usize) -> Vec<Vec<u8>> {
+    let bytes = match cut(data, begin, edge) {
+        NdData::U8(values) => values.into_raw_vec_and_offset().0,
+        NdData::F32(values) => bytemuck::cast_slice(values.as_slice().unwrap()).to_vec(),
+        _ => unreachable!("the two types of the cases"),
+    };
+    bytes
+        .chunks_exact(bytes.len() / channels)
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+/// A block, all channels of it.
+fn cut(data: &NdData, begin: [usize; 3], edge: usize) -> NdData {
     // Row by row: a copy value by value would take as long as the compression.
-    fn part<T: Copy>(array: &ArrayD<T>, begin: &[i64; 3], edge: usize) -> ArrayD<T> {
+    fn part<T: Copy>(array: &ArrayD<T>, begin: [usize; 3], edge: usize) -> ArrayD<T> {
         let mut view = array.view();
         let leading = view.ndim() - 3;
-        for (axis, &begin) in begin.iter().enumerate() {
+        for (axis, begin) in begin.into_iter().enumerate() {
             view.slice_axis_inplace(
                 Axis(leading + axis),
                 Slice::from(begin as isize..begin as isize + edge as isize),
