@@ -140,7 +140,7 @@ fn main() {
                     let forward = best(|| plan.forward(&x, &w, Some(&bias), true, &mut y));
                     let backward = best(|| {
                         let dx = with_dx.then_some(&mut dx[..]);
-                        plan.backward(&x, &w, Some(&y), &gy, dx, &mut dw, Some(&mut db));
+                        plan.backward(&x, &w, Some(&y), &gy, dx, false, &mut dw, Some(&mut db));
                     });
                     (forward, backward)
                 })

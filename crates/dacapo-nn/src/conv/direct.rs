@@ -38,6 +38,8 @@ pub(super) struct Finish<'a> {
     /// One for each output channel.
     pub(super) bias: Option<&'a [f32]>,
     pub(super) relu: bool,
+    /// It is added to what is there, which has neither bias nor ReLU.
+    pub(super) add: bool,
 }
 
 impl Direct {
@@ -100,15 +102,15 @@ impl Direct {
         self.adjoint.run(self.batch, gy, w, finish, dx);
     }
 
-    /// The gradients of the weights and the bias. With weights and an output, also the forward: both need the same
-    /// packed input.
+    /// The gradients of the weights and the bias. With weights and an output (is it to be added to?), also the forward:
+    /// both need the same packed input.
     pub(super) fn weight_gradient(
         &self,
         x: Gated,
         gy: Gated,
         dw: &mut [f32],
         db: Option<&mut [f32]>,
-        forward: Option<(&[f32], &mut [f32])>,
+        forward: Option<(&[f32], bool, &mut [f32])>,
     ) {
         self.forward.weight_gradient(self.batch, x, gy, dw, db, forward);
     }
@@ -404,11 +406,15 @@ impl Pass {
                 let from = &sums[co * self.output_pitch() + r * self.pitch..][..px.steps];
                 // SAFETY: the rows of a unit are its own, and it does its phases one after another.
                 let to = unsafe { y.part(row * len_x..(row + 1) * len_x) };
-                if px.step == 1 {
-                    finish_row(self.set, from, bias, floor, to);
-                } else {
-                    for (to, &v) in to[px.offset..].iter_mut().step_by(px.step).zip(from) {
-                        *to = if v + bias < floor { floor } else { v + bias };
+                let apart = px.step > 1;
+                match (finish.add, apart) {
+                    (false, false) => finish_row(self.set, from, bias, floor, to),
+                    (true, false) => to.iter_mut().zip(from).for_each(|(to, v)| *to += v),
+                    (add, true) => {
+                        for (to, &v) in to[px.offset..].iter_mut().step_by(px.step).zip(from) {
+                            let v = if add { *to + v } else { v + bias };
+                            *to = if v < floor { floor } else { v };
+                        }
                     }
                 }
             }
@@ -424,7 +430,7 @@ impl Pass {
         gy: Gated,
         dw: &mut [f32],
         db: Option<&mut [f32]>,
-        forward: Option<(&[f32], &mut [f32])>,
+        forward: Option<(&[f32], bool, &mut [f32])>,
     ) {
         let [phase] = &self.phases[..] else {
             unreachable!("a forward pass has one phase")
@@ -434,8 +440,14 @@ impl Pass {
         let units = self.units(batch);
         let (parts, len) = self.parts(batch);
         let mut sums = Scratch::zeroed(parts * len);
-        let forward = forward.map(|(w, y)| (self.pack_weights(w), Shared::new(y)));
-        let forward = forward.as_ref().map(|(w, y)| -> (&[f32], Shared) { (w, *y) });
+        let forward = forward.map(|(w, add, y)| (self.pack_weights(w), add, Shared::new(y)));
+        let forward = forward.as_ref().map(|(w, add, y)| -> (&[f32], Finish, Shared) {
+            let finish = Finish {
+                add: *add,
+                ..Finish::default()
+            };
+            (w, finish, *y)
+        });
         sums.par_chunks_exact_mut(len)
             .enumerate()
             .for_each(|(part, sums)| {
@@ -446,8 +458,8 @@ impl Pass {
                 for index in part * units / parts..(part + 1) * units / parts {
                     let unit = self.unit(index);
                     self.pack(&unit, x, &mut packed);
-                    if let Some((weights, y)) = forward {
-                        self.compute(&unit, &packed, weights, Finish::default(), y);
+                    if let Some((weights, finish, y)) = forward {
+                        self.compute(&unit, &packed, weights, finish, y);
                     }
                     let columns = (unit.rows - 1) * self.pitch + self.axes[2].steps;
                     self.pack_gradient(&unit, gy, columns, &mut gradient, db);

@@ -115,18 +115,22 @@ impl Convolution {
     /// Where a slice has not the length that the geometry asks for.
     pub fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>, relu: bool, y: &mut [f32]) {
         self.sizes.check_forward(x, w, bias, y);
-        let finish = Finish { bias, relu };
+        let finish = Finish {
+            bias,
+            relu,
+            add: false,
+        };
         match &self.method {
             Method::Winograd(plan) => plan.forward(x, w, finish, y),
             Method::Direct(plan) => plan.forward(x, w, finish, y),
         }
     }
 
-    /// The gradients, given that of the output (`gy`); `dx`, `dw` and `db` are overwritten. `y_relu` is what the
-    /// forward gave, if it applied ReLU.
+    /// The gradients, given that of the output (`gy`); `dx` (unless it is to `add` to what is there), `dw` and `db` are
+    /// overwritten. `y_relu` is what the forward gave, if it applied ReLU.
     ///
     /// # Panics
-    /// Where a slice has not the length that the geometry asks for.
+    /// Where a slice has not the length that the geometry asks for, and if it cannot [add](Self::adds).
     #[allow(clippy::too_many_arguments, reason = "the tensors of a convolution")]
     pub fn backward(
         &self,
@@ -135,6 +139,7 @@ impl Convolution {
         y_relu: Option<&[f32]>,
         gy: &[f32],
         dx: Option<&mut [f32]>,
+        add: bool,
         dw: &mut [f32],
         db: Option<&mut [f32]>,
     ) {
@@ -145,11 +150,16 @@ impl Convolution {
             values: gy,
             gate: y_relu,
         };
+        assert!(!add || self.adds(), "tiles overwrite the input's gradient");
         match &self.method {
             Method::Winograd(plan) => plan.backward(x, w, gy, dx, dw, db),
             Method::Direct(plan) => {
                 if let Some(dx) = dx {
-                    plan.adjoint(gy, w, Finish::default(), dx);
+                    let finish = Finish {
+                        add,
+                        ..Finish::default()
+                    };
+                    plan.adjoint(gy, w, finish, dx);
                 }
                 let x = Gated {
                     values: x,
@@ -162,6 +172,11 @@ impl Convolution {
 }
 
 impl Convolution {
+    /// Whether the backward pass can add to a gradient of the input.
+    pub fn adds(&self) -> bool {
+        matches!(self.method, Method::Direct(_))
+    }
+
     /// Multiplications in inner products: forward, or backward (to the input as well?).
     pub(crate) fn multiplications(&self, backward: Option<bool>) -> u64 {
         let (forward, adjoint, gradient) = match &self.method {
@@ -195,6 +210,11 @@ impl Convolution {
 }
 
 impl TransposedConvolution {
+    /// As [`Convolution::adds`]: always.
+    pub fn adds(&self) -> bool {
+        true
+    }
+
     /// As [`Convolution::multiplications`].
     pub(crate) fn multiplications(&self, backward: Option<bool>) -> u64 {
         let (forward, adjoint, gradient) = self.direct.multiplications();
@@ -267,7 +287,11 @@ impl TransposedConvolution {
                 gate: None,
             },
             w,
-            Finish { bias, relu },
+            Finish {
+                bias,
+                relu,
+                add: false,
+            },
             y,
         );
     }
@@ -284,6 +308,7 @@ impl TransposedConvolution {
         y_relu: Option<&[f32]>,
         gy: &[f32],
         dx: Option<&mut [f32]>,
+        add: bool,
         dw: &mut [f32],
         db: Option<&mut [f32]>,
     ) {
@@ -294,7 +319,7 @@ impl TransposedConvolution {
             values: gy,
             gate: y_relu,
         };
-        let forward = dx.map(|dx| (w, dx));
+        let forward = dx.map(|dx| (w, add, dx));
         self.direct.weight_gradient(
             gy,
             Gated {

@@ -54,6 +54,8 @@ struct Gradients {
     of_inputs: Vec<Option<Wanted>>,
     /// The operation adds to its input's gradient.
     add: bool,
+    /// What the output's gradient is added to afterwards, if the operation left there that of its first input.
+    sum: Option<RoomId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +107,12 @@ impl Compiler<'_> {
     }
 
     /// `gradients`: those of each buffer, where there are any yet.
-    fn backward(&mut self, node: usize, gradients: &mut [Option<RoomId>], adds: bool) -> Option<Step> {
+    fn backward(
+        &mut self,
+        node: usize,
+        gradients: &mut [Option<RoomId>],
+        kernel: &dyn Kernel,
+    ) -> Option<Step> {
         let of_output = gradients[node + 1].take()?;
         self.rooms.used(of_output, self.step);
         let (read, needs) = (&self.graph.nodes[node], self.needs[node]);
@@ -114,7 +121,7 @@ impl Compiler<'_> {
         } else {
             Source::Nothing
         };
-        let (mut inputs, mut of_inputs, mut add) = (Vec::new(), Vec::new(), false);
+        let (mut inputs, mut of_inputs, mut add, mut left) = (Vec::new(), Vec::new(), false, None);
         for (i, &buffer) in read.inputs.iter().enumerate() {
             let reads = read.op.reads(i);
             inputs.push(if reads && needs.inputs {
@@ -129,8 +136,14 @@ impl Compiler<'_> {
             if let Some(sum) = gradients[buffer] {
                 self.rooms.used(sum, self.step);
             }
+            if i == 0 && kernel.in_place() {
+                left = gradients[buffer];
+                gradients[buffer].get_or_insert(of_output);
+                of_inputs.push(None);
+                continue;
+            }
             let wanted = match gradients[buffer] {
-                Some(room) if adds => {
+                Some(room) if kernel.adds() => {
                     add = true;
                     Wanted { room, sum: None }
                 }
@@ -151,6 +164,7 @@ impl Compiler<'_> {
                 of_output,
                 of_inputs,
                 add,
+                sum: left,
             }),
         })
     }
@@ -251,7 +265,7 @@ impl Plan {
             };
             for node in (0..kernels.len()).rev() {
                 backward.extend(again[node].iter().map(|&node| compiler.forward(node)));
-                backward.extend(compiler.backward(node, &mut gradients, kernels[node].adds()));
+                backward.extend(compiler.backward(node, &mut gradients, &*kernels[node]));
             }
         }
         let (places, slab) = compiler.rooms.place();
@@ -424,7 +438,10 @@ impl Step {
         let written = wanted()
             .flat_map(|wanted| [Some(wanted.room), wanted.sum])
             .flatten();
-        let rooms = read.chain(written).chain([gradients.of_output]);
+        let rooms = read
+            .chain(written)
+            .chain([gradients.of_output])
+            .chain(gradients.sum);
         let mut parts = Parts::new(slab, rooms.map(|room| places[room]).collect());
         let gradient = parts.take(places[gradients.of_output]);
         let mut fresh: Vec<Option<&mut [f32]>> = (gradients.of_inputs.iter())
@@ -445,6 +462,9 @@ impl Step {
             add: gradients.add,
         };
         kernel.backward(step, params);
+        if let Some(sum) = gradients.sum {
+            add_to(parts.take(places[sum]), gradient);
+        }
         for (wanted, fresh) in gradients.of_inputs.iter().zip(fresh) {
             if let (Some(Wanted { sum: Some(sum), .. }), Some(fresh)) = (wanted, fresh) {
                 add_to(parts.take(places[*sum]), fresh);

@@ -116,20 +116,19 @@ impl Kernel for Activate {
         }
     }
 
+    fn in_place(&self) -> bool {
+        true
+    }
+
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
-        let Some(input_gradient) = step.input_gradients[0].as_deref_mut() else {
-            return;
-        };
         let places = if self.0.by_input() {
             step.inputs[0]
         } else {
             step.output
         };
-        let chunks = places.par_chunks(CHUNK).zip(step.gradient.par_chunks(CHUNK));
-        let chunks = input_gradient.par_chunks_mut(CHUNK).zip(chunks);
-        with_constant!(self.0, FUNCTION => chunks.for_each(|(gx, (at, gy))| {
-            let values = at.iter().zip(gy);
-            gx.iter_mut().zip(values).for_each(|(gx, (&at, &gy))| *gx = gy * FUNCTION.slope(at));
+        let chunks = step.gradient.par_chunks_mut(CHUNK).zip(places.par_chunks(CHUNK));
+        with_constant!(self.0, FUNCTION => chunks.for_each(|(gradient, at)| {
+            gradient.iter_mut().zip(at).for_each(|(g, &at)| *g *= FUNCTION.slope(at));
         }));
     }
 }

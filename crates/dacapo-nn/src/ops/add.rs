@@ -66,6 +66,10 @@ impl Kernel for AddKernel {
         }
     }
 
+    fn in_place(&self) -> bool {
+        true
+    }
+
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
         let (a, b) = (self.first.volume(), self.second.volume());
         if self.relu {
@@ -79,18 +83,11 @@ impl Kernel for AddKernel {
                         .for_each(|(g, &y)| *g = if y > 0.0 { *g } else { 0.0 });
                 });
         }
-        let gradient = &*step.gradient;
-        let [first, second] = step.input_gradients else {
-            return;
-        };
-        if let Some(first) = first {
-            first.copy_from_slice(gradient);
-        }
-        if let Some(second) = second {
+        if let [_, Some(second)] = step.input_gradients {
             let back = self.fit.reversed();
             second
                 .par_chunks_mut(b)
-                .zip(gradient.par_chunks(a))
+                .zip(step.gradient.par_chunks(a))
                 .for_each(|(to, from)| back.copy(from, to));
         }
     }

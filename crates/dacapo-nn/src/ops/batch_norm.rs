@@ -3,10 +3,11 @@
 use rayon::prelude::*;
 
 use super::group_norm::{EPSILON, scale_and_shift};
-use super::statistics::{affine, gradient_dot_deviation, mask, squared_deviation, sum};
+use super::statistics::{Spread, affine, blend, gradient_sums};
 use super::{BackwardStep, Kernel, Mode, Needs, Op, Pass, Shape, Site};
 use crate::Result;
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
+use crate::simd::InstructionSet;
 
 /// Share of a new batch in the running statistics.
 pub(crate) const MOMENTUM: f64 = 0.1;
@@ -49,6 +50,7 @@ impl Op for BatchNorm {
             params: std::array::from_fn(|i| ParamId(site.first_param + i)),
             mean: vec![0.0; self.channels],
             inverse_deviation: vec![0.0; self.channels],
+            set: site.set,
         }))
     }
 }
@@ -78,25 +80,19 @@ struct BatchNormKernel {
     /// Of each channel, of the last forward pass.
     mean: Vec<f32>,
     inverse_deviation: Vec<f32>,
+    set: InstructionSet,
 }
 
 impl BatchNormKernel {
-    /// The planes of a channel, one for each batch entry.
-    fn planes<'a>(&self, data: &'a [f32], channel: usize) -> impl Iterator<Item = &'a [f32]> {
-        data.chunks_exact(self.shape.volume())
-            .skip(channel)
-            .step_by(self.shape.channels)
-    }
-
     /// Mean and variance of each channel over the batch.
     fn batch_moments(&self, x: &[f32]) -> Vec<(f64, f64)> {
-        let count = (self.batch * self.shape.volume()) as f64;
+        let volume = self.shape.volume();
         let moments = |channel| {
-            let mean = self.planes(x, channel).map(sum).sum::<f64>() / count;
-            let squares = self
-                .planes(x, channel)
-                .map(|plane| squared_deviation(plane, mean as f32));
-            (mean, squares.sum::<f64>() / count)
+            let planes = x.chunks_exact(volume).skip(channel).step_by(self.shape.channels);
+            let spread = planes.fold(Spread::default(), |all, plane| {
+                all.with(Spread::of(self.set, plane))
+            });
+            (spread.mean, spread.variance())
         };
         (0..self.shape.channels).into_par_iter().map(moments).collect()
     }
@@ -150,6 +146,7 @@ impl Kernel for BatchNormKernel {
                 let channel = i % this.shape.channels;
                 let scale = scale[channel] * this.inverse_deviation[channel];
                 affine(
+                    this.set,
                     x,
                     y,
                     scale,
@@ -166,27 +163,33 @@ impl Kernel for BatchNormKernel {
         }
     }
 
+    fn in_place(&self) -> bool {
+        true
+    }
+
     fn backward(&mut self, step: BackwardStep<'_>, params: &mut Params) {
         let Shape { channels, .. } = self.shape;
         let volume = self.shape.volume();
-        if self.relu {
-            let planes = step
-                .gradient
-                .par_chunks_mut(volume)
-                .zip(step.output.par_chunks(volume));
-            planes.for_each(|(gradient, output)| mask(gradient, output));
-        }
-        let gradient = &*step.gradient;
-        let x = step.inputs[0];
+        let this = &*self;
+        let (x, output) = (step.inputs[0], this.relu.then_some(step.output));
+        let of = |i: usize| i * volume..(i + 1) * volume;
+        let of_planes: Vec<(f64, f64)> = step
+            .gradient
+            .par_chunks_mut(volume)
+            .enumerate()
+            .map(|(i, gradient)| {
+                let output = output.map(|output| &output[of(i)]);
+                gradient_sums(this.set, gradient, output, &x[of(i)], this.mean[i % channels])
+            })
+            .collect();
         let sums: Vec<(f64, f64)> = (0..channels)
-            .into_par_iter()
             .map(|channel| {
-                let dots = self.planes(gradient, channel).zip(self.planes(x, channel));
-                let dot: f64 = dots
-                    .map(|(g, x)| gradient_dot_deviation(g, x, self.mean[channel]))
-                    .sum();
-                let plain = self.planes(gradient, channel).map(sum).sum();
-                (plain, dot * f64::from(self.inverse_deviation[channel]))
+                let planes = || of_planes.iter().skip(channel).step_by(channels);
+                let dot: f64 = planes().map(|sums| sums.1).sum();
+                (
+                    planes().map(|sums| sums.0).sum(),
+                    dot * f64::from(this.inverse_deviation[channel]),
+                )
             })
             .collect();
         params.with_gradients(
@@ -199,26 +202,19 @@ impl Kernel for BatchNormKernel {
                 }
             },
         );
-        let Some(input_gradient) = step.input_gradients[0].as_deref_mut() else {
-            return;
-        };
         let scale = params.value(self.params[0]);
         let count = (self.batch * volume) as f64;
-        let planes = gradient.par_chunks(volume).zip(x.par_chunks(volume));
-        input_gradient
+        step.gradient
             .par_chunks_mut(volume)
-            .zip(planes)
             .enumerate()
-            .for_each(|(i, (to, (g, x)))| {
+            .for_each(|(i, gradient)| {
                 let channel = i % channels;
                 let (plain, dot) = sums[channel];
                 let inverse = self.inverse_deviation[channel];
                 let factor = scale[channel] * inverse;
                 let x_factor = (-dot / count) as f32 * inverse * factor;
                 let constant = (-plain / count) as f32 * factor - self.mean[channel] * x_factor;
-                to.iter_mut()
-                    .zip(g.iter().zip(x))
-                    .for_each(|(to, (g, x))| *to = g * factor + x * x_factor + constant);
+                blend(self.set, gradient, factor, &x[of(i)], x_factor, constant);
             });
     }
 }

@@ -122,11 +122,12 @@ fn backward(fixture: &mut Fixture<'_>, gradient: &mut [f32]) -> (Vec<f32>, Vec<V
     let mut output = vec![f32::NAN; fixture.batch * fixture.output.len()];
     let slices: Vec<&[f32]> = fixture.inputs.iter().map(Vec::as_slice).collect();
     kernel.forward(&slices, &mut output, &mut fixture.params, TRAIN);
+    let in_place = kernel.in_place();
     let mut input_gradients: Vec<Vec<f32>> = fixture.inputs.iter().map(|x| vec![f32::NAN; x.len()]).collect();
     let mut wanted: Vec<Option<&mut [f32]>> = input_gradients
         .iter_mut()
         .enumerate()
-        .map(|(input, g)| fixture.op.reads(input).then_some(g.as_mut_slice()))
+        .map(|(input, g)| (fixture.op.reads(input) && !(input == 0 && in_place)).then_some(g.as_mut_slice()))
         .collect();
     // Nothing is there that is not asked for.
     let needs = kernel.needs();
@@ -139,6 +140,9 @@ fn backward(fixture: &mut Fixture<'_>, gradient: &mut [f32]) -> (Vec<f32>, Vec<V
         add: false,
     };
     kernel.backward(step, &mut fixture.params);
+    if in_place {
+        input_gradients[0].copy_from_slice(gradient);
+    }
     (output, input_gradients)
 }
 

@@ -181,6 +181,10 @@ macro_rules! impl_kernel {
                 }
             }
 
+            fn adds(&self) -> bool {
+                self.plan.adds()
+            }
+
             fn backward(&mut self, step: BackwardStep<'_>, params: &mut Params) {
                 let [weight, bias] = self.params;
                 params.with_gradients(weight, bias, |value, weight_gradient, bias_gradient| {
@@ -190,6 +194,7 @@ macro_rules! impl_kernel {
                         self.relu.then_some(step.output),
                         step.gradient,
                         step.input_gradients[0].as_deref_mut(),
+                        step.add,
                         weight_gradient,
                         Some(bias_gradient),
                     );

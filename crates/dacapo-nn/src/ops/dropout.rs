@@ -60,19 +60,19 @@ struct DropoutKernel {
 }
 
 impl DropoutKernel {
-    /// `to = from`, dropped or scaled.
-    fn apply(&self, from: &[f32], to: &mut [f32]) {
+    /// Drops values, or scales them.
+    fn apply(&self, values: &mut [f32]) {
         let counter = self.op.counter(self.stream);
         let (limit, scale) = (self.op.limit(), self.op.scale());
         let factor = |bits: u32| if bits < limit { 0.0 } else { scale };
-        let chunks = to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK));
-        chunks.enumerate().for_each(|(i, (to, from))| {
+        let chunks = values.par_chunks_mut(CHUNK);
+        chunks.enumerate().for_each(|(i, values)| {
             let first = (i * CHUNK / 2) as u64;
-            for (pair, (to, from)) in to.chunks_mut(2).zip(from.chunks(2)).enumerate() {
+            for (pair, values) in values.chunks_mut(2).enumerate() {
                 let bits = mix(counter.wrapping_add(first + pair as u64));
-                to[0] = from[0] * factor(bits as u32);
-                if let [_, to] = to {
-                    *to = from[1] * factor((bits >> 32) as u32);
+                values[0] *= factor(bits as u32);
+                if let [_, value] = values {
+                    *value *= factor((bits >> 32) as u32);
                 }
             }
         });
@@ -81,12 +81,10 @@ impl DropoutKernel {
 
 impl Kernel for DropoutKernel {
     fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, pass: Pass) {
-        match pass.mode {
-            Mode::Train => {
-                self.stream = pass.stream;
-                self.apply(inputs[0], output);
-            }
-            Mode::Predict => output.copy_from_slice(inputs[0]),
+        output.copy_from_slice(inputs[0]);
+        if pass.mode == Mode::Train {
+            self.stream = pass.stream;
+            self.apply(output);
         }
     }
 
@@ -97,10 +95,12 @@ impl Kernel for DropoutKernel {
         }
     }
 
+    fn in_place(&self) -> bool {
+        true
+    }
+
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
-        if let Some(input_gradient) = step.input_gradients[0].as_deref_mut() {
-            self.apply(step.gradient, input_gradient);
-        }
+        self.apply(step.gradient);
     }
 }
 
@@ -112,9 +112,9 @@ mod tests {
     fn dropped(rate: f64, layer: u64, stream: u64, from: &[f32]) -> Vec<f32> {
         let op = Dropout { rate, layer };
         let kernel = DropoutKernel { op, stream };
-        let mut to = vec![f32::NAN; from.len()];
-        kernel.apply(from, &mut to);
-        to
+        let mut values = from.to_vec();
+        kernel.apply(&mut values);
+        values
     }
 
     #[test]

@@ -3,10 +3,11 @@
 
 use rayon::prelude::*;
 
-use super::statistics::{affine, gradient_dot_deviation, mask, squared_deviation, sum};
+use super::statistics::{Spread, affine, blend, gradient_sums};
 use super::{BackwardStep, Kernel, Needs, Op, Pass, Shape, Site};
 use crate::Result;
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
+use crate::simd::InstructionSet;
 
 /// Added to the variance.
 pub(crate) const EPSILON: f64 = 1e-5;
@@ -53,6 +54,7 @@ impl Op for GroupNorm {
             relu: self.relu,
             params: [ParamId(site.first_param), ParamId(site.first_param + 1)],
             moments: vec![Moments::default(); site.batch * self.groups],
+            set: site.set,
         }))
     }
 }
@@ -71,13 +73,14 @@ struct GroupNormKernel {
     params: [ParamId; 2],
     /// Of each batch entry and group.
     moments: Vec<Moments>,
+    set: InstructionSet,
 }
 
 impl Kernel for GroupNormKernel {
     fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, _: Pass) {
         let volume = self.shape.volume();
         let per_group = self.shape.channels / self.groups;
-        let (groups, relu) = (self.groups, self.relu);
+        let (groups, relu, set) = (self.groups, self.relu, self.set);
         let (scale, shift) = (params.value(self.params[0]), params.value(self.params[1]));
         let group_inputs = inputs[0].par_chunks(per_group * volume);
         let work = output
@@ -85,16 +88,16 @@ impl Kernel for GroupNormKernel {
             .zip(group_inputs)
             .zip(&mut self.moments);
         work.enumerate().for_each(|(i, ((y, x), moments))| {
-            let mean = (sum(x) / x.len() as f64) as f32;
-            let variance = squared_deviation(x, mean) / x.len() as f64;
+            let spread = Spread::of(set, x);
+            let mean = spread.mean as f32;
             *moments = Moments {
                 mean,
-                inverse_deviation: (1.0 / (variance + EPSILON).sqrt()) as f32,
+                inverse_deviation: (1.0 / (spread.variance() + EPSILON).sqrt()) as f32,
             };
             let first = i % groups * per_group;
             for (channel, (y, x)) in y.chunks_exact_mut(volume).zip(x.chunks_exact(volume)).enumerate() {
                 let scale = scale[first + channel] * moments.inverse_deviation;
-                affine(x, y, scale, shift[first + channel] - mean * scale, relu);
+                affine(set, x, y, scale, shift[first + channel] - mean * scale, relu);
             }
         });
     }
@@ -106,30 +109,31 @@ impl Kernel for GroupNormKernel {
         }
     }
 
+    fn in_place(&self) -> bool {
+        true
+    }
+
     fn backward(&mut self, step: BackwardStep<'_>, params: &mut Params) {
         let volume = self.shape.volume();
         let channels = self.shape.channels;
         let per_group = channels / self.groups;
-        let (groups, relu, moments) = (self.groups, self.relu, &self.moments);
+        let (groups, moments, set) = (self.groups, &self.moments, self.set);
         let [weight, bias] = self.params;
-        let outputs = if relu { step.output } else { step.inputs[0] };
+        let (x, output) = (step.inputs[0], self.relu.then_some(step.output));
+        let of = |i: usize| i * volume..(i + 1) * volume;
         // Per channel of each entry: sum of the gradient, and of the gradient times the normalised input.
         let sums: Vec<(f64, f64)> = step
             .gradient
             .par_chunks_mut(volume)
-            .zip(outputs.par_chunks(volume))
-            .zip(step.inputs[0].par_chunks(volume))
             .enumerate()
-            .map(|(i, ((gradient, output), x))| {
-                if relu {
-                    mask(gradient, output);
-                }
+            .map(|(i, gradient)| {
                 let Moments {
                     mean,
                     inverse_deviation,
                 } = moments[i / per_group];
-                let dot = gradient_dot_deviation(gradient, x, mean) * f64::from(inverse_deviation);
-                (sum(gradient), dot)
+                let output = output.map(|output| &output[of(i)]);
+                let (plain, dot) = gradient_sums(set, gradient, output, &x[of(i)], mean);
+                (plain, dot * f64::from(inverse_deviation))
             })
             .collect();
         params.with_gradients(weight, bias, |_, weight_gradient, bias_gradient| {
@@ -139,15 +143,11 @@ impl Kernel for GroupNormKernel {
                 weight_gradient[channel] = entries().map(|s| s.1).sum::<f64>() as f32;
             }
         });
-        let Some(input_gradient) = step.input_gradients[0].as_deref_mut() else {
-            return;
-        };
         let scale = params.value(weight);
-        let gradient = &*step.gradient;
-        input_gradient
+        step.gradient
             .par_chunks_mut(volume)
             .enumerate()
-            .for_each(|(i, to)| {
+            .for_each(|(i, gradient)| {
                 let (entry, group) = (i / channels, i % channels / per_group);
                 let members = (group * per_group..(group + 1) * per_group)
                     .map(|c| (sums[entry * channels + c], scale[c]));
@@ -162,14 +162,10 @@ impl Kernel for GroupNormKernel {
                     inverse_deviation,
                 } = moments[entry * groups + group];
                 // dx = r * (scale * g - (a + b * (x - mean) * r) / count), with r the inverse deviation.
-                let g_factor = scale[i % channels] * inverse_deviation;
+                let factor = scale[i % channels] * inverse_deviation;
                 let x_factor = (-b / count) as f32 * inverse_deviation * inverse_deviation;
                 let constant = (-a / count) as f32 * inverse_deviation - mean * x_factor;
-                let at = i * volume..(i + 1) * volume;
-                let pairs = gradient[at.clone()].iter().zip(&step.inputs[0][at]);
-                to.iter_mut()
-                    .zip(pairs)
-                    .for_each(|(to, (g, x))| *to = g * g_factor + x * x_factor + constant);
+                blend(set, gradient, factor, &x[of(i)], x_factor, constant);
             });
     }
 }
@@ -219,9 +215,9 @@ mod tests {
     fn groups_get_mean_0_and_variance_1() {
         let y = run(&norm(false), &[(4, [3, 4, 5])], 2);
         for group in y.chunks(120) {
-            let mean = sum(group) / 120.0;
-            assert!(mean.abs() < 1e-6);
-            assert!((squared_deviation(group, mean as f32) / 120.0 - 1.0).abs() < 1e-3);
+            let spread = Spread::of(InstructionSet::detect(), group);
+            assert!(spread.mean.abs() < 1e-6);
+            assert!((spread.variance() - 1.0).abs() < 1e-3);
         }
     }
 }

@@ -153,6 +153,12 @@ pub(crate) trait Kernel: Send {
         false
     }
 
+    /// Whether the backward pass leaves the gradient of its first input, which is as long as the output, in
+    /// [`BackwardStep::gradient`]. It is never asked to write it anywhere else.
+    fn in_place(&self) -> bool {
+        false
+    }
+
     /// Overwrites the gradients of the inputs that are asked for, and of the parameters.
     fn backward(&mut self, step: BackwardStep<'_>, params: &mut Params);
 }

@@ -115,7 +115,25 @@ impl Case {
                 let plan = <$plan>::with(self.geometry.clone(), self.batch, set).unwrap();
                 plan.forward(&t.x, &t.w, Some(&t.bias), self.relu, y);
                 let gate = self.relu.then_some(&y[..]);
-                plan.backward(&t.x, &t.w, gate, &t.gy, Some(dx), dw, Some(db));
+                plan.backward(&t.x, &t.w, gate, &t.gy, Some(dx), false, dw, Some(db));
+                if plan.adds() {
+                    let (mut sums, mut dw, mut db) = (vec![1.0; dx.len()], dw.clone(), db.clone());
+                    plan.backward(
+                        &t.x,
+                        &t.w,
+                        gate,
+                        &t.gy,
+                        Some(&mut sums),
+                        true,
+                        &mut dw,
+                        Some(&mut db),
+                    );
+                    assert!(
+                        sums.iter().zip(dx).all(|(sum, dx)| *sum == 1.0 + *dx),
+                        "{:?}",
+                        self.geometry
+                    );
+                }
             }};
         }
         if self.transposed {
