@@ -45,6 +45,39 @@ impl ArrayAddress {
     }
 }
 
+/// Bytes that a part of a new array's path may have: what file systems take.
+const LONGEST: usize = 255;
+
+impl ArrayAddress {
+    /// Refuses what cannot be the path of a new array: names that Zarr or this program uses itself, that nobody could type or
+    /// tell apart, or that no file system takes. What others have made is read under any name.
+    pub(crate) fn check_new(&self) -> Result<()> {
+        self.check()?;
+        for part in self.dataset.split('/') {
+            let reason = if part.starts_with('.') {
+                "begins with a dot, as what is hidden or unfinished does"
+            } else if part.starts_with("__") {
+                "begins with `__`, which Zarr keeps for itself"
+            } else if part == "zarr.json" {
+                "is what Zarr calls its metadata"
+            } else if part.contains(char::is_control) {
+                "has characters that do not print"
+            } else if part.trim() != part {
+                "begins or ends with a space"
+            } else if part.len() > LONGEST {
+                "is longer than the 255 bytes that file systems take"
+            } else {
+                continue;
+            };
+            return Err(Error::Address {
+                text: self.to_string(),
+                reason: format!("an array cannot be made there: {part:?} {reason}"),
+            });
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for ArrayAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.container, self.dataset)
@@ -117,6 +150,36 @@ mod tests {
             "file:///d/a.zarr/b".parse::<ArrayAddress>().unwrap().to_string(),
             "/d/a.zarr/b"
         );
+    }
+
+    #[test]
+    fn new_arrays_have_names_that_others_can_use() {
+        let long = "x".repeat(256);
+        for name in [
+            ".unfinished-foo",
+            ".zarray",
+            ".hid",
+            "__c",
+            "zarr.json",
+            "a\nb",
+            "a\u{7f}",
+            " a",
+            "a ",
+            &long,
+        ] {
+            for dataset in [name.to_owned(), format!("{name}/b"), format!("a/{name}")] {
+                let address: ArrayAddress = format!("c.zarr/{dataset}").parse().unwrap();
+                let error = address.check_new().unwrap_err().to_string();
+                assert!(error.contains("cannot be made there"), "{error}");
+            }
+        }
+        for name in ["a b", "a.b", "(1, 2)", "ä", "configs", "10", &long[1..]] {
+            format!("c.zarr/{name}")
+                .parse::<ArrayAddress>()
+                .unwrap()
+                .check_new()
+                .unwrap();
+        }
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub enum Fit {
 
 /// Blocks that tile a region, with context around each.
 ///
-/// Their order is that of arrays: the last axis runs fastest. An index always names the same block.
+/// Their order is that of arrays: the last axis runs fastest; or [group by group](BlockGrid::in_groups). An index
+/// always names the same block.
 ///
 /// ```
 /// use dacapo_array::{Coordinate, Roi};
@@ -74,6 +75,8 @@ pub struct BlockGrid {
     offset: Coordinate,
     voxel_size: Coordinate,
     axes: Vec<Axis>,
+    /// Blocks of a group along each axis.
+    groups: Vec<usize>,
     len: usize,
     fit: Fit,
 }
@@ -201,6 +204,7 @@ impl BlockGrid {
             Some(len) => Ok(Self {
                 offset: total.offset,
                 voxel_size,
+                groups: vec![1; axes.len()],
                 axes,
                 len,
                 fit,
@@ -210,6 +214,42 @@ impl BlockGrid {
                 block: write_shape,
             }),
         }
+    }
+
+    /// The same blocks in another order: group after group of so many along each axis, the last axis fastest among the
+    /// groups, and in a group. Of what is stored in larger pieces than blocks, few are begun at a time.
+    ///
+    /// # Panics
+    /// If there is not a number for each axis, or one is 0.
+    #[must_use]
+    pub fn in_groups(mut self, groups: &[usize]) -> Self {
+        assert_eq!(groups.len(), self.axes.len(), "axes of a group");
+        assert!(!groups.contains(&0), "a group has blocks");
+        self.groups = groups.to_vec();
+        self
+    }
+
+    /// Where along each axis the block at `index` of the order is.
+    fn position(&self, index: usize) -> Vec<usize> {
+        let counts = self.blocks_per_axis();
+        // From axis to axis: how many blocks a row of groups has that goes on along all axes to come.
+        let (mut rest, mut across, mut behind) = (index, 1, self.len);
+        let mut position = Vec::with_capacity(counts.len());
+        let mut sizes = Vec::with_capacity(counts.len());
+        for (&count, &group) in counts.iter().zip(&self.groups) {
+            behind /= count;
+            let number = rest / (across * group * behind);
+            rest -= number * across * group * behind;
+            let size = group.min(count - number * group);
+            across *= size;
+            position.push(number * group);
+            sizes.push(size);
+        }
+        for (position, size) in position.iter_mut().zip(sizes).rev() {
+            *position += rest % size;
+            rest /= size;
+        }
+        position
     }
 
     /// How many blocks there are.
@@ -232,12 +272,8 @@ impl BlockGrid {
         if index >= self.len {
             return None;
         }
-        let mut rest = index;
-        let mut spans = vec![[(0, 0); 3]; self.axes.len()];
-        for (axis, spans) in self.axes.iter().zip(&mut spans).rev() {
-            *spans = axis.spans(rest % axis.blocks(), self.fit);
-            rest /= axis.blocks();
-        }
+        let places = self.axes.iter().zip(self.position(index));
+        let spans: Vec<[Span; 3]> = places.map(|(axis, place)| axis.spans(place, self.fit)).collect();
         let roi = |which: usize| {
             let world = |part: fn(Span) -> i64| {
                 let voxels: Vec<i64> = spans.iter().map(|spans| part(spans[which])).collect();
@@ -319,6 +355,36 @@ mod tests {
             "the total shape (20) is not a multiple of the block shape (8)"
         );
         assert_eq!(line((100, 24), 8, (0, 0), Fit::Exact).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn groups_change_the_order_alone() {
+        let point = |values: [i64; 3]| Coordinate::new(values);
+        let zero = point([0; 3]);
+        let total = Roi::new(zero.clone(), point([5, 3, 7]));
+        let grid = BlockGrid::new(total, point([1, 1, 2]), zero.clone(), zero, point([1; 3])).unwrap();
+        let begins = |grid: &BlockGrid| -> Vec<String> {
+            grid.iter()
+                .map(|block| block.write_roi.begin().to_string())
+                .collect()
+        };
+        let plain = begins(&grid);
+        assert_eq!(begins(&grid.clone().in_groups(&[1; 3])), plain);
+        assert_eq!(begins(&grid.clone().in_groups(&[9; 3])), plain);
+        let grouped = begins(&grid.clone().in_groups(&[2, 2, 3]));
+        assert_eq!(grouped[..3], ["(0, 0, 0)", "(0, 0, 2)", "(0, 0, 4)"]);
+        assert_eq!(
+            grouped[3..7],
+            ["(0, 1, 0)", "(0, 1, 2)", "(0, 1, 4)", "(1, 0, 0)"]
+        );
+        // The group behind it has one block along the last axis, and the next of the second axis one row.
+        assert_eq!(grouped[12..14], ["(0, 0, 6)", "(0, 1, 6)"]);
+        assert_eq!(grouped[16], "(0, 2, 0)");
+        let sorted = |mut begins: Vec<String>| {
+            begins.sort();
+            begins
+        };
+        assert_eq!(sorted(grouped), sorted(plain));
     }
 
     #[test]

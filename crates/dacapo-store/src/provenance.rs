@@ -12,8 +12,9 @@ pub const ATTRIBUTE: &str = "dacapo";
 /// What made an array. What does not apply is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// The run.
-    pub run: String,
+    /// The run, of what a run makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// The iteration whose weights were used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iteration: Option<u64>,
@@ -26,10 +27,13 @@ pub struct Provenance {
     /// Hash of the weights ([`hash`] of the checkpoint).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights_hash: Option<String>,
+    /// What it was made from, as it was named: where that may be too large to be read for the hash of an `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// What it was computed from, or copied from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<InputIdentity>,
-    /// The post-processing parameters, as they print.
+    /// The parameters that it was made with, as they print: of post-processing, or of what else made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<String>,
     /// Program and version.
@@ -42,7 +46,17 @@ impl Provenance {
     /// Of an array that this program makes now for `run`.
     pub fn new(run: impl Into<String>) -> Self {
         Self {
-            run: run.into(),
+            run: Some(run.into()),
+            source: None,
+            ..Self::of(String::new())
+        }
+    }
+
+    /// Of an array that this program makes now from another one, or from a file, for no run.
+    pub fn of(source: impl Into<String>) -> Self {
+        Self {
+            run: None,
+            source: Some(source.into()),
             iteration: None,
             dataset: None,
             config_hash: None,

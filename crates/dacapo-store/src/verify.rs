@@ -248,8 +248,8 @@ fn check_provenance(array: &ZarrArray, entry: Option<&ArrayEntry>, found: &mut V
         provenance.parameters.clone(),
         entry.parameters.clone(),
     );
-    if provenance.run != entry.run {
-        let remark = format!("run {:?} made it, and it was copied here", provenance.run);
+    if let Some(run) = provenance.run.filter(|run| *run != entry.run) {
+        let remark = format!("run {run:?} made it, and it was copied here");
         found.remarks.push(remark);
     }
 }

@@ -42,10 +42,15 @@ pub(crate) fn save(
 /// Loads the checkpoint of `iteration`.
 ///
 /// # Errors
-/// [`Error::Network`] if it is torn or belongs to another network; the network is then unchanged.
+/// [`Error::Checkpoint`] if it is torn or belongs to another network; the network is then unchanged.
 pub(crate) fn load(store: &LocalStore, run: &str, iteration: u64, network: &mut dyn Network) -> Result<()> {
-    let (tensors, _) = load_checkpoint(&store.weights.load(run, iteration)?)?;
-    Ok(network.import(&tensors)?)
+    let bytes = store.weights.load(run, iteration)?;
+    let loaded = load_checkpoint(&bytes).and_then(|(tensors, _)| network.import(&tensors));
+    loaded.map_err(|source| Error::Checkpoint {
+        run: run.to_owned(),
+        iteration,
+        source,
+    })
 }
 
 /// Loads the last checkpoint that is whole, at most that of `limit`, and returns its iteration: 0 where there
@@ -61,11 +66,8 @@ pub(crate) fn load_last(
     for &iteration in iterations.iter().rev().filter(|&&iteration| iteration <= limit) {
         match load(store, run, iteration, network) {
             Ok(()) => return Ok(iteration),
-            Err(Error::Network(error)) => {
-                let message = format!(
-                    "the checkpoint of iteration {iteration} cannot be used ({error}); \
-                     going back to the one before"
-                );
+            Err(error @ Error::Checkpoint { .. }) => {
+                let message = format!("{error}; going back to the one before");
                 observer.event(&Event::Warning { message });
             }
             Err(other) => return Err(other),

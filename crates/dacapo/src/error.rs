@@ -303,6 +303,16 @@ pub enum Error {
         /// Runs that are there.
         suggestion: String,
     },
+    /// A checkpoint that is torn, or of another network.
+    #[error("the checkpoint of iteration {iteration} of run {run} cannot be used: {source}")]
+    Checkpoint {
+        /// The run.
+        run: String,
+        /// The iteration.
+        iteration: u64,
+        /// What is wrong.
+        source: dacapo_nn::Error,
+    },
     /// No checkpoint to go on from, or to predict with.
     #[error("run {run} has no {what}")]
     NoCheckpoint {

@@ -148,8 +148,8 @@ pub fn predict(
     provenance.weights_hash = Some(dacapo_store::provenance::hash(
         &store.weights.load(run, iteration)?,
     ));
+    provenance.source = Some(request.input.to_string());
     let mut attributes = provenance.attributes();
-    attributes.insert("source".to_owned(), request.input.to_string().into());
     describe_prediction(&mut attributes, &*task);
     let block = std::iter::once(channels).chain(tiling.write_shape()).collect();
     let options = CreateOptions {

@@ -99,6 +99,7 @@ impl RunScores {
     /// # Errors
     /// [`Error::Criterion`] for one that the task does not have.
     pub fn criterion(&self, name: Option<&str>) -> Result<&Criterion> {
+        let key = name.map_or("validation.criterion", |_| "criterion");
         let name = name.unwrap_or(&self.deciding);
         let criteria = self.task.criteria();
         criteria
@@ -107,7 +108,7 @@ impl RunScores {
             .ok_or_else(|| {
                 let known: Vec<&str> = criteria.iter().map(|criterion| &*criterion.name).collect();
                 Error::Criterion {
-                    key: "validation.criterion",
+                    key,
                     name: name.to_owned(),
                     suggestion: suggestion(name, &known),
                 }

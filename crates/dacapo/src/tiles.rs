@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use ndarray::{ArrayViewD, Axis, IxDyn, Slice};
 
-use dacapo_array::{ArrayRead, ArraySpec, ArrayWrite, Coordinate, DType, NdData, Roi, SnapMode};
+use dacapo_array::{ArrayRead, ArraySpec, ArrayWrite, Coordinate, DType, DraftArray, NdData, Roi, SnapMode};
 use dacapo_blockwise::{Block, BlockGrid};
 use dacapo_nn::{Network, Padding, Tensor};
 use dacapo_tasks::{PredictionType, Task, ValueRange, quantise};
@@ -182,7 +182,7 @@ pub(crate) fn describe_prediction(
 pub(crate) struct Job<'a> {
     pub raw: &'a dyn ArrayRead,
     pub intensity: IntensityRange,
-    pub output: &'a dyn ArrayWrite,
+    pub output: &'a DraftArray,
     pub tiling: &'a Tiling,
     /// What bytes stand for, where the output has such.
     pub range: ValueRange,
@@ -205,7 +205,11 @@ impl Job<'_> {
         // In voxels of the prediction, from its first one: no offset can be off this grid.
         let total = Roi::new(zero.clone(), Coordinate::from_voxels(&signed(&shape), &one));
         let write = Coordinate::from_voxels(&signed(&self.tiling.write_shape()), &one);
-        let grid = BlockGrid::new(total, write, zero.clone(), zero, one)?;
+        // What is stored in one piece is predicted before the next is begun.
+        let objects = &self.output.object_shape()[spec.channels.len()..];
+        let pieces = objects.iter().zip(self.tiling.write_shape());
+        let groups: Vec<usize> = pieces.map(|(&object, piece)| (object / piece).max(1)).collect();
+        let grid = BlockGrid::new(total, write, zero.clone(), zero, one)?.in_groups(&groups);
         let network = Mutex::new((network, Tensor::default()));
         for_each_block(&grid, THREADS, observer, |block| self.block(block, &network))
     }

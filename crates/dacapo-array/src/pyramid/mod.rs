@@ -46,6 +46,8 @@ pub struct PyramidOptions {
     pub group: Option<String>,
     /// Replace levels that are there.
     pub overwrite: bool,
+    /// Attributes of the levels, beside those that place them.
+    pub attributes: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A level of a pyramid.
@@ -120,6 +122,7 @@ pub fn make_pyramid(
         chunk_shape: Some(chunk.clone()),
         format: array.format(),
         overwrite: options.overwrite,
+        attributes: options.attributes.clone(),
         ..CreateOptions::default()
     };
     let spatial_chunk = &chunk[spec.channels.len()..];

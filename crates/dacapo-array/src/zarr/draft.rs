@@ -49,7 +49,8 @@ impl DraftArray {
     ///
     /// # Errors
     /// [`Error::Spec`] for a spec or chunk shape that makes no sense; [`Error::Exists`] for an array that may
-    /// not be replaced; [`Error::Address`] where a group is in its place or an array above it; [`Error::Key`]
+    /// not be replaced; [`Error::Address`] for a name that no new array may have, and where a group is in its place or an
+    /// array above it; [`Error::Key`]
     /// where a symbolic link leads out of the container; [`Error::Io`], and as [`Access::storage`].
     pub fn new(
         address: &ArrayAddress,
@@ -75,8 +76,9 @@ impl DraftArray {
     }
 
     fn begin(place: Place, spec: &ArraySpec, options: &CreateOptions) -> Result<Self> {
+        place.address.check_new()?;
         spec.check()?;
-        let shapes = Shapes::new(spec, options)?;
+        let shapes = Shapes::new(spec, options)?.joined(spec, options);
         let codec = options.codec.unwrap_or(if spec.dtype.is_float() {
             Codec::Blosc { level: 1 }
         } else {

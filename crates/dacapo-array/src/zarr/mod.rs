@@ -44,7 +44,9 @@ pub use stored::{DamagedChunk, Missing, Stored};
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateOptions {
     /// Shape of the blocks that will be written, in values along all axes, channels among them. The shapes of
-    /// chunks and shards are derived from it, unless they are given: a block is whole objects.
+    /// chunks and shards are derived from it, unless they are given: a block is whole objects. Of a [`DraftArray`] in
+    /// Zarr 3 an object is many blocks instead, up to 64 MiB: blocks are best written object by object
+    /// ([`DraftArray::object_shape`]), so that few are kept that are not whole.
     pub block_shape: Option<Vec<usize>>,
     /// Chunk shape in values along all axes, channels among them; by default derived from the block's shape, else
     /// from the array's. Reading decodes whole chunks.

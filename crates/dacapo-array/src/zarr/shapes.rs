@@ -5,6 +5,8 @@ use crate::{ArraySpec, Error, Result};
 
 /// Bytes of an object that is decoded whole, at most.
 const MOST: usize = 16 << 20;
+/// Bytes of an object of many blocks, decoded, at most: of a large prediction there are tens.
+const OBJECT: usize = 64 << 20;
 /// Bytes of a chunk in a shard, about: windows of training size decode little that they do not need.
 const CHUNK: usize = 1 << 20;
 
@@ -81,6 +83,37 @@ impl Shapes {
                 object: block,
             },
         })
+    }
+}
+
+impl Shapes {
+    /// With as many blocks in an object as it may have, for an array whose objects are kept until they are whole.
+    pub(super) fn joined(mut self, spec: &ArraySpec, options: &CreateOptions) -> Self {
+        let given = options.chunk_shape.is_some() || options.shard_shape.is_some();
+        if options.block_shape.is_none() || given || options.format == ZarrFormat::V2 {
+            return self;
+        }
+        let (shape, block) = (spec.shape(), self.object.clone());
+        let more = |object: &[usize]| {
+            let axes = (0..shape.len()).filter(|&axis| object[axis] < shape[axis]);
+            let grown = axes.map(|axis| {
+                let mut grown = object.to_vec();
+                grown[axis] += block[axis];
+                (object[axis], grown)
+            });
+            let fitting = grown.filter(|(_, grown)| bytes(spec, grown) <= OBJECT);
+            fitting.min_by_key(|(length, _)| *length).map(|(_, grown)| grown)
+        };
+        while let Some(grown) = more(&self.object) {
+            self.object = grown;
+        }
+        // As many objects along each axis, all of about the same length.
+        for (axis, length) in self.object.iter_mut().enumerate() {
+            let blocks = shape[axis].max(1).div_ceil(block[axis]);
+            let objects = blocks.div_ceil(*length / block[axis]);
+            *length = blocks.div_ceil(objects) * block[axis];
+        }
+        self
     }
 }
 
@@ -198,6 +231,24 @@ mod tests {
                 }
                 assert!(chunk[1] >= edge.min(16), "{edge} {chunk:?}");
             }
+        }
+        // Of a draft, many blocks are an object.
+        for (edge, dtype, expected) in [
+            (52, DType::U8, [260, 260, 260]),
+            (48, DType::F32, [192, 192, 144]),
+            (128, DType::U8, [256, 256, 256]),
+            (300, DType::U8, [300, 300, 300]),
+        ] {
+            let prediction = spec([512; 3], vec![3], dtype);
+            let options = CreateOptions {
+                block_shape: Some(vec![3, edge, edge, edge]),
+                format: ZarrFormat::V3,
+                ..CreateOptions::default()
+            };
+            let shapes = Shapes::new(&prediction, &options)
+                .unwrap()
+                .joined(&prediction, &options);
+            assert_eq!(shapes.object[1..], expected, "{edge} {dtype:?}");
         }
         // More than the array is no object.
         let small = spec([20, 30, 40], vec![], DType::U64);

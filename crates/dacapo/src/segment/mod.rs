@@ -12,6 +12,7 @@ use dacapo_kernels::{
     BlockComponents, ComponentFaces, ComponentJoin, Connectivity, ValueRange, argmax, block_components,
     remap_by_table, threshold, watershed,
 };
+use dacapo_store::Provenance;
 use dacapo_tasks::{AffinitiesTaskConfig, PostProcessorParameters, TaskConfig};
 
 use crate::observer::Observer;
@@ -118,15 +119,14 @@ pub fn segment(
     let dims = spec.spatial_dims();
     let units = spec.units.clone();
     let output_spec = ArraySpec::new(roi.clone(), spec.voxel_size.clone(), dtype).with_units(units);
-    let mut attributes = serde_json::Map::new();
-    attributes.insert("source".to_owned(), input.name.into());
-    attributes.insert("method".to_owned(), request.method.to_string().into());
+    let mut provenance = Provenance::of(input.name);
+    provenance.parameters = Some(request.method.to_string());
     let block = request.block.unwrap_or(BLOCK);
     let options = CreateOptions {
         block_shape: Some(vec![block; dims]),
         format: request.format,
         overwrite: request.overwrite,
-        attributes,
+        attributes: provenance.attributes(),
         ..CreateOptions::default()
     };
     let draft = DraftArray::new(output, access, &output_spec, &options)?;

@@ -9,7 +9,7 @@ use dacapo::LocalStore;
 use dacapo::array::ArrayAddress;
 use dacapo::array::storage::{Location, Storage};
 use dacapo::store::copy::{copy_size, placed};
-use dacapo::store::{Error, copy_array, copy_dir};
+use dacapo::store::{Copied, Error, copy_array, copy_dir};
 
 use super::job::Job;
 use super::select::{identifier, is_there, plural};
@@ -43,7 +43,7 @@ impl Cp {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let text = self.source.trim_end_matches('/');
-        let copied = if text.rsplit_once(".zarr/").is_some() {
+        let (target, copied) = if text.rsplit_once(".zarr/").is_some() {
             self.array(context, text)?
         } else {
             if self.overwrite {
@@ -69,15 +69,13 @@ impl Cp {
             String::new()
         };
         let objects = plural(copied.objects as usize, "object");
-        context.printer.line(format!(
-            "{}: {objects}{resumed}, {}",
-            self.target,
-            bytes(copied.bytes)
-        ))?;
+        context
+            .printer
+            .line(format!("{target}: {objects}{resumed}, {}", bytes(copied.bytes)))?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn array(&self, context: &Context, text: &str) -> anyhow::Result<dacapo::store::Copied> {
+    fn array(&self, context: &Context, text: &str) -> anyhow::Result<(String, Copied)> {
         let access = context.store.access();
         let from = identifier(context, text)?.address();
         let target = self.named(from.dataset.rsplit('/').next().unwrap_or_default());
@@ -85,12 +83,11 @@ impl Cp {
         let (storage, key) = placed(&from.location(), access)?;
         let size = copy_size(&*storage, &key)?;
         let job = Job::new(context, "copying", Counted::Bytes, size)?;
-        Ok(copy_array(&from, &to, access, self.overwrite, &|more| {
-            job.tick(more)
-        })?)
+        let copied = copy_array(&from, &to, access, self.overwrite, &|more| job.tick(more))?;
+        Ok((target, copied))
     }
 
-    fn dir(&self, context: &Context, text: &str) -> anyhow::Result<dacapo::store::Copied> {
+    fn dir(&self, context: &Context, text: &str) -> anyhow::Result<(String, Copied)> {
         let access = context.store.access();
         let as_given: Location = text.parse()?;
         let is_relative = as_given.path().is_some_and(Path::is_relative);
@@ -128,7 +125,8 @@ impl Cp {
         }
         let size = copy_size(&*storage, &key)?;
         let job = Job::new(context, "copying", Counted::Bytes, size)?;
-        Ok(copy_dir(&from, &target, access, &|more| job.tick(more))?)
+        let copied = copy_dir(&from, &target, access, &|more| job.tick(more))?;
+        Ok((target.to_string(), copied))
     }
 
     /// The target, called like the source if it is only a folder.

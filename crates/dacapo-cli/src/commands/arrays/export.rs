@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use dacapo::array::{ArrayAddress, CreateOptions, ExportOptions, Roi, ZarrFormat, export, open_array};
+use dacapo::array::{
+    ArrayAddress, CreateOptions, ExportOptions, Roi, ZarrArray, ZarrFormat, export, open_array,
+};
+use dacapo::store::Provenance;
 
 use super::describe::{line, value};
 use super::job::Job;
@@ -49,10 +52,17 @@ impl Export {
         if let Some(roi) = &self.roi {
             array = Arc::new(dacapo::array::lazy::Crop::new(array, roi)?);
         }
+        // What made it made the copy.
+        let made = match ZarrArray::open(&self.array, context.store.access()) {
+            Ok(array) => Provenance::from_attributes(array.attributes()).ok().flatten(),
+            Err(_) => None,
+        };
+        let made = made.unwrap_or_else(|| Provenance::of(self.array.to_string()));
         let options = ExportOptions {
             overwrite: self.overwrite,
             zarr: CreateOptions {
                 format: self.format,
+                attributes: made.attributes(),
                 ..CreateOptions::default()
             },
         };

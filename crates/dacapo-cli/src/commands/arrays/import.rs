@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use dacapo::array::{ArrayAddress, ArrayRead, CreateOptions, ZarrFormat, copy_array, open_source};
 
+use dacapo::store::Provenance;
+
 use super::describe::{line, value};
 use super::job::Job;
 use crate::bar::Counted;
@@ -52,6 +54,7 @@ impl Import {
         let options = CreateOptions {
             format: self.format,
             overwrite: self.overwrite,
+            attributes: Provenance::of(self.source.display().to_string()).attributes(),
             ..CreateOptions::default()
         };
         let job = Job::new(context, "importing", Counted::Parts, 0)?;

@@ -150,16 +150,16 @@ fn text(found: &ArrayDetails, entry: &ArrayEntry, statistics: Option<&Result<Sta
         }
     }
     if let Some(made) = &found.provenance {
-        let mut by = format!("run {}", made.run);
-        if let Some(iteration) = made.iteration {
-            by.push_str(&format!(", iteration {iteration}"));
+        if let Some(run) = &made.run {
+            let iteration = made.iteration.map(|iteration| format!(", iteration {iteration}"));
+            row("made by", format!("run {run}{}", iteration.unwrap_or_default()));
         }
-        row("made by", by);
         row(
             "program",
             format!("{}, {} ({} ago)", made.program, made.time, ago(&made.time)),
         );
         let named = [
+            ("made from", &made.source),
             ("dataset", &made.dataset),
             ("parameters", &made.parameters),
             ("config", &made.config_hash),

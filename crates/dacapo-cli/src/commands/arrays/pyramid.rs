@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use dacapo::array::{ArrayAddress, PyramidOptions, Reduce, make_pyramid, open_array};
 
+use dacapo::store::Provenance;
+
 use super::describe::value;
 use super::job::Job;
 use crate::bar::Counted;
@@ -54,11 +56,20 @@ impl Pyramid {
             (_, true) => Reduce::Mean,
             _ => guess,
         };
+        let mut made = Provenance::of(self.array.to_string());
+        made.parameters = Some(format!(
+            "pyramid({})",
+            match reduce {
+                Reduce::Mean => "mean",
+                Reduce::Mode => "mode",
+            }
+        ));
         let options = PyramidOptions {
             reduce: Some(reduce),
             levels: self.levels.map(usize::from),
             group: self.into.map(|group| group.trim_matches('/').to_owned()),
             overwrite: self.overwrite,
+            attributes: made.attributes(),
         };
         if !self.labels && !self.image {
             context.printer.note(match reduce {

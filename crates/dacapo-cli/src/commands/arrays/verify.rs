@@ -66,6 +66,10 @@ impl Verify {
     /// The arrays that are meant, and what is in flight among them.
     fn work(&self, context: &Context) -> anyhow::Result<(Vec<Work>, Vec<String>)> {
         let arrays = &context.store.arrays;
+        let base = context.store.base();
+        if self.patterns.is_empty() && !is_there(context, base)? {
+            anyhow::bail!("there is no {base}: --base says where runs are kept");
+        }
         let mut work = Vec::new();
         let mut patterns = Vec::new();
         for pattern in &self.patterns {
@@ -176,7 +180,8 @@ fn report(context: &Context, found: &[Verified], in_flight: &[String]) -> anyhow
             .printer
             .note(format!("{}; --json shows them", plural(remarks, "remark")));
     }
-    let unchecked = found.iter().filter(|array| !array.checksums).count();
+    let is_unchecked = |array: &&Verified| !array.checksums && array.damage.is_empty();
+    let unchecked = found.iter().filter(is_unchecked).count();
     let chunks: u64 = found.iter().map(|array| array.chunks).sum();
     let size: u64 = found.iter().map(|array| array.bytes).sum();
     let of = format!(
