@@ -379,6 +379,7 @@ impl Pass {
                 columns,
                 &mut sums,
                 pitch,
+                usize::MAX,
             );
             self.store(unit, [z, y_axis, x], rows, &sums, finish, y);
         }

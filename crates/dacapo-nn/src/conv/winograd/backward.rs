@@ -11,6 +11,9 @@ use std::marker::PhantomData;
 
 /// Most slabs that a sample is split into.
 pub(super) const SLABS: usize = 8;
+/// Products that are added up one after another before a sum of the input's gradient begins anew: through two
+/// transforms, what a long chain loses is several times what it is in a direct convolution.
+const CHAIN: usize = 12;
 /// Sums that one task clears or adds up.
 const CHUNK: usize = 4096;
 
@@ -237,7 +240,17 @@ impl<Z: Tile, Y: Tile> Pass<'_, Z, Y> {
                     let to = unsafe { sums.part(p * l.adjoint.position..(p + 1) * l.adjoint.position) };
                     let u = &u[p * l.weights_adjoint..][..l.weights_adjoint];
                     let (taps, rows) = (&plan.taps_back, (g.in_channels, ROWS));
-                    kernel::correlate(plan.set, gradient, taps, u, rows, columns, to, l.adjoint.row);
+                    kernel::correlate(
+                        plan.set,
+                        gradient,
+                        taps,
+                        u,
+                        rows,
+                        columns,
+                        to,
+                        l.adjoint.row,
+                        CHAIN,
+                    );
                 }
             });
             let Some(dx) = dx else { continue };

@@ -317,6 +317,7 @@ impl Winograd {
                     columns,
                     to,
                     l.sums.row,
+                    usize::MAX,
                 );
             });
             let sums: &[f32] = &m;
