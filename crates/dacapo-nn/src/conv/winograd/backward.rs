@@ -11,9 +11,8 @@ use std::marker::PhantomData;
 
 /// Most slabs that a sample is split into.
 pub(super) const SLABS: usize = 8;
-/// Products that are added up one after another before a sum of the input's gradient begins anew: through two
-/// transforms, what a long chain loses is several times what it is in a direct convolution.
-const CHAIN: usize = 12;
+/// Fewest products that are added up before a sum of the input's gradient begins anew.
+const LEAST_CHAIN: usize = 6;
 /// Sums that one task clears or adds up.
 const CHUNK: usize = 4096;
 
@@ -195,6 +194,9 @@ impl<Z: Tile, Y: Tile> Pass<'_, Z, Y> {
         } else {
             0
         });
+        // What a long chain of additions loses is several times what it is in a direct convolution, through two
+        // transforms; as many chains as each has products lose least.
+        let chain = plan.taps_back.len().isqrt().max(LEAST_CHAIN);
         let (du, bias) = (Shared::new(du), Shared::new(db));
         for block in blocks {
             plan.input::<Z, Y>(block, x, zeros, Shared::new(&mut v));
@@ -249,7 +251,7 @@ impl<Z: Tile, Y: Tile> Pass<'_, Z, Y> {
                         columns,
                         to,
                         l.adjoint.row,
-                        CHAIN,
+                        chain,
                     );
                 }
             });
