@@ -132,6 +132,9 @@ struct Pass {
     plane: usize,
     /// Output channels that the inner loop takes together.
     group: usize,
+    /// Where the channels are from a unit's first voxel on, if the input can be read where it lies: a kernel of one
+    /// element over rows of whole vectors.
+    in_place: Option<Vec<usize>>,
     set: InstructionSet,
 }
 
@@ -193,6 +196,9 @@ impl Pass {
         }
         let kernel = kernel.iter().product();
         let group = kernel::group(out_channels);
+        let same = |axis: &Axis| (axis.taps, axis.stride, axis.start, axis.input) == (1, 1, 0, axis.steps);
+        let in_place = kernel == 1 && axes.iter().all(same) && axes[2].steps.is_multiple_of(SLACK);
+        let channel: usize = axes.iter().map(|axis| axis.input).product();
         Self {
             axes,
             in_channels,
@@ -204,6 +210,7 @@ impl Pass {
             pitch,
             plane,
             group,
+            in_place: in_place.then(|| (0..in_channels).map(|c| c * channel).collect()),
             set,
         }
     }
@@ -305,6 +312,14 @@ impl Pass {
         packed
     }
 
+    /// What a unit reads where it lies, and where the channels are in it.
+    fn in_place<'a>(&'a self, unit: &Unit, input: Gated<'a>) -> Option<(&'a [f32], &'a [usize])> {
+        let taps = self.in_place.as_deref().filter(|_| input.gate.is_none())?;
+        let [z, y, x] = &self.axes;
+        let row = (unit.sample * self.in_channels * z.input + unit.z) * y.input + unit.y;
+        Some((&input.values[row * x.input..], taps))
+    }
+
     /// Packs what a unit needs of the input.
     fn pack(&self, unit: &Unit, input: Gated, packed: &mut [f32]) {
         let [z, y, x] = &self.axes;
@@ -348,14 +363,25 @@ impl Pass {
         let weights: &[f32] = &weights;
         (0..self.units(batch)).into_par_iter().for_each(|index| {
             let unit = self.unit(index);
+            if let Some(input) = self.in_place(&unit, input) {
+                self.compute(&unit, input, weights, finish, y);
+                return;
+            }
             let mut packed = Scratch::take(self.packed_len());
             self.pack(&unit, input, &mut packed);
-            self.compute(&unit, &packed, weights, finish, y);
+            self.compute(&unit, (&packed, &[]), weights, finish, y);
         });
     }
 
-    /// All phases of a unit out of its packed input.
-    fn compute(&self, unit: &Unit, packed: &[f32], weights: &[f32], finish: Finish, y: Shared) {
+    /// All phases of a unit out of its packed input, or of an input with taps of its own.
+    fn compute(
+        &self,
+        unit: &Unit,
+        (input, taps): (&[f32], &[usize]),
+        weights: &[f32],
+        finish: Finish,
+        y: Shared,
+    ) {
         let rows = self.out_channels.next_multiple_of(self.group);
         let pitch = self.output_pitch();
         let mut sums = Scratch::take(self.sums_len());
@@ -370,10 +396,11 @@ impl Pass {
             }
             let columns = (rows - 1) * self.pitch + x.steps;
             let channels = (self.out_channels, self.group);
+            let taps = if taps.is_empty() { &phase.taps } else { taps };
             kernel::correlate(
                 self.set,
-                packed,
-                &phase.taps,
+                input,
+                taps,
                 own,
                 channels,
                 columns,
@@ -446,16 +473,22 @@ impl Pass {
                 let mut gradient = Scratch::take(self.out_channels * pitch);
                 for index in part * units / parts..(part + 1) * units / parts {
                     let unit = self.unit(index);
-                    self.pack(&unit, x, &mut packed);
+                    let (input, taps) = match self.in_place(&unit, x) {
+                        Some(found) => found,
+                        None => {
+                            self.pack(&unit, x, &mut packed);
+                            (&packed[..], &phase.taps[..])
+                        }
+                    };
                     if let Some((weights, y)) = forward {
-                        self.compute(&unit, &packed, weights, Finish::default(), y);
+                        self.compute(&unit, (input, taps), weights, Finish::default(), y);
                     }
                     let columns = (unit.rows - 1) * self.pitch + self.axes[2].steps;
                     self.pack_gradient(&unit, gy, columns, &mut gradient, db);
                     kernel::accumulate(
                         self.set,
-                        &packed,
-                        &phase.taps,
+                        input,
+                        taps,
                         &gradient,
                         self.out_channels,
                         pitch,

@@ -16,7 +16,8 @@ use crate::simd::{InstructionSet, Job, Vector};
 
 /// Most rows that are computed together.
 pub(super) const ROWS: usize = 4;
-/// Room that a row needs behind its last column: vectors are read and written whole.
+/// Room that a row needs behind its last column: vectors are read and written whole. (Rows that are only read need
+/// none behind whole vectors of so many columns.)
 pub(super) const SLACK: usize = 16;
 
 /// Number of groups of [`ROWS`] rows.
@@ -53,7 +54,7 @@ pub(super) fn correlate(
     let groups = rows.div_ceil(group);
     let reach = taps.iter().copied().max().unwrap_or(0);
     assert!(
-        taps.is_empty() || reach + columns + SLACK <= input.len() + 1,
+        taps.is_empty() || reach + columns.next_multiple_of(SLACK) <= input.len(),
         "the taps read beyond the input"
     );
     assert!(
@@ -247,11 +248,11 @@ pub(super) fn accumulate(
 ) {
     let reach = taps.iter().copied().max().unwrap_or(0);
     assert!(
-        reach + columns + SLACK <= input.len() + 1,
+        reach + columns.next_multiple_of(SLACK) <= input.len(),
         "the taps read beyond the input"
     );
     assert!(
-        rows > 0 && (rows - 1) * pitch + columns + SLACK <= gradient.len() + 1,
+        rows > 0 && (rows - 1) * pitch + columns.next_multiple_of(SLACK) <= gradient.len(),
         "the gradient is too small"
     );
     assert!(
