@@ -12,7 +12,7 @@
 use super::axis::{Axis, AxisPhase};
 use super::geometry::ConvGeometry;
 use super::kernel::{self, ROWS, SLACK};
-use super::pack::{Gated, finish_row, odd_lines, pack_row};
+use super::pack::{Gated, finish_every_second, finish_row, odd_lines, pack_row};
 use super::scratch::{Scratch, Shared};
 use crate::simd::InstructionSet;
 use rayon::prelude::*;
@@ -434,6 +434,8 @@ impl Pass {
                 let to = unsafe { y.part(row * len_x..(row + 1) * len_x) };
                 if px.step == 1 {
                     finish_row(self.set, from, bias, floor, to);
+                } else if px.step == 2 {
+                    finish_every_second(self.set, from, bias, floor, px.offset > 0, to);
                 } else {
                     for (to, &v) in to[px.offset..].iter_mut().step_by(px.step).zip(from) {
                         *to = if v + bias < floor { floor } else { v + bias };

@@ -3,10 +3,11 @@
 
 use rayon::prelude::*;
 
-use super::statistics::{affine, gradient_dot_deviation, mask, squared_deviation, sum};
+use super::statistics::{affine, gradient_sums, mean_and_squares};
 use super::{BackwardStep, Kernel, Needs, Op, Pass, Shape, Site};
 use crate::Result;
 use crate::cpu::params::{Init, ParamId, ParamSpec, Params};
+use crate::simd::InstructionSet;
 
 /// Added to the variance.
 pub(crate) const EPSILON: f64 = 1e-5;
@@ -53,6 +54,7 @@ impl Op for GroupNorm {
             relu: self.relu,
             params: [ParamId(site.first_param), ParamId(site.first_param + 1)],
             moments: vec![Moments::default(); site.batch * self.groups],
+            set: site.set,
         }))
     }
 }
@@ -71,13 +73,14 @@ struct GroupNormKernel {
     params: [ParamId; 2],
     /// Of each batch entry and group.
     moments: Vec<Moments>,
+    set: InstructionSet,
 }
 
 impl Kernel for GroupNormKernel {
     fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], params: &mut Params, _: Pass) {
         let volume = self.shape.volume();
         let per_group = self.shape.channels / self.groups;
-        let (groups, relu) = (self.groups, self.relu);
+        let (groups, relu, set) = (self.groups, self.relu, self.set);
         let (scale, shift) = (params.value(self.params[0]), params.value(self.params[1]));
         let group_inputs = inputs[0].par_chunks(per_group * volume);
         let work = output
@@ -85,8 +88,8 @@ impl Kernel for GroupNormKernel {
             .zip(group_inputs)
             .zip(&mut self.moments);
         work.enumerate().for_each(|(i, ((y, x), moments))| {
-            let mean = (sum(x) / x.len() as f64) as f32;
-            let variance = squared_deviation(x, mean) / x.len() as f64;
+            let (mean, squares) = mean_and_squares(set, x);
+            let (mean, variance) = (mean as f32, squares / x.len() as f64);
             *moments = Moments {
                 mean,
                 inverse_deviation: (1.0 / (variance + EPSILON).sqrt()) as f32,
@@ -110,7 +113,7 @@ impl Kernel for GroupNormKernel {
         let volume = self.shape.volume();
         let channels = self.shape.channels;
         let per_group = channels / self.groups;
-        let (groups, relu, moments) = (self.groups, self.relu, &self.moments);
+        let (groups, relu, set, moments) = (self.groups, self.relu, self.set, &self.moments);
         let [weight, bias] = self.params;
         let outputs = if relu { step.output } else { step.inputs[0] };
         // Per channel of each entry: sum of the gradient, and of the gradient times the normalised input.
@@ -121,15 +124,12 @@ impl Kernel for GroupNormKernel {
             .zip(step.inputs[0].par_chunks(volume))
             .enumerate()
             .map(|(i, ((gradient, output), x))| {
-                if relu {
-                    mask(gradient, output);
-                }
                 let Moments {
                     mean,
                     inverse_deviation,
                 } = moments[i / per_group];
-                let dot = gradient_dot_deviation(gradient, x, mean) * f64::from(inverse_deviation);
-                (sum(gradient), dot)
+                let (plain, dot) = gradient_sums(set, gradient, relu.then_some(output), x, mean);
+                (plain, dot * f64::from(inverse_deviation))
             })
             .collect();
         params.with_gradients(weight, bias, |_, weight_gradient, bias_gradient| {
@@ -176,6 +176,7 @@ impl Kernel for GroupNormKernel {
 
 #[cfg(test)]
 mod tests {
+    use super::super::statistics::{squared_deviation, sum};
     use super::*;
     use crate::ops::check::{check, compare_with_peer, run};
 
