@@ -3,7 +3,8 @@
 //! A unit of work is a few output rows of one plane. The input that it needs is packed, a plane for each input
 //! channel and tap in z, with zeros where the padding is and with the phases of a stride side by side, so that
 //! every tap reads consecutive elements; the unit's rows then lie behind one another with one pitch, and one call
-//! of the inner loop does them all (the few columns between rows are computed and dropped).
+//! of the inner loop does them all (the few columns between rows are computed and dropped). With a kernel of one voxel an
+//! input of whole vectors is read where it lies.
 //!
 //! The gradient of the input, which is also the forward of a transposed convolution, is a convolution of stride 1
 //! for each phase of the stride: of the taps, those that meet the phase, in reverse. All phases of a unit read the
