@@ -3,7 +3,8 @@
 //! A unit of work is a few output rows of one plane. The input that it needs is packed, a plane for each input
 //! channel and tap in z, with zeros where the padding is and with the phases of a stride side by side, so that
 //! every tap reads consecutive elements; the unit's rows then lie behind one another with one pitch, and one call
-//! of the inner loop does them all (the few columns between rows are computed and dropped).
+//! of the inner loop does them all (the few columns between rows are computed and dropped). With a kernel of one voxel an
+//! input of whole vectors is read where it lies.
 //!
 //! The gradient of the input, which is also the forward of a transposed convolution, is a convolution of stride 1
 //! for each phase of the stride: of the taps, those that meet the phase, in reverse. All phases of a unit read the
@@ -12,7 +13,7 @@
 use super::axis::{Axis, AxisPhase};
 use super::geometry::ConvGeometry;
 use super::kernel::{self, ROWS, SLACK};
-use super::pack::{Gated, finish_row, odd_lines, pack_row};
+use super::pack::{Gated, finish_every_second, finish_row, odd_lines, pack_row};
 use super::scratch::{Scratch, Shared};
 use crate::simd::InstructionSet;
 use rayon::prelude::*;
@@ -134,6 +135,9 @@ struct Pass {
     plane: usize,
     /// Output channels that the inner loop takes together.
     group: usize,
+    /// Where the channels are from a unit's first voxel on, if the input can be read where it lies: a kernel of one
+    /// element over rows of whole vectors.
+    in_place: Option<Vec<usize>>,
     set: InstructionSet,
 }
 
@@ -195,6 +199,9 @@ impl Pass {
         }
         let kernel = kernel.iter().product();
         let group = kernel::group(out_channels);
+        let same = |axis: &Axis| (axis.taps, axis.stride, axis.start, axis.input) == (1, 1, 0, axis.steps);
+        let in_place = kernel == 1 && axes.iter().all(same) && axes[2].steps.is_multiple_of(SLACK);
+        let channel: usize = axes.iter().map(|axis| axis.input).product();
         Self {
             axes,
             in_channels,
@@ -206,6 +213,7 @@ impl Pass {
             pitch,
             plane,
             group,
+            in_place: in_place.then(|| (0..in_channels).map(|c| c * channel).collect()),
             set,
         }
     }
@@ -307,6 +315,14 @@ impl Pass {
         packed
     }
 
+    /// What a unit reads where it lies, and where the channels are in it.
+    fn in_place<'a>(&'a self, unit: &Unit, input: Gated<'a>) -> Option<(&'a [f32], &'a [usize])> {
+        let taps = self.in_place.as_deref().filter(|_| input.gate.is_none())?;
+        let [z, y, x] = &self.axes;
+        let row = (unit.sample * self.in_channels * z.input + unit.z) * y.input + unit.y;
+        Some((&input.values[row * x.input..], taps))
+    }
+
     /// Packs what a unit needs of the input.
     fn pack(&self, unit: &Unit, input: Gated, packed: &mut [f32]) {
         let [z, y, x] = &self.axes;
@@ -350,14 +366,25 @@ impl Pass {
         let weights: &[f32] = &weights;
         (0..self.units(batch)).into_par_iter().for_each(|index| {
             let unit = self.unit(index);
+            if let Some(input) = self.in_place(&unit, input) {
+                self.compute(&unit, input, weights, finish, y);
+                return;
+            }
             let mut packed = Scratch::take(self.packed_len());
             self.pack(&unit, input, &mut packed);
-            self.compute(&unit, &packed, weights, finish, y);
+            self.compute(&unit, (&packed, &[]), weights, finish, y);
         });
     }
 
-    /// All phases of a unit out of its packed input.
-    fn compute(&self, unit: &Unit, packed: &[f32], weights: &[f32], finish: Finish, y: Shared) {
+    /// All phases of a unit out of its packed input, or of an input with taps of its own.
+    fn compute(
+        &self,
+        unit: &Unit,
+        (input, taps): (&[f32], &[usize]),
+        weights: &[f32],
+        finish: Finish,
+        y: Shared,
+    ) {
         let rows = self.out_channels.next_multiple_of(self.group);
         let pitch = self.output_pitch();
         let mut sums = Scratch::take(self.sums_len());
@@ -372,15 +399,17 @@ impl Pass {
             }
             let columns = (rows - 1) * self.pitch + x.steps;
             let channels = (self.out_channels, self.group);
+            let taps = if taps.is_empty() { &phase.taps } else { taps };
             kernel::correlate(
                 self.set,
-                packed,
-                &phase.taps,
+                input,
+                taps,
                 own,
                 channels,
                 columns,
                 &mut sums,
                 pitch,
+                usize::MAX,
             );
             self.store(unit, [z, y_axis, x], rows, &sums, finish, y);
         }
@@ -406,12 +435,12 @@ impl Pass {
                 let from = &sums[co * self.output_pitch() + r * self.pitch..][..px.steps];
                 // SAFETY: the rows of a unit are its own, and it does its phases one after another.
                 let to = unsafe { y.part(row * len_x..(row + 1) * len_x) };
-                let apart = px.step > 1;
-                match (finish.add, apart) {
-                    (false, false) => finish_row(self.set, from, bias, floor, to),
-                    (true, false) => to.iter_mut().zip(from).for_each(|(to, v)| *to += v),
-                    (add, true) => {
-                        for (to, &v) in to[px.offset..].iter_mut().step_by(px.step).zip(from) {
+                match (finish.add, px.step) {
+                    (false, 1) => finish_row(self.set, from, bias, floor, to),
+                    (true, 1) => to.iter_mut().zip(from).for_each(|(to, v)| *to += v),
+                    (false, 2) => finish_every_second(self.set, from, bias, floor, px.offset > 0, to),
+                    (add, step) => {
+                        for (to, &v) in to[px.offset..].iter_mut().step_by(step).zip(from) {
                             let v = if add { *to + v } else { v + bias };
                             *to = if v < floor { floor } else { v };
                         }
@@ -457,16 +486,22 @@ impl Pass {
                 let mut gradient = Scratch::take(self.out_channels * pitch);
                 for index in part * units / parts..(part + 1) * units / parts {
                     let unit = self.unit(index);
-                    self.pack(&unit, x, &mut packed);
+                    let (input, taps) = match self.in_place(&unit, x) {
+                        Some(found) => found,
+                        None => {
+                            self.pack(&unit, x, &mut packed);
+                            (&packed[..], &phase.taps[..])
+                        }
+                    };
                     if let Some((weights, finish, y)) = forward {
-                        self.compute(&unit, &packed, weights, finish, y);
+                        self.compute(&unit, (input, taps), weights, finish, y);
                     }
                     let columns = (unit.rows - 1) * self.pitch + self.axes[2].steps;
                     self.pack_gradient(&unit, gy, columns, &mut gradient, db);
                     kernel::accumulate(
                         self.set,
-                        &packed,
-                        &phase.taps,
+                        input,
+                        taps,
                         &gradient,
                         self.out_channels,
                         pitch,

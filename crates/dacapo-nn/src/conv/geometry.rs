@@ -2,6 +2,10 @@
 
 use crate::{Error, Result};
 
+/// Elements of the longest vector, and of the longest row that is made of several.
+const VECTOR: usize = 16;
+const LONGEST: usize = 512;
+
 /// Geometry of a convolution, in voxels (z, y, x); 2D is depth 1 with a kernel, stride and padding of 1, 1, 0 there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvGeometry {
@@ -92,14 +96,21 @@ impl ConvGeometry {
         Ok(())
     }
 
-    /// The same convolution with z and y joined, where the kernel does not reach along them: longer units of work.
+    /// The same convolution with z and y joined, where the kernel does not reach along them: longer units of work. Where
+    /// it does not reach along x either, rows are as long as they can be, of whole vectors if the voxels are.
     pub(super) fn joined(&self) -> Self {
         let flat = |a: usize| self.kernel[a] == 1 && self.stride[a] == 1 && self.padding[a] == 0;
         if !(flat(0) && flat(1)) {
             return self.clone();
         }
+        let [depth, height, mut width] = self.input;
+        let voxels = depth * height * width;
+        if flat(2) && voxels.is_multiple_of(VECTOR) {
+            let most = (1..=LONGEST / VECTOR).rfind(|n| (voxels / VECTOR).is_multiple_of(*n));
+            width = VECTOR * most.unwrap_or(1);
+        }
         Self {
-            input: [1, self.input[0] * self.input[1], self.input[2]],
+            input: [1, voxels / width, width],
             ..self.clone()
         }
     }

@@ -16,7 +16,8 @@ use crate::simd::{InstructionSet, Job, Vector};
 
 /// Most rows that are computed together.
 pub(super) const ROWS: usize = 4;
-/// Room that a row needs behind its last column: vectors are read and written whole.
+/// Room that a row needs behind its last column: vectors are read and written whole. (Rows that are only read need
+/// none behind whole vectors of so many columns.)
 pub(super) const SLACK: usize = 16;
 
 /// Number of groups of [`ROWS`] rows.
@@ -34,7 +35,7 @@ pub(super) fn group(rows: usize) -> usize {
 }
 
 /// `output[r][n] = Σ_t weights[r / group][t][r % group] · input[taps[t] + n]` for n in `0..columns`, with `group` at
-/// most [`ROWS`].
+/// most [`ROWS`]. Sums of `chain` taps are added up: many short chains are more exact than a long one.
 ///
 /// `output` has `rows` rows of `pitch` elements, rounded up to whole groups, and so have the weights. Up to
 /// [`SLACK`] columns behind the last are overwritten with what the taps happen to hold there.
@@ -48,11 +49,12 @@ pub(super) fn correlate(
     columns: usize,
     output: &mut [f32],
     pitch: usize,
+    chain: usize,
 ) {
     let groups = rows.div_ceil(group);
     let reach = taps.iter().copied().max().unwrap_or(0);
     assert!(
-        taps.is_empty() || reach + columns + SLACK <= input.len() + 1,
+        taps.is_empty() || reach + columns.next_multiple_of(SLACK) <= input.len(),
         "the taps read beyond the input"
     );
     assert!(
@@ -74,6 +76,7 @@ pub(super) fn correlate(
                 columns,
                 output,
                 pitch,
+                chain,
             })
         };
     }
@@ -94,6 +97,7 @@ struct Correlate<'a, const R: usize> {
     columns: usize,
     output: *mut f32,
     pitch: usize,
+    chain: usize,
 }
 
 impl<const R: usize> Job for Correlate<'_, R> {
@@ -107,6 +111,7 @@ impl<const R: usize> Job for Correlate<'_, R> {
             columns,
             output,
             pitch,
+            chain,
         } = self;
         let mut n = 0;
         while n < columns {
@@ -131,12 +136,20 @@ impl<const R: usize> Job for Correlate<'_, R> {
                     let y = output.add(g * R * pitch + n);
                     macro_rules! tile {
                         ($groups:literal, $vectors:literal) => {{
-                            tile::<V, R, $groups, $vectors>(x, taps, w, y, pitch);
+                            tile::<V, R, $groups, $vectors>(x, taps, w, y, pitch, chain);
                             g += $groups;
                         }};
                     }
                     if R == 4 && V::TILE > 0 && vectors == V::TILE {
-                        V::tile(x, taps, w, y, pitch);
+                        let mut first = 0usize;
+                        loop {
+                            let end = first.saturating_add(chain).min(taps.len());
+                            V::tile(x, &taps[first..end], w.add(first * R), y, pitch, first > 0);
+                            if end == taps.len() {
+                                break;
+                            }
+                            first = end;
+                        }
                         g += 1;
                     } else if V::REGISTERS >= 32 {
                         match vectors {
@@ -173,32 +186,47 @@ unsafe fn tile<V: Vector, const R: usize, const G: usize, const N: usize>(
     weights: *const f32,
     output: *mut f32,
     pitch: usize,
+    chain: usize,
 ) {
     // SAFETY: as in `Correlate::run`, which calls this with groups and vectors that it has counted.
     unsafe {
-        let mut sums = [[[V::splat(0.0); N]; R]; G];
-        for (t, &offset) in taps.iter().enumerate() {
-            let from = input.add(offset);
-            let mut x = [V::splat(0.0); N];
-            for (j, x) in x.iter_mut().enumerate() {
-                *x = V::load(from.add(j * V::LANES));
-            }
-            for g in 0..G {
-                let w = weights.add((g * taps.len() + t) * R);
-                for r in 0..R {
-                    let factor = V::splat(*w.add(r));
-                    for j in 0..N {
-                        sums[g][r][j] = factor.fma(x[j], sums[g][r][j]);
+        let mut first = 0usize;
+        loop {
+            let end = first.saturating_add(chain).min(taps.len());
+            let mut sums = [[[V::splat(0.0); N]; R]; G];
+            for t in first..end {
+                let from = input.add(taps[t]);
+                let mut x = [V::splat(0.0); N];
+                for (j, x) in x.iter_mut().enumerate() {
+                    *x = V::load(from.add(j * V::LANES));
+                }
+                for g in 0..G {
+                    let w = weights.add((g * taps.len() + t) * R);
+                    for r in 0..R {
+                        let factor = V::splat(*w.add(r));
+                        for j in 0..N {
+                            sums[g][r][j] = factor.fma(x[j], sums[g][r][j]);
+                        }
                     }
                 }
             }
-        }
-        for g in 0..G {
-            for r in 0..R {
-                for j in 0..N {
-                    sums[g][r][j].store(output.add((g * R + r) * pitch + j * V::LANES));
+            for g in 0..G {
+                for r in 0..R {
+                    for j in 0..N {
+                        let to = output.add((g * R + r) * pitch + j * V::LANES);
+                        let sum = sums[g][r][j];
+                        if first > 0 {
+                            sum.add(V::load(to)).store(to)
+                        } else {
+                            sum.store(to)
+                        }
+                    }
                 }
             }
+            if end == taps.len() {
+                return;
+            }
+            first = end;
         }
     }
 }
@@ -220,11 +248,11 @@ pub(super) fn accumulate(
 ) {
     let reach = taps.iter().copied().max().unwrap_or(0);
     assert!(
-        reach + columns + SLACK <= input.len() + 1,
+        reach + columns.next_multiple_of(SLACK) <= input.len(),
         "the taps read beyond the input"
     );
     assert!(
-        rows > 0 && (rows - 1) * pitch + columns + SLACK <= gradient.len() + 1,
+        rows > 0 && (rows - 1) * pitch + columns.next_multiple_of(SLACK) <= gradient.len(),
         "the gradient is too small"
     );
     assert!(

@@ -169,6 +169,67 @@ impl Job for Finished<'_> {
     }
 }
 
+/// The same for every second element of `to`, from the first or the second on; the others stay.
+pub(super) fn finish_every_second(
+    set: InstructionSet,
+    from: &[f32],
+    bias: f32,
+    floor: f32,
+    second: bool,
+    to: &mut [f32],
+) {
+    let offset = usize::from(second);
+    assert!(offset + 2 * from.len() <= to.len() + 1, "elements of a row");
+    set.run(Interleaved {
+        from,
+        bias,
+        floor,
+        second,
+        to,
+    });
+}
+
+struct Interleaved<'a> {
+    from: &'a [f32],
+    bias: f32,
+    floor: f32,
+    second: bool,
+    to: &'a mut [f32],
+}
+
+impl Job for Interleaved<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self {
+            from,
+            bias,
+            floor,
+            second,
+            to,
+        } = self;
+        let mut i = 0;
+        while i + V::LANES <= from.len() && 2 * (i + V::LANES) <= to.len() {
+            // SAFETY: by the condition of the loop.
+            unsafe {
+                let v = V::load(from.as_ptr().add(i))
+                    .add(V::splat(bias))
+                    .at_least(V::splat(floor));
+                let to = to.as_mut_ptr().add(2 * i);
+                let [even, odd] = V::load(to).unzip(V::load(to.add(V::LANES)));
+                let [low, high] = if second { even.zip(v) } else { v.zip(odd) };
+                low.store(to);
+                high.store(to.add(V::LANES));
+            }
+            i += V::LANES;
+        }
+        while i < from.len() {
+            let v = from[i] + bias;
+            to[2 * i + usize::from(second)] = if v < floor { floor } else { v };
+            i += 1;
+        }
+    }
+}
+
 /// Sums of a planar tensor over samples and voxels, one for each of the channels.
 pub(super) fn channel_sums(set: InstructionSet, tensor: Gated, batch: usize, sums: &mut [f32]) {
     const CHUNK: usize = 512;

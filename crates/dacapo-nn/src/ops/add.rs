@@ -41,6 +41,16 @@ struct AddKernel {
     relu: bool,
 }
 
+/// Values of a task over tensors that are alike.
+const CHUNK: usize = 1 << 14;
+
+impl AddKernel {
+    /// The second needs no fitting.
+    fn alike(&self) -> bool {
+        self.first.voxels == self.second.voxels
+    }
+}
+
 impl Kernel for AddKernel {
     fn forward(&mut self, inputs: &[&[f32]], output: &mut [f32], _: &mut Params, _: Pass) {
         let (a, b) = (self.first.volume(), self.second.volume());
@@ -49,12 +59,19 @@ impl Kernel for AddKernel {
             .par_chunks_mut(a)
             .zip(channels)
             .for_each(|(sum, (first, second))| {
+                let relu = |v: f32| if self.relu && v < 0.0 { 0.0 } else { v };
+                if self.alike() {
+                    // In one pass, since it is memory that is waited for.
+                    let pairs = first.iter().zip(second);
+                    let sums = sum.iter_mut().zip(pairs);
+                    return sums.for_each(|(sum, (x, y))| *sum = relu(x + y));
+                }
                 sum.copy_from_slice(first);
                 self.fit.rows(second, sum, |from, to| {
                     to.iter_mut().zip(from).for_each(|(y, x)| *y += x)
                 });
                 if self.relu {
-                    sum.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
+                    sum.iter_mut().for_each(|y| *y = relu(*y));
                 }
             });
     }
@@ -72,6 +89,21 @@ impl Kernel for AddKernel {
 
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
         let (a, b) = (self.first.volume(), self.second.volume());
+        if let (true, [Some(first), Some(second)]) = (self.alike(), &mut *step.input_gradients) {
+            let output = if self.relu { step.output } else { &*step.gradient };
+            let gradients = step.gradient.par_chunks(CHUNK).zip(output.par_chunks(CHUNK));
+            let both = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
+            return both
+                .zip(gradients)
+                .for_each(|((first, second), (gradient, output))| {
+                    let pairs = gradient.iter().zip(output);
+                    let both = first.iter_mut().zip(second);
+                    both.zip(pairs).for_each(|((first, second), (&g, &y))| {
+                        *first = if !self.relu || y > 0.0 { g } else { 0.0 };
+                        *second = *first;
+                    });
+                });
+        }
         if self.relu {
             step.gradient
                 .par_chunks_mut(a)

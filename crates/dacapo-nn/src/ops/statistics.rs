@@ -7,6 +7,7 @@ const BLOCK: usize = 1 << 12;
 const LANES: usize = 16;
 
 /// Sum of `f` over pairs of values. `f` runs in f32, lanes side by side.
+#[inline(always)]
 fn sum_by(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
     let mut total = 0.0;
     for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
@@ -27,6 +28,7 @@ fn sum_by(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
 }
 
 /// Sum of values.
+#[inline(always)]
 pub(crate) fn sum(x: &[f32]) -> f64 {
     sum_by(x, x, |x, _| x)
 }

@@ -17,7 +17,14 @@ static EDGE: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0
 /// By hand, because the compiler loads factors early: a register more than there are, so that it spills a sum,
 /// and the loop takes twice as long.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile(input: *const f32, taps: &[usize], weights: *const f32, output: *mut f32, pitch: usize) {
+unsafe fn tile(
+    input: *const f32,
+    taps: &[usize],
+    weights: *const f32,
+    output: *mut f32,
+    pitch: usize,
+    add: bool,
+) {
     unsafe {
         core::arch::asm!(
             "vxorps xmm0, xmm0, xmm0",
@@ -61,6 +68,25 @@ unsafe fn tile(input: *const f32, taps: &[usize], weights: *const f32, output: *
             "cmp {tap}, {end}",
             "jne 2b",
             "3:",
+            "test {add:e}, {add:e}",
+            "jz 4f",
+            "mov {offset}, {y}",
+            "vaddps ymm0, ymm0, [{offset}]",
+            "vaddps ymm1, ymm1, [{offset} + 32]",
+            "vaddps ymm2, ymm2, [{offset} + 64]",
+            "lea {offset}, [{offset} + 4 * {pitch}]",
+            "vaddps ymm3, ymm3, [{offset}]",
+            "vaddps ymm4, ymm4, [{offset} + 32]",
+            "vaddps ymm5, ymm5, [{offset} + 64]",
+            "lea {offset}, [{offset} + 4 * {pitch}]",
+            "vaddps ymm6, ymm6, [{offset}]",
+            "vaddps ymm7, ymm7, [{offset} + 32]",
+            "vaddps ymm8, ymm8, [{offset} + 64]",
+            "lea {offset}, [{offset} + 4 * {pitch}]",
+            "vaddps ymm9, ymm9, [{offset}]",
+            "vaddps ymm10, ymm10, [{offset} + 32]",
+            "vaddps ymm11, ymm11, [{offset} + 64]",
+            "4:",
             "vmovups [{y}], ymm0",
             "vmovups [{y} + 32], ymm1",
             "vmovups [{y} + 64], ymm2",
@@ -83,6 +109,7 @@ unsafe fn tile(input: *const f32, taps: &[usize], weights: *const f32, output: *
             y = inout(reg) output => _,
             pitch = in(reg) pitch,
             offset = out(reg) _,
+            add = in(reg) u32::from(add),
             out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
             out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
             out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
@@ -200,8 +227,15 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn tile(input: *const f32, taps: &[usize], weights: *const f32, output: *mut f32, pitch: usize) {
-        unsafe { tile(input, taps, weights, output, pitch) }
+    unsafe fn tile(
+        input: *const f32,
+        taps: &[usize],
+        weights: *const f32,
+        output: *mut f32,
+        pitch: usize,
+        add: bool,
+    ) {
+        unsafe { tile(input, taps, weights, output, pitch, add) }
     }
     #[inline(always)]
     fn sums(vectors: [Self; 4]) -> [f32; 4] {

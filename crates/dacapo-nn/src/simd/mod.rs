@@ -61,7 +61,8 @@ pub(crate) trait Vector: Copy {
     fn at_least(self, floor: Self) -> Self;
     /// Zero where `gate` is at most zero (a NaN lets pass, as PyTorch's ReLU does).
     fn gated(self, gate: Self) -> Self;
-    /// Four rows × `TILE` vectors of a correlation (see `conv::kernel`), where it is written by hand.
+    /// Four rows × `TILE` vectors of a correlation (see `conv::kernel`), where it is written by hand; added to the
+    /// output, or in its place.
     ///
     /// # Safety
     /// Readable: `TILE` vectors at each of `input + taps[t]`, `weights[..4 · taps.len()]`; writable: `TILE` vectors at
@@ -73,6 +74,7 @@ pub(crate) trait Vector: Copy {
         _weights: *const f32,
         _output: *mut f32,
         _pitch: usize,
+        _add: bool,
     ) {
         unreachable!("TILE is 0")
     }

@@ -17,8 +17,8 @@ struct Peer {
 }
 
 /// See `tests/data/conv/make.py`. What trains the weights is nearly as exact as with PyTorch. What goes on to the layers
-/// before passes two transforms of tiles, which makes it 5 to 8 times PyTorch's error, in planes 5 times: about a
-/// millionth.
+/// before passes two transforms of tiles, which makes it 2.7 to 3.9 times PyTorch's error, in planes 2 to 3 times: about
+/// half a millionth.
 #[test]
 fn gradients_are_nearly_as_exact_as_pytorchs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/conv/errors.json");
@@ -30,8 +30,8 @@ fn gradients_are_nearly_as_exact_as_pytorchs() {
         };
         let tiled = peer.stride == 1 && peer.channels[0] > 1;
         let input = match peer.kernel {
-            [3, 3, 3] if tiled => 9.0,
-            [1, 3, 3] if tiled => 6.0,
+            [3, 3, 3] if tiled => 3.9,
+            [1, 3, 3] if tiled => 3.1,
             _ => 3.0,
         };
         let most = [input, 3.0, 4.0];

@@ -57,6 +57,9 @@ fn channels_and_sizes() {
                 case.check_all();
             }
             case(channels, input, [1, 1, 1], 1, 0).check_all();
+            let mut vectors = case(channels, [2, 4, 2 * input[2]], [1, 1, 1], 1, 0);
+            (vectors.batch, vectors.relu) = (1 + i % 2, j % 2 == 0);
+            vectors.check_all();
         }
     }
 }
@@ -70,13 +73,15 @@ fn tiny_shapes() {
     let plane = case([1, 2], [1, 6, 7], [1, 3, 3], 1, 1);
     let wide_plane = case([16, 16], [1, 5, 6], [1, 3, 3], 1, 1);
     let points = case([2, 1], [2, 3, 3], [1, 1, 1], 1, 0);
+    // Read where they lie, not packed.
+    let whole_vectors = case([2, 3], [2, 4, 6], [1, 1, 1], 1, 0);
     let mut strided = case([1, 2], [4, 4, 4], [2, 2, 2], 2, 0);
     strided.relu = true;
     let mut upsampling = strided.clone();
     upsampling.transposed = true;
-    for case in [tiles, padded, plane, wide_plane, points, strided, upsampling] {
-        case.check_all();
-    }
+    let tiled = [tiles, padded, plane, wide_plane];
+    let direct = [points, whole_vectors, strided, upsampling];
+    tiled.iter().chain(&direct).for_each(Case::check_all);
 }
 
 #[test]
@@ -116,6 +121,8 @@ fn large() -> Vec<Case> {
         case([17, 22], [1, 90, 70], [1, 3, 3], 1, 1),
         case([32, 24], [7, 23, 21], [1, 3, 3], 1, 0),
         case([9, 5], [12, 30, 41], [1, 1, 1], 1, 0),
+        case([9, 5], [12, 30, 40], [1, 1, 1], 1, 0),
+        case([5, 9], [1, 70, 80], [1, 1, 1], 1, 0),
     ];
     cases.push(Case {
         transposed: true,

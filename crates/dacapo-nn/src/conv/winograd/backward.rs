@@ -11,6 +11,8 @@ use std::marker::PhantomData;
 
 /// Most slabs that a sample is split into.
 pub(super) const SLABS: usize = 8;
+/// Fewest products that are added up before a sum of the input's gradient begins anew.
+const LEAST_CHAIN: usize = 6;
 /// Sums that one task clears or adds up.
 const CHUNK: usize = 4096;
 
@@ -192,6 +194,9 @@ impl<Z: Tile, Y: Tile> Pass<'_, Z, Y> {
         } else {
             0
         });
+        // What a long chain of additions loses is several times what it is in a direct convolution, through two
+        // transforms; as many chains as each has products lose least.
+        let chain = plan.taps_back.len().isqrt().max(LEAST_CHAIN);
         let (du, bias) = (Shared::new(du), Shared::new(db));
         for block in blocks {
             plan.input::<Z, Y>(block, x, zeros, Shared::new(&mut v));
@@ -237,7 +242,17 @@ impl<Z: Tile, Y: Tile> Pass<'_, Z, Y> {
                     let to = unsafe { sums.part(p * l.adjoint.position..(p + 1) * l.adjoint.position) };
                     let u = &u[p * l.weights_adjoint..][..l.weights_adjoint];
                     let (taps, rows) = (&plan.taps_back, (g.in_channels, ROWS));
-                    kernel::correlate(plan.set, gradient, taps, u, rows, columns, to, l.adjoint.row);
+                    kernel::correlate(
+                        plan.set,
+                        gradient,
+                        taps,
+                        u,
+                        rows,
+                        columns,
+                        to,
+                        l.adjoint.row,
+                        chain,
+                    );
                 }
             });
             let Some(dx) = dx else { continue };

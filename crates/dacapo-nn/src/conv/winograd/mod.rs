@@ -243,7 +243,7 @@ impl Winograd {
         let mut u = Scratch::take(l.positions * step);
         let to = Shared::new(&mut u);
         each(true, groups(matrix.outs), |group| {
-            self.set.run(weights::Forward {
+            self.set.run_loop(weights::Forward {
                 matrix,
                 group,
                 w,
@@ -317,6 +317,7 @@ impl Winograd {
                     columns,
                     to,
                     l.sums.row,
+                    usize::MAX,
                 );
             });
             let sums: &[f32] = &m;

@@ -33,8 +33,8 @@ pub(super) trait Tile: Send + Sync {
     fn output<V: Vector>(m: [V; IN]) -> [V; OUT];
     /// `A y`: the adjoint of `output`.
     fn output_adjoint<V: Vector>(y: [V; OUT]) -> [V; IN];
-    /// `G w`: weights to positions.
-    fn weights<V: Vector>(w: [V; TAPS]) -> [V; IN];
+    /// `G w`: weights to positions. In f64, since they are few, and what they lose is lost in every product.
+    fn weights(w: [f64; TAPS]) -> [f64; IN];
     /// `Gᵀ u`: the adjoint of `weights`.
     fn weights_adjoint<V: Vector>(u: [V; IN]) -> [V; TAPS];
 }
@@ -63,7 +63,7 @@ impl Tile for Once {
         [y[0]; IN]
     }
     #[inline(always)]
-    fn weights<V: Vector>(w: [V; TAPS]) -> [V; IN] {
+    fn weights(w: [f64; TAPS]) -> [f64; IN] {
         [w[0]; IN]
     }
     #[inline(always)]
@@ -125,12 +125,13 @@ impl Tile for F4 {
     #[inline(always)]
     fn input_adjoint<V: Vector>(m: [V; IN]) -> [V; IN] {
         let [sum_a, difference_a, sum_b, difference_b] = pairs(&m);
+        let zero_a = m[0].add(sum_a);
         [
             m[0],
             fma(-A * B2, difference_a, fma(-B * A2, difference_b, m[5])),
-            fma(-A2_PLUS_B2, m[0], fma(-B2, sum_a, scaled(-A2, sum_b))),
+            fma(-B2, zero_a, scaled(-A2, m[0].add(sum_b))),
             fma(-A2_PLUS_B2, m[5], fma(A, difference_a, scaled(B, difference_b))),
-            m[0].add(sum_a).add(sum_b),
+            zero_a.add(sum_b),
             m[5],
         ]
     }
@@ -163,15 +164,19 @@ impl Tile for F4 {
     }
 
     #[inline(always)]
-    fn weights<V: Vector>(w: [V; TAPS]) -> [V; IN] {
-        let even_a = scaled(SCALE_A, fma(A2, w[2], w[0]));
-        let even_b = scaled(SCALE_B, fma(B2, w[2], w[0]));
+    fn weights(w: [f64; TAPS]) -> [f64; IN] {
+        const A: f64 = 2.0 / 3.0;
+        const B: f64 = 3.0 / 2.0;
+        const SCALE_A: f64 = -81.0 / 130.0;
+        const SCALE_B: f64 = 8.0 / 65.0;
+        let (even_a, odd_a) = (SCALE_A * w[0] + SCALE_A * A * A * w[2], SCALE_A * A * w[1]);
+        let (even_b, odd_b) = (SCALE_B * w[0] + SCALE_B * B * B * w[2], SCALE_B * B * w[1]);
         [
             w[0],
-            fma(A * SCALE_A, w[1], even_a),
-            fma(-A * SCALE_A, w[1], even_a),
-            fma(B * SCALE_B, w[1], even_b),
-            fma(-B * SCALE_B, w[1], even_b),
+            even_a + odd_a,
+            even_a - odd_a,
+            even_b + odd_b,
+            even_b - odd_b,
             w[2],
         ]
     }
@@ -222,7 +227,13 @@ mod tests {
     fn a_tile_is_a_convolution_and_the_adjoints_are_transposed() {
         let input = matrix(F4::input::<Plain>);
         let output = matrix(F4::output::<Plain>);
-        let weights = matrix(F4::weights::<Plain>);
+        let mut weights = [[0.0; TAPS]; IN];
+        for tap in 0..TAPS {
+            let mut unit = [0.0; TAPS];
+            unit[tap] = 1.0;
+            let column = F4::weights(unit);
+            (0..IN).for_each(|p| weights[p][tap] = column[p]);
+        }
         for o in 0..OUT {
             for t in 0..TAPS {
                 for i in 0..IN {

@@ -1,5 +1,5 @@
-//! The transform of the weights, `U = G w Gᵀ`, and its adjoint, which ends the weights' gradient. Lanes hold four
-//! output channels side by side, as the inner loops want them, for as many input channels as there is room.
+//! The transform of the weights, `U = G w Gᵀ`, rounded once, and its adjoint, which ends the weights' gradient. Lanes
+//! hold four output channels side by side, as the inner loops want them, for as many input channels as there is room.
 #![allow(
     clippy::needless_range_loop,
     reason = "indices are positions and taps; closures would not be inlined"
@@ -12,7 +12,7 @@
 use super::tile::{IN, TAPS, Tile};
 use crate::conv::kernel::ROWS;
 use crate::conv::scratch::Shared;
-use crate::simd::{Job, Vector};
+use crate::simd::{Job, Loop, Vector};
 use std::marker::PhantomData;
 
 /// Longest vector.
@@ -55,9 +55,9 @@ pub(super) struct Forward<'a, Z, Y> {
     pub(super) tiles: PhantomData<(Z, Y)>,
 }
 
-impl<Z: Tile, Y: Tile> Job for Forward<'_, Z, Y> {
+impl<Z: Tile, Y: Tile> Loop for Forward<'_, Z, Y> {
     #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+    fn run(self) {
         let Self {
             matrix,
             group,
@@ -66,39 +66,44 @@ impl<Z: Tile, Y: Tile> Job for Forward<'_, Z, Y> {
             step,
             ..
         } = self;
-        let mut first = 0;
-        while first < matrix.ins {
-            let channels = (V::LANES / ROWS).min(matrix.ins - first);
+        for first in (0..matrix.ins).step_by(LANES / ROWS) {
+            let channels = (LANES / ROWS).min(matrix.ins - first);
             for kx in 0..matrix.taps {
-                let mut half = [[unsafe { V::splat(0.0) }; IN]; TAPS];
-                for kz in 0..Z::TAPS {
-                    let mut taps = [half[0][0]; TAPS];
-                    for ky in 0..Y::TAPS {
-                        let mut lanes = [0.0f32; LANES];
-                        for (l, lane) in lanes.iter_mut().enumerate().take(V::LANES) {
-                            if let Some(start) = matrix.lane(group, first, l) {
-                                *lane = w[start + (kz * Y::TAPS + ky) * matrix.taps + kx];
-                            }
+                let mut taps = [[[0.0; LANES]; TAPS]; TAPS];
+                for l in 0..LANES {
+                    if let Some(start) = matrix.lane(group, first, l) {
+                        for k in 0..Z::TAPS * Y::TAPS {
+                            taps[k / Y::TAPS][k % Y::TAPS][l] = f64::from(w[start + k * matrix.taps + kx]);
                         }
-                        taps[ky] = unsafe { V::load(lanes.as_ptr()) };
                     }
-                    half[kz] = Y::weights(taps);
+                }
+                let mut half = [[[0.0; LANES]; TAPS]; IN];
+                for kz in 0..Z::TAPS {
+                    for l in 0..LANES {
+                        let t = Y::weights([taps[kz][0][l], taps[kz][1][l], taps[kz][2][l]]);
+                        for y in 0..Y::IN {
+                            half[y][kz][l] = t[y];
+                        }
+                    }
                 }
                 for y in 0..Y::IN {
-                    let u = Z::weights([half[0][y], half[1][y], half[2][y]]);
+                    let mut u = [[0.0f32; LANES]; IN];
+                    for l in 0..LANES {
+                        let t = Z::weights([half[y][0][l], half[y][1][l], half[y][2][l]]);
+                        for z in 0..Z::IN {
+                            u[z][l] = t[z] as f32;
+                        }
+                    }
                     for z in 0..Z::IN {
-                        let mut lanes = [0.0f32; LANES];
-                        unsafe { u[z].store(lanes.as_mut_ptr()) };
                         for j in 0..channels {
                             let at = (z * Y::IN + y) * step + matrix.packed(group, first + j, kx);
-                            // The group's elements are this task's own.
+                            // SAFETY: the group's elements are this task's own.
                             let to = unsafe { to.part(at..at + ROWS) };
-                            to.copy_from_slice(&lanes[j * ROWS..][..ROWS]);
+                            to.copy_from_slice(&u[z][j * ROWS..][..ROWS]);
                         }
                     }
                 }
             }
-            first += V::LANES / ROWS;
         }
     }
 }
