@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array3, ArrayView3, ArrayViewMut3};
 use rayon::prelude::*;
 
-use crate::error::countable;
+use crate::error::{countable, same_shape};
 use crate::offsets::volume;
 use crate::runs::{places, push_ends, words};
 use crate::{Error, Label, Result, UnionFind};
@@ -111,8 +111,61 @@ where
     N: From<u32> + Copy + Send + Sync,
 {
     let mut numbers = Array3::from_elem(labels.raw_dim(), N::from(0));
+    #[allow(clippy::expect_used, reason = "it has just been made so")]
+    let output = numbers.as_slice_mut().expect("standard layout");
+    number::<_, _, true>(labels, connectivity, output)?;
+    Ok(numbers)
+}
+
+/// The same as [`connected_components`], written over what is in `numbers`, in whatever layout. Returns how many there
+/// are. Where one volume after another is segmented, no fresh memory of that size is asked for.
+///
+/// ```
+/// use dacapo_kernels::{Connectivity, connected_components_into};
+/// use ndarray::{Array3, array};
+///
+/// let mut numbers = Array3::<u32>::zeros((1, 1, 3));
+/// for (labels, expected) in [([7u8, 0, 7], [1, 0, 2]), ([0, 5, 5], [0, 1, 1])] {
+///     let labels = array![[labels]];
+///     let count = connected_components_into(labels.view(), Connectivity::Faces, numbers.view_mut())?;
+///     assert_eq!((&numbers, count), (&array![[expected]], expected[2]));
+/// }
+/// # Ok::<(), dacapo_kernels::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`connected_components`], and [`Error::Shape`] if the volumes differ in shape.
+pub fn connected_components_into<T: Label, N>(
+    labels: ArrayView3<T>,
+    connectivity: Connectivity,
+    mut numbers: ArrayViewMut3<N>,
+) -> Result<u32>
+where
+    N: From<u32> + Copy + Send + Sync,
+{
+    same_shape("volume of numbers", numbers.shape(), labels.shape())?;
+    if let Some(output) = numbers.as_slice_mut() {
+        return number::<_, _, false>(labels, connectivity, output);
+    }
+    let mut standard = Array3::from_elem(labels.raw_dim(), N::from(0));
+    #[allow(clippy::expect_used, reason = "it has just been made so")]
+    let output = standard.as_slice_mut().expect("standard layout");
+    let count = number::<_, _, true>(labels, connectivity, output)?;
+    numbers.assign(&standard);
+    Ok(count)
+}
+
+/// Numbers the regions in `output`, which is 0 everywhere if `IS_ZERO`, and returns how many there are.
+fn number<T: Label, N, const IS_ZERO: bool>(
+    labels: ArrayView3<T>,
+    connectivity: Connectivity,
+    output: &mut [N],
+) -> Result<u32>
+where
+    N: From<u32> + Copy + Send + Sync,
+{
     if labels.is_empty() {
-        return Ok(numbers);
+        return Ok(0);
     }
     let [_, rows, columns] = volume(labels.shape());
     countable("voxels of a row", columns)?;
@@ -147,8 +200,6 @@ where
 
     // A region's first set is the name of all of it; background is number 1.
     let numbering = forest.into_numbers();
-    #[allow(clippy::expect_used, reason = "it has just been made")]
-    let output = numbers.as_slice_mut().expect("standard layout");
     output
         .par_chunks_mut(slab * columns)
         .zip(slabs.par_iter().zip(&begins))
@@ -158,14 +209,14 @@ where
                 let (mut start, mut run) = (0, slab.lines[line]);
                 for last in places(slab.ends(line).iter().copied()) {
                     let number = numbering[slab.sets.of(run) as usize] - 1;
-                    if number > 0 {
+                    if number > 0 || !IS_ZERO {
                         output[start..=last].fill(N::from(number));
                     }
                     (start, run) = (last + 1, run + 1);
                 }
             }
         });
-    Ok(numbers)
+    Ok(numbering.iter().max().map_or(0, |count| count - 1))
 }
 
 /// Rows of a volume that one thread works on.
