@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::error::{countable, same_shape};
 use crate::offsets::volume;
-use crate::runs::{places, push_ends, words};
+use crate::runs::{for_each_place, push_ends, words};
 use crate::{Error, Label, Result, UnionFind};
 
 /// A slab, the piece that one thread labels, has at least so many voxels.
@@ -71,17 +71,17 @@ impl Connectivity {
         }
     }
 
-    /// The rows before row `line`, both counted through a volume whose planes have so many rows, that hold neighbours of
-    /// it, and how much further along x these reach.
-    pub(crate) fn lines_before(self, line: usize, rows: usize) -> impl Iterator<Item = (usize, u32)> {
+    /// Visits the rows before row `line`, both counted through a volume whose planes have so many rows, that hold
+    /// neighbours of it, and says how much further along x these reach.
+    #[inline(always)]
+    pub(crate) fn for_each_line_before(self, line: usize, rows: usize, mut visit: impl FnMut(usize, u32)) {
         let (z, y) = (line / rows, line % rows);
-        self.rows_before()
-            .iter()
-            .filter_map(move |&(step_z, step_y, reach)| {
-                let z = z.checked_add_signed(step_z)?;
-                let y = y.checked_add_signed(step_y).filter(|&y| y < rows)?;
-                Some((z * rows + y, reach))
-            })
+        for &(step_z, step_y, reach) in self.rows_before() {
+            let (z, y) = (z.wrapping_add_signed(step_z), y.wrapping_add_signed(step_y));
+            if z < usize::MAX && y < rows {
+                visit(z * rows + y, reach);
+            }
+        }
     }
 }
 
@@ -207,13 +207,13 @@ where
             let numbering = &numbering[begin as usize..][..slab.count as usize];
             for (line, output) in output.chunks_exact_mut(columns).enumerate() {
                 let (mut start, mut run) = (0, slab.lines[line]);
-                for last in places(slab.ends(line).iter().copied()) {
+                for_each_place(slab.ends(line).iter().copied(), |last| {
                     let number = numbering[slab.sets.of(run) as usize] - 1;
                     if number > 0 || !IS_ZERO {
                         output[start..=last].fill(N::from(number));
                     }
                     (start, run) = (last + 1, run + 1);
-                }
+                });
             }
         });
     Ok(numbering.iter().max().map_or(0, |count| count - 1))
@@ -251,26 +251,32 @@ impl Slab {
         };
         // Member 0 is background, so that a run is one further.
         let mut forest = UnionFind::new(1);
+        let (mut labels, mut touching) = (Vec::new(), Touching::default());
         slab.lines.push(0);
         for (line, row) in values.chunks_exact(columns).enumerate() {
             push_ends(row, &mut slab.ends, |a, b| a != b);
-            for last in places(slab.ends(line).iter().copied()) {
-                forest.push(if row[last] == T::BACKGROUND {
-                    0
-                } else {
-                    forest.len()
-                });
-            }
+            for_each_place(slab.ends(line).iter().copied(), |last| {
+                let label = row[last];
+                labels.push(label);
+                forest.push(if label == T::BACKGROUND { 0 } else { forest.len() });
+            });
             slab.lines.push(forest.len() - 1);
-            for (before, reach) in connectivity.lines_before(begin + line, rows) {
+            connectivity.for_each_line_before(begin + line, rows, |before, reach| {
                 if let Some(before) = before.checked_sub(begin) {
-                    let values_before = &values[before * columns..][..columns];
-                    let (row, before) = (slab.row(line, row), slab.row(before, values_before));
-                    join(&row, &before, reach, |a, b| {
-                        forest.union(a + 1, b + 1);
-                    });
+                    let (first, first_before) = (slab.lines[line], slab.lines[before]);
+                    let row = Row {
+                        ends: slab.ends(line),
+                        labels: &labels[first as usize..],
+                    };
+                    let row_before = Row {
+                        ends: slab.ends(before),
+                        labels: &labels[first_before as usize..slab.lines[before + 1] as usize],
+                    };
+                    for [a, b] in touching.of(&row, &row_before, reach) {
+                        forest.union(first + 1 + a, first_before + 1 + b);
+                    }
                 }
-            }
+            });
         }
         let numbers = forest.into_numbers();
         slab.count = numbers.iter().copied().max().unwrap_or(0);
@@ -281,15 +287,6 @@ impl Slab {
     /// Where the runs of its row `line` end.
     fn ends(&self, line: usize) -> &[u64] {
         &self.ends[line * self.words..][..self.words]
-    }
-
-    /// Its row `line`, which has these values.
-    fn row<'a, T>(&'a self, line: usize, values: &'a [T]) -> Row<'a, T> {
-        Row {
-            first: self.lines[line],
-            ends: self.ends(line),
-            values,
-        }
     }
 
     fn range(&self) -> Range<usize> {
@@ -322,41 +319,61 @@ impl Sets {
     }
 }
 
-/// A row of voxels: the number of its first run, and where its runs end.
+/// A row of voxels: where its runs end, and the label of each.
 struct Row<'a, T> {
-    first: u32,
     ends: &'a [u64],
-    values: &'a [T],
+    labels: &'a [T],
 }
 
-/// Joins the runs of two rows that have the same label and overlap, or come within `reach` of it: 0 or 1.
-///
-/// Between two ends of runs of either row nothing changes, so it is enough to look there.
-#[inline(always)]
-fn join<T: Label>(row: &Row<T>, before: &Row<T>, reach: u32, mut unite: impl FnMut(u32, u32)) {
-    let (here, there) = (row.values, &before.values[..row.values.len()]);
-    let (mut a, mut b) = (row.first, before.first);
-    for (word, (&ends, &ends_before)) in row.ends.iter().zip(before.ends).enumerate() {
-        let mut open = ends | ends_before;
-        while open != 0 {
-            let bit = open.trailing_zeros();
-            let x = word * u64::BITS as usize + bit as usize;
-            open &= open - 1;
-            if here[x] == there[x] && here[x] != T::BACKGROUND {
-                unite(a, b);
-            }
-            let (is_end, is_end_before) = ((ends >> bit & 1) as u32, (ends_before >> bit & 1) as u32);
-            if reach & is_end & is_end_before == 1 && x + 1 < here.len() {
-                if here[x] == there[x + 1] && here[x] != T::BACKGROUND {
-                    unite(a, b + 1);
-                }
-                if here[x + 1] == there[x] && there[x] != T::BACKGROUND {
-                    unite(a + 1, b);
-                }
-            }
-            a += is_end;
-            b += is_end_before;
+/// Finds the runs of two rows that touch and have the same label. Kept for its memory.
+#[derive(Default)]
+struct Touching {
+    pairs: Vec<[u32; 2]>,
+    corners: Vec<[u32; 2]>,
+}
+
+impl Touching {
+    /// Which of a row and which of the other overlap, or come within `reach` of it, which is 0 or 1.
+    ///
+    /// Between two ends of runs of either row nothing changes, so it is enough to look there. Whether a pair is one cannot
+    /// be foreseen, so each is written down, and the next one over it if it is none: a wrong guess would take longer.
+    fn of<T: Label>(&mut self, row: &Row<T>, before: &Row<T>, reach: u32) -> &[[u32; 2]] {
+        let (here, there) = (row.labels, before.labels);
+        // Where both end are two more. One is written over.
+        let most = here.len() + there.len() + 2 * here.len().min(there.len()) + 1;
+        if self.pairs.len() < most {
+            self.pairs.resize(most, [0; 2]);
+            self.corners.resize(most, [0; 2]);
         }
+        let (pairs, corners) = (&mut self.pairs[..most], &mut self.corners[..most]);
+        let mut count = 0;
+        let mut note = |[a, b]: [u32; 2]| {
+            pairs[count] = [a, b];
+            let label = here[a as usize];
+            count += usize::from((label == there[b as usize]) & (label != T::BACKGROUND));
+        };
+        let ([mut a, mut b], mut ended) = ([0; 2], 0);
+        for (&ends, &ends_before) in row.ends.iter().zip(before.ends) {
+            let mut open = ends | ends_before;
+            while open != 0 {
+                let bit = open.trailing_zeros();
+                open &= open - 1;
+                note([a, b]);
+                let (is_end, is_end_before) = ((ends >> bit & 1) as u32, (ends_before >> bit & 1) as u32);
+                if reach > 0 {
+                    corners[ended] = [a, b];
+                    ended += (is_end & is_end_before) as usize;
+                }
+                a += is_end;
+                b += is_end_before;
+            }
+        }
+        // The last voxels of the rows have nothing behind them.
+        for &[a, b] in corners[..ended].split_last().map_or(&[][..], |(_, corners)| corners) {
+            note([a, b + 1]);
+            note([a + 1, b]);
+        }
+        &self.pairs[..count]
     }
 }
 
@@ -370,22 +387,40 @@ fn join_before<T: Label>(
     connectivity: Connectivity,
     forest: &mut UnionFind,
 ) {
-    let row = |index: usize, line: usize| {
-        let slab: &Slab = &slabs[index];
-        slab.row(line - slab.begin, &values[line * columns..][..columns])
+    let labels = |slab: &Slab, line: usize, labels: &mut Vec<T>| {
+        labels.clear();
+        let row = &values[line * columns..][..columns];
+        for_each_place(slab.ends(line - slab.begin).iter().copied(), |last| labels.push(row[last]));
     };
-    let set = |index: usize, run: u32| begins[index] + slabs[index].sets.of(run);
+    let (mut here, mut there, mut touching) = (Vec::new(), Vec::new(), Touching::default());
     let slab = &slabs[index];
     // No neighbour is further back than a plane and a row.
     let range = slab.range();
     for line in range.start..range.end.min(range.start + rows + 1) {
-        for (before, reach) in connectivity.lines_before(line, rows) {
-            if before < slab.begin {
-                let owner = slabs[..index].partition_point(|slab| slab.begin <= before) - 1;
-                join(&row(index, line), &row(owner, before), reach, |a, b| {
-                    forest.union(set(index, a), set(owner, b));
-                });
+        labels(slab, line, &mut here);
+        connectivity.for_each_line_before(line, rows, |before, reach| {
+            if before >= slab.begin {
+                return;
             }
-        }
+            let owner = slabs[..index].partition_point(|slab| slab.begin <= before) - 1;
+            let other = &slabs[owner];
+            labels(other, before, &mut there);
+            let row = Row {
+                ends: slab.ends(line - slab.begin),
+                labels: &here,
+            };
+            let row_before = Row {
+                ends: other.ends(before - other.begin),
+                labels: &there,
+            };
+            let first = slab.lines[line - slab.begin];
+            let first_before = other.lines[before - other.begin];
+            for [a, b] in touching.of(&row, &row_before, reach) {
+                forest.union(
+                    begins[index] + slab.sets.of(first + a),
+                    begins[owner] + other.sets.of(first_before + b),
+                );
+            }
+        });
     }
 }

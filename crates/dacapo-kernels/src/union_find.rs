@@ -69,9 +69,16 @@ impl UnionFind {
     /// Makes one set of the two that `a` and `b` are in, and returns its name.
     #[inline]
     pub fn union(&mut self, a: u32, b: u32) -> u32 {
-        let (a, b) = (self.find(a), self.find(b));
-        let (low, high) = (a.min(b), a.max(b));
+        let above = [a, b].map(|member| self.parent[member as usize]);
+        if above[0] == above[1] {
+            return self.find(above[0]);
+        }
+        let [one, other] = above.map(|member| self.find(member));
+        let (low, high) = (one.min(other), one.max(other));
         self.join(high, low);
+        // What is asked about next is most often one of the two.
+        self.join(a, low);
+        self.join(b, low);
         low
     }
 
