@@ -13,7 +13,7 @@ use crate::{Error, Label, Result, UnionFind};
 /// A slab, the piece that one thread labels, has at least so many voxels.
 const SLAB: usize = 1 << 18;
 /// And as many more as make so many slabs, because one thread alone joins them. Its runs always fit into 32 bits.
-const SLABS: usize = 64;
+const SLABS: usize = 32;
 const SLAB_MOST: usize = 1 << 30;
 
 /// Which voxels touch.
@@ -113,7 +113,7 @@ where
     let mut numbers = Array3::from_elem(labels.raw_dim(), N::from(0));
     #[allow(clippy::expect_used, reason = "it has just been made so")]
     let output = numbers.as_slice_mut().expect("standard layout");
-    number::<_, _, true>(labels, connectivity, output)?;
+    number(labels, connectivity, output)?;
     Ok(numbers)
 }
 
@@ -145,18 +145,18 @@ where
 {
     same_shape("volume of numbers", numbers.shape(), labels.shape())?;
     if let Some(output) = numbers.as_slice_mut() {
-        return number::<_, _, false>(labels, connectivity, output);
+        return number(labels, connectivity, output);
     }
     let mut standard = Array3::from_elem(labels.raw_dim(), N::from(0));
     #[allow(clippy::expect_used, reason = "it has just been made so")]
     let output = standard.as_slice_mut().expect("standard layout");
-    let count = number::<_, _, true>(labels, connectivity, output)?;
+    let count = number(labels, connectivity, output)?;
     numbers.assign(&standard);
     Ok(count)
 }
 
-/// Numbers the regions in `output`, which is 0 everywhere if `IS_ZERO`, and returns how many there are.
-fn number<T: Label, N, const IS_ZERO: bool>(
+/// Numbers the regions in `output`, and returns how many there are.
+fn number<T: Label, N>(
     labels: ArrayView3<T>,
     connectivity: Connectivity,
     output: &mut [N],
@@ -205,18 +205,32 @@ where
         .zip(slabs.par_iter().zip(&begins))
         .for_each(|(output, (slab, &begin))| {
             let numbering = &numbering[begin as usize..][..slab.count as usize];
-            for (line, output) in output.chunks_exact_mut(columns).enumerate() {
-                let (mut start, mut run) = (0, slab.lines[line]);
+            let mut run = 0;
+            for (line, begin) in (0..output.len()).step_by(columns).enumerate() {
+                let mut start = begin;
                 for_each_place(slab.ends(line).iter().copied(), |last| {
                     let number = numbering[slab.sets.of(run) as usize] - 1;
-                    if number > 0 || !IS_ZERO {
-                        output[start..=last].fill(N::from(number));
-                    }
-                    (start, run) = (last + 1, run + 1);
+                    write_run(output, start..begin + last + 1, N::from(number));
+                    (start, run) = (begin + last + 1, run + 1);
                 });
             }
         });
     Ok(numbering.iter().max().map_or(0, |count| count - 1))
+}
+
+/// Writes a run, and perhaps over what follows, which is written later. Most are short, and how long one is cannot be
+/// foreseen.
+#[inline(always)]
+fn write_run<N: Copy>(output: &mut [N], run: Range<usize>, number: N) {
+    const BLOCK: usize = 32;
+    let mut at = run.start;
+    while at < run.end {
+        match output[at..].first_chunk_mut::<BLOCK>() {
+            Some(block) => *block = [number; BLOCK],
+            None => output[at..run.end].fill(number),
+        }
+        at += BLOCK;
+    }
 }
 
 /// Rows of a volume that one thread works on.
