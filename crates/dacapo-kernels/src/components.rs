@@ -156,11 +156,7 @@ where
 }
 
 /// Numbers the regions in `output`, and returns how many there are.
-fn number<T: Label, N>(
-    labels: ArrayView3<T>,
-    connectivity: Connectivity,
-    output: &mut [N],
-) -> Result<u32>
+fn number<T: Label, N>(labels: ArrayView3<T>, connectivity: Connectivity, output: &mut [N]) -> Result<u32>
 where
     N: From<u32> + Copy + Send + Sync,
 {
@@ -286,7 +282,7 @@ impl Slab {
                         ends: slab.ends(before),
                         labels: &labels[first_before as usize..slab.lines[before + 1] as usize],
                     };
-                    for [a, b] in touching.of(&row, &row_before, reach) {
+                    for (a, b) in touching.of(&row, &row_before, reach) {
                         forest.union(first + 1 + a, first_before + 1 + b);
                     }
                 }
@@ -342,50 +338,69 @@ struct Row<'a, T> {
 /// Finds the runs of two rows that touch and have the same label. Kept for its memory.
 #[derive(Default)]
 struct Touching {
-    pairs: Vec<[u32; 2]>,
-    corners: Vec<[u32; 2]>,
+    pairs: Vec<Pair>,
+    corners: Vec<Pair>,
 }
+
+/// Which run of one row, in the lower half, and which of the other.
+type Pair = u64;
+
+const ONE_BEFORE: Pair = 1 << 32;
 
 impl Touching {
     /// Which of a row and which of the other overlap, or come within `reach` of it, which is 0 or 1.
-    ///
+    fn of<T: Label>(
+        &mut self,
+        row: &Row<T>,
+        before: &Row<T>,
+        reach: u32,
+    ) -> impl Iterator<Item = (u32, u32)> {
+        let pairs = match reach {
+            0 => self.find::<T, false>(row, before),
+            _ => self.find::<T, true>(row, before),
+        };
+        pairs.iter().map(|&pair| (pair as u32, (pair >> 32) as u32))
+    }
+
     /// Between two ends of runs of either row nothing changes, so it is enough to look there. Whether a pair is one cannot
     /// be foreseen, so each is written down, and the next one over it if it is none: a wrong guess would take longer.
-    fn of<T: Label>(&mut self, row: &Row<T>, before: &Row<T>, reach: u32) -> &[[u32; 2]] {
+    fn find<T: Label, const CORNERS: bool>(&mut self, row: &Row<T>, before: &Row<T>) -> &[Pair] {
         let (here, there) = (row.labels, before.labels);
         // Where both end are two more. One is written over.
         let most = here.len() + there.len() + 2 * here.len().min(there.len()) + 1;
         if self.pairs.len() < most {
-            self.pairs.resize(most, [0; 2]);
-            self.corners.resize(most, [0; 2]);
+            self.pairs.resize(most, 0);
+            self.corners.resize(most, 0);
         }
         let (pairs, corners) = (&mut self.pairs[..most], &mut self.corners[..most]);
         let mut count = 0;
-        let mut note = |[a, b]: [u32; 2]| {
-            pairs[count] = [a, b];
-            let label = here[a as usize];
-            count += usize::from((label == there[b as usize]) & (label != T::BACKGROUND));
+        let mut note = |pair: Pair| {
+            pairs[count] = pair;
+            let label = here[pair as u32 as usize];
+            let is_one = (label == there[(pair >> 32) as usize]) & (label != T::BACKGROUND);
+            count += usize::from(is_one);
         };
-        let ([mut a, mut b], mut ended) = ([0; 2], 0);
+        let (mut pair, mut ended) = (0, 0);
         for (&ends, &ends_before) in row.ends.iter().zip(before.ends) {
             let mut open = ends | ends_before;
             while open != 0 {
                 let bit = open.trailing_zeros();
                 open &= open - 1;
-                note([a, b]);
-                let (is_end, is_end_before) = ((ends >> bit & 1) as u32, (ends_before >> bit & 1) as u32);
-                if reach > 0 {
-                    corners[ended] = [a, b];
+                note(pair);
+                let (is_end, is_end_before) = (ends >> bit & 1, ends_before >> bit & 1);
+                if CORNERS {
+                    corners[ended] = pair;
                     ended += (is_end & is_end_before) as usize;
                 }
-                a += is_end;
-                b += is_end_before;
+                pair += is_end | is_end_before << 32;
             }
         }
-        // The last voxels of the rows have nothing behind them.
-        for &[a, b] in corners[..ended].split_last().map_or(&[][..], |(_, corners)| corners) {
-            note([a, b + 1]);
-            note([a + 1, b]);
+        if CORNERS {
+            // The last voxels of the rows have nothing behind them.
+            for &pair in &corners[..ended.saturating_sub(1)] {
+                note(pair + ONE_BEFORE);
+                note(pair + 1);
+            }
         }
         &self.pairs[..count]
     }
@@ -404,7 +419,9 @@ fn join_before<T: Label>(
     let labels = |slab: &Slab, line: usize, labels: &mut Vec<T>| {
         labels.clear();
         let row = &values[line * columns..][..columns];
-        for_each_place(slab.ends(line - slab.begin).iter().copied(), |last| labels.push(row[last]));
+        for_each_place(slab.ends(line - slab.begin).iter().copied(), |last| {
+            labels.push(row[last])
+        });
     };
     let (mut here, mut there, mut touching) = (Vec::new(), Vec::new(), Touching::default());
     let slab = &slabs[index];
@@ -429,7 +446,7 @@ fn join_before<T: Label>(
             };
             let first = slab.lines[line - slab.begin];
             let first_before = other.lines[before - other.begin];
-            for [a, b] in touching.of(&row, &row_before, reach) {
+            for (a, b) in touching.of(&row, &row_before, reach) {
                 forest.union(
                     begins[index] + slab.sets.of(first + a),
                     begins[owner] + other.sets.of(first_before + b),
