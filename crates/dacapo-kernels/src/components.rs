@@ -261,7 +261,9 @@ impl Slab {
         };
         // Member 0 is background, so that a run is one further.
         let mut forest = UnionFind::new(1);
-        let (mut labels, mut touching) = (Vec::new(), Touching::default());
+        // The label of each run, but for those that are forgotten.
+        let (mut labels, mut forgotten) = (Vec::new(), 0);
+        let mut touching = Touching::default();
         slab.lines.push(0);
         for (line, row) in values.chunks_exact(columns).enumerate() {
             push_ends(row, &mut slab.ends, |a, b| a != b);
@@ -274,19 +276,29 @@ impl Slab {
             connectivity.for_each_line_before(begin + line, rows, |before, reach| {
                 if let Some(before) = before.checked_sub(begin) {
                     let (first, first_before) = (slab.lines[line], slab.lines[before]);
+                    let labels = |line: usize| {
+                        let [begin, end] = [slab.lines[line], slab.lines[line + 1]];
+                        &labels[(begin - forgotten) as usize..(end - forgotten) as usize]
+                    };
                     let row = Row {
                         ends: slab.ends(line),
-                        labels: &labels[first as usize..],
+                        labels: labels(line),
                     };
                     let row_before = Row {
                         ends: slab.ends(before),
-                        labels: &labels[first_before as usize..slab.lines[before + 1] as usize],
+                        labels: labels(before),
                     };
                     for (a, b) in touching.of(&row, &row_before, reach) {
                         forest.union(first + 1 + a, first_before + 1 + b);
                     }
                 }
             });
+            // No neighbour of the next row is further back than a plane and a row.
+            let asked_for = slab.lines[line.saturating_sub(rows)];
+            if (asked_for - forgotten) as usize > labels.len() / 2 {
+                labels.drain(..(asked_for - forgotten) as usize);
+                forgotten = asked_for;
+            }
         }
         let numbers = forest.into_numbers();
         slab.count = numbers.iter().copied().max().unwrap_or(0);
