@@ -217,6 +217,8 @@ impl MutexEdges {
         }
         countable("affinities", affinities.len())?;
         let shape = volume(&affinities.shape()[1..]);
+        // Sets have a bit for something else.
+        countable("voxels, counted twice,", shape.iter().product::<usize>() * 2)?;
         let open: Option<Vec<bool>> = match mask {
             Some(mask) => {
                 same_shape("mask", mask.shape(), &shape)?;
