@@ -125,10 +125,13 @@ where
 /// use ndarray::{Array3, array};
 ///
 /// let mut numbers = Array3::<u32>::zeros((1, 1, 3));
-/// for (labels, expected) in [([7u8, 0, 7], [1, 0, 2]), ([0, 5, 5], [0, 1, 1])] {
-///     let labels = array![[labels]];
+/// let one_after_another = [
+///     (array![[[7u8, 0, 7]]], array![[[1, 0, 2]]]),
+///     (array![[[0, 5, 5]]], array![[[0, 1, 1]]]),
+/// ];
+/// for (labels, expected) in one_after_another {
 ///     let count = connected_components_into(labels.view(), Connectivity::Faces, numbers.view_mut())?;
-///     assert_eq!((&numbers, count), (&array![[expected]], expected[2]));
+///     assert_eq!((&numbers, count), (&expected, expected[[0, 0, 2]]));
 /// }
 /// # Ok::<(), dacapo_kernels::Error>(())
 /// ```
