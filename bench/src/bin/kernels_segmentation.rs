@@ -133,6 +133,16 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
                 connected_components::<_, u32>(labels.view(), connectivity).unwrap()
             )
         }
+        "components-into-6" | "components-into-26" => {
+            let labels = ids("labels_large.bin", LARGE);
+            let connectivity = Connectivity::from_neighbors(op[16..].parse().unwrap()).unwrap();
+            let mut numbers = Array3::from_elem(labels.raw_dim(), 1u32);
+            let mut run = move || {
+                connected_components_into(labels.view(), connectivity, numbers.view_mut()).unwrap();
+                numbers[[0; 3]]
+            };
+            timed!(LARGE.pow(3), run())
+        }
         "affinities" => {
             let labels = labels();
             timed!(

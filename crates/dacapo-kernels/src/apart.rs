@@ -9,51 +9,86 @@ use crate::hash::IdHasher;
 /// Members joined so far, and which sets are apart.
 #[derive(Debug)]
 pub(crate) struct ApartSets {
-    sets: UnionFind,
-    /// For the name of each set, where in `apart` the names are that it must stay apart from. Most members never need
-    /// that. A place moves with the set that has more of them.
-    places: Vec<u32>,
+    /// Of the member that names its set, [`NAME`] and where in `apart` the names are that the set must stay apart from:
+    /// both are asked for together. Most members never need such a place; it moves with the set that has more names. Of
+    /// any other member one that is nearer to the name.
+    members: Vec<u32>,
     apart: Vec<Names>,
     /// Places that are not used any more.
     free: Vec<u32>,
 }
 
+const NAME: u32 = 1 << 31;
+/// A name without a place: as a place, it is behind all others.
 const NO_PLACE: u32 = u32::MAX;
 
 impl ApartSets {
+    /// So many sets of one member each, fewer than 2³¹.
     pub fn new(members: u32) -> Self {
         Self {
-            sets: UnionFind::new(members),
-            places: vec![NO_PLACE; members as usize],
+            members: vec![NO_PLACE; members as usize],
             apart: Vec::new(),
             free: Vec::new(),
         }
     }
 
-    /// The name of the set that `member` is in.
-    pub fn find(&mut self, member: u32) -> u32 {
-        self.sets.find(member)
+    /// The name of the set that `member` is in. The way there is halved (see [`UnionFind`]).
+    #[inline]
+    pub fn find(&mut self, mut member: u32) -> u32 {
+        loop {
+            let above = self.above(member);
+            let next = self.above(above);
+            if next == above {
+                return above;
+            }
+            self.members[member as usize] = next;
+            member = next;
+        }
+    }
+
+    /// The next member on the way to the name, which leads to itself.
+    #[inline]
+    fn above(&self, member: u32) -> u32 {
+        let above = self.members[member as usize];
+        if above < NAME { above } else { member }
     }
 
     /// The sets alone.
-    pub fn into_sets(self) -> UnionFind {
-        self.sets
+    pub fn into_sets(mut self) -> UnionFind {
+        for (member, above) in (0..).zip(&mut self.members) {
+            if *above >= NAME {
+                *above = member;
+            }
+        }
+        UnionFind::from_parents(self.members)
     }
 
-    /// Makes of each member the name of its set now.
+    /// Makes of each member the name of its set now. Their ways are gone together, a step of all before the next one: they
+    /// lead anywhere, and memory answers many questions in the time of one.
     pub fn find_all(&mut self, members: &mut [u32]) {
-        let (many, rest) = members.as_chunks_mut::<64>();
-        many.iter_mut().for_each(|members| self.sets.find_all(members));
-        rest.iter_mut()
-            .for_each(|member| *member = self.sets.find(*member));
-        let places = members.iter().map(|&set| self.places[set as usize]);
-        std::hint::black_box(places.fold(0, |all, place| all ^ place));
+        const TOGETHER: usize = 64;
+        for members in members.chunks_mut(TOGETHER) {
+            let mut names = [0; TOGETHER];
+            for (name, &member) in names.iter_mut().zip(&*members) {
+                *name = self.above(member);
+            }
+            for name in &mut names[..members.len()] {
+                *name = self.above(*name);
+            }
+            for (member, &near) in members.iter_mut().zip(&names) {
+                let name = self.find(near);
+                if name != *member {
+                    self.members[*member as usize] = name;
+                }
+                *member = name;
+            }
+        }
     }
 
     /// Joins the sets of `p` and `q`, unless they are apart.
     #[inline]
     pub fn join(&mut self, p: u32, q: u32) {
-        let (a, b) = (self.sets.find(p), self.sets.find(q));
+        let (a, b) = (self.find(p), self.find(q));
         if a != b && !self.are_apart(a, b) {
             self.merge(a, b);
         }
@@ -62,25 +97,26 @@ impl ApartSets {
     /// Keeps the sets of `p` and `q` apart from now on, unless they are one.
     #[inline]
     pub fn part(&mut self, p: u32, q: u32) {
-        let (a, b) = (self.sets.find(p), self.sets.find(q));
+        let (a, b) = (self.find(p), self.find(q));
         if a != b && self.names_mut(a).insert(b) {
             self.names_mut(b).insert(a);
         }
     }
 
     fn names(&self, set: u32) -> Option<&Names> {
-        self.apart.get(self.places[set as usize] as usize)
+        self.apart.get((self.members[set as usize] & !NAME) as usize)
     }
 
     fn names_mut(&mut self, set: u32) -> &mut Names {
-        let place = &mut self.places[set as usize];
+        let place = &mut self.members[set as usize];
         if *place == NO_PLACE {
-            *place = self.free.pop().unwrap_or_else(|| {
-                self.apart.push(Names::default());
-                self.apart.len() as u32 - 1
-            });
+            *place = NAME
+                | self.free.pop().unwrap_or_else(|| {
+                    self.apart.push(Names::default());
+                    self.apart.len() as u32 - 1
+                });
         }
-        &mut self.apart[*place as usize]
+        &mut self.apart[(*place & !NAME) as usize]
     }
 
     fn are_apart(&self, a: u32, b: u32) -> bool {
@@ -95,9 +131,9 @@ impl ApartSets {
         // The set with fewer names gives up its own: only those that it names have to hear of it.
         let count = |set| self.names(set).map_or(0, Names::len);
         let (stays, goes) = if count(a) < count(b) { (b, a) } else { (a, b) };
-        self.sets.join(goes, stays);
-        let place = std::mem::replace(&mut self.places[goes as usize], NO_PLACE);
+        let place = std::mem::replace(&mut self.members[goes as usize], stays);
         if place != NO_PLACE {
+            let place = place & !NAME;
             self.free.push(place);
             std::mem::take(&mut self.apart[place as usize]).for_each(|other| {
                 self.names_mut(other).remove(goes);

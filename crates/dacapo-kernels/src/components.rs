@@ -2,18 +2,18 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array3, ArrayView3, ArrayViewMut3};
 use rayon::prelude::*;
 
-use crate::error::countable;
+use crate::error::{countable, same_shape};
 use crate::offsets::volume;
-use crate::runs::{places, push_ends, words};
+use crate::runs::{for_each_place, push_ends, words};
 use crate::{Error, Label, Result, UnionFind};
 
 /// A slab, the piece that one thread labels, has at least so many voxels.
 const SLAB: usize = 1 << 18;
 /// And as many more as make so many slabs, because one thread alone joins them. Its runs always fit into 32 bits.
-const SLABS: usize = 64;
+const SLABS: usize = 32;
 const SLAB_MOST: usize = 1 << 30;
 
 /// Which voxels touch.
@@ -71,17 +71,17 @@ impl Connectivity {
         }
     }
 
-    /// The rows before row `line`, both counted through a volume whose planes have so many rows, that hold neighbours of
-    /// it, and how much further along x these reach.
-    pub(crate) fn lines_before(self, line: usize, rows: usize) -> impl Iterator<Item = (usize, u32)> {
+    /// Visits the rows before row `line`, both counted through a volume whose planes have so many rows, that hold
+    /// neighbours of it, and says how much further along x these reach.
+    #[inline(always)]
+    pub(crate) fn for_each_line_before(self, line: usize, rows: usize, mut visit: impl FnMut(usize, u32)) {
         let (z, y) = (line / rows, line % rows);
-        self.rows_before()
-            .iter()
-            .filter_map(move |&(step_z, step_y, reach)| {
-                let z = z.checked_add_signed(step_z)?;
-                let y = y.checked_add_signed(step_y).filter(|&y| y < rows)?;
-                Some((z * rows + y, reach))
-            })
+        for &(step_z, step_y, reach) in self.rows_before() {
+            let (z, y) = (z.wrapping_add_signed(step_z), y.wrapping_add_signed(step_y));
+            if z < usize::MAX && y < rows {
+                visit(z * rows + y, reach);
+            }
+        }
     }
 }
 
@@ -111,8 +111,60 @@ where
     N: From<u32> + Copy + Send + Sync,
 {
     let mut numbers = Array3::from_elem(labels.raw_dim(), N::from(0));
+    #[allow(clippy::expect_used, reason = "it has just been made so")]
+    let output = numbers.as_slice_mut().expect("standard layout");
+    number(labels, connectivity, output)?;
+    Ok(numbers)
+}
+
+/// The same as [`connected_components`], written over what is in `numbers`, in whatever layout. Returns how many there
+/// are. Where one volume after another is segmented, no fresh memory of that size is asked for.
+///
+/// ```
+/// use dacapo_kernels::{Connectivity, connected_components_into};
+/// use ndarray::{Array3, array};
+///
+/// let mut numbers = Array3::<u32>::zeros((1, 1, 3));
+/// let one_after_another = [
+///     (array![[[7u8, 0, 7]]], array![[[1, 0, 2]]]),
+///     (array![[[0, 5, 5]]], array![[[0, 1, 1]]]),
+/// ];
+/// for (labels, expected) in one_after_another {
+///     let count = connected_components_into(labels.view(), Connectivity::Faces, numbers.view_mut())?;
+///     assert_eq!((&numbers, count), (&expected, expected[[0, 0, 2]]));
+/// }
+/// # Ok::<(), dacapo_kernels::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`connected_components`], and [`Error::Shape`] if the volumes differ in shape.
+pub fn connected_components_into<T: Label, N>(
+    labels: ArrayView3<T>,
+    connectivity: Connectivity,
+    mut numbers: ArrayViewMut3<N>,
+) -> Result<u32>
+where
+    N: From<u32> + Copy + Send + Sync,
+{
+    same_shape("volume of numbers", numbers.shape(), labels.shape())?;
+    if let Some(output) = numbers.as_slice_mut() {
+        return number(labels, connectivity, output);
+    }
+    let mut standard = Array3::from_elem(labels.raw_dim(), N::from(0));
+    #[allow(clippy::expect_used, reason = "it has just been made so")]
+    let output = standard.as_slice_mut().expect("standard layout");
+    let count = number(labels, connectivity, output)?;
+    numbers.assign(&standard);
+    Ok(count)
+}
+
+/// Numbers the regions in `output`, and returns how many there are.
+fn number<T: Label, N>(labels: ArrayView3<T>, connectivity: Connectivity, output: &mut [N]) -> Result<u32>
+where
+    N: From<u32> + Copy + Send + Sync,
+{
     if labels.is_empty() {
-        return Ok(numbers);
+        return Ok(0);
     }
     let [_, rows, columns] = volume(labels.shape());
     countable("voxels of a row", columns)?;
@@ -147,25 +199,37 @@ where
 
     // A region's first set is the name of all of it; background is number 1.
     let numbering = forest.into_numbers();
-    #[allow(clippy::expect_used, reason = "it has just been made")]
-    let output = numbers.as_slice_mut().expect("standard layout");
     output
         .par_chunks_mut(slab * columns)
         .zip(slabs.par_iter().zip(&begins))
         .for_each(|(output, (slab, &begin))| {
             let numbering = &numbering[begin as usize..][..slab.count as usize];
-            for (line, output) in output.chunks_exact_mut(columns).enumerate() {
-                let (mut start, mut run) = (0, slab.lines[line]);
-                for last in places(slab.ends(line).iter().copied()) {
+            let mut run = 0;
+            for (line, begin) in (0..output.len()).step_by(columns).enumerate() {
+                let mut start = begin;
+                for_each_place(slab.ends(line).iter().copied(), |last| {
                     let number = numbering[slab.sets.of(run) as usize] - 1;
-                    if number > 0 {
-                        output[start..=last].fill(N::from(number));
-                    }
-                    (start, run) = (last + 1, run + 1);
-                }
+                    write_run(output, start..begin + last + 1, N::from(number));
+                    (start, run) = (begin + last + 1, run + 1);
+                });
             }
         });
-    Ok(numbers)
+    Ok(numbering.iter().max().map_or(0, |count| count - 1))
+}
+
+/// Writes a run, and perhaps over what follows, which is written later. Most are short, and how long one is cannot be
+/// foreseen.
+#[inline(always)]
+fn write_run<N: Copy>(output: &mut [N], run: Range<usize>, number: N) {
+    const BLOCK: usize = 32;
+    let mut at = run.start;
+    while at < run.end {
+        match output[at..].first_chunk_mut::<BLOCK>() {
+            Some(block) => *block = [number; BLOCK],
+            None => output[at..run.end].fill(number),
+        }
+        at += BLOCK;
+    }
 }
 
 /// Rows of a volume that one thread works on.
@@ -200,25 +264,43 @@ impl Slab {
         };
         // Member 0 is background, so that a run is one further.
         let mut forest = UnionFind::new(1);
+        // The label of each run, but for those that are forgotten.
+        let (mut labels, mut forgotten) = (Vec::new(), 0);
+        let mut touching = Touching::default();
         slab.lines.push(0);
         for (line, row) in values.chunks_exact(columns).enumerate() {
             push_ends(row, &mut slab.ends, |a, b| a != b);
-            for last in places(slab.ends(line).iter().copied()) {
-                forest.push(if row[last] == T::BACKGROUND {
-                    0
-                } else {
-                    forest.len()
-                });
-            }
+            for_each_place(slab.ends(line).iter().copied(), |last| {
+                let label = row[last];
+                labels.push(label);
+                forest.push(if label == T::BACKGROUND { 0 } else { forest.len() });
+            });
             slab.lines.push(forest.len() - 1);
-            for (before, reach) in connectivity.lines_before(begin + line, rows) {
+            connectivity.for_each_line_before(begin + line, rows, |before, reach| {
                 if let Some(before) = before.checked_sub(begin) {
-                    let values_before = &values[before * columns..][..columns];
-                    let (row, before) = (slab.row(line, row), slab.row(before, values_before));
-                    join(&row, &before, reach, |a, b| {
-                        forest.union(a + 1, b + 1);
-                    });
+                    let (first, first_before) = (slab.lines[line], slab.lines[before]);
+                    let labels = |line: usize| {
+                        let [begin, end] = [slab.lines[line], slab.lines[line + 1]];
+                        &labels[(begin - forgotten) as usize..(end - forgotten) as usize]
+                    };
+                    let row = Row {
+                        ends: slab.ends(line),
+                        labels: labels(line),
+                    };
+                    let row_before = Row {
+                        ends: slab.ends(before),
+                        labels: labels(before),
+                    };
+                    for (a, b) in touching.of(&row, &row_before, reach) {
+                        forest.union(first + 1 + a, first_before + 1 + b);
+                    }
                 }
+            });
+            // No neighbour of the next row is further back than a plane and a row.
+            let asked_for = slab.lines[line.saturating_sub(rows)];
+            if (asked_for - forgotten) as usize > labels.len() / 2 {
+                labels.drain(..(asked_for - forgotten) as usize);
+                forgotten = asked_for;
             }
         }
         let numbers = forest.into_numbers();
@@ -230,15 +312,6 @@ impl Slab {
     /// Where the runs of its row `line` end.
     fn ends(&self, line: usize) -> &[u64] {
         &self.ends[line * self.words..][..self.words]
-    }
-
-    /// Its row `line`, which has these values.
-    fn row<'a, T>(&'a self, line: usize, values: &'a [T]) -> Row<'a, T> {
-        Row {
-            first: self.lines[line],
-            ends: self.ends(line),
-            values,
-        }
     }
 
     fn range(&self) -> Range<usize> {
@@ -271,41 +344,80 @@ impl Sets {
     }
 }
 
-/// A row of voxels: the number of its first run, and where its runs end.
+/// A row of voxels: where its runs end, and the label of each.
 struct Row<'a, T> {
-    first: u32,
     ends: &'a [u64],
-    values: &'a [T],
+    labels: &'a [T],
 }
 
-/// Joins the runs of two rows that have the same label and overlap, or come within `reach` of it: 0 or 1.
-///
-/// Between two ends of runs of either row nothing changes, so it is enough to look there.
-#[inline(always)]
-fn join<T: Label>(row: &Row<T>, before: &Row<T>, reach: u32, mut unite: impl FnMut(u32, u32)) {
-    let (here, there) = (row.values, &before.values[..row.values.len()]);
-    let (mut a, mut b) = (row.first, before.first);
-    for (word, (&ends, &ends_before)) in row.ends.iter().zip(before.ends).enumerate() {
-        let mut open = ends | ends_before;
-        while open != 0 {
-            let bit = open.trailing_zeros();
-            let x = word * u64::BITS as usize + bit as usize;
-            open &= open - 1;
-            if here[x] == there[x] && here[x] != T::BACKGROUND {
-                unite(a, b);
-            }
-            let (is_end, is_end_before) = ((ends >> bit & 1) as u32, (ends_before >> bit & 1) as u32);
-            if reach & is_end & is_end_before == 1 && x + 1 < here.len() {
-                if here[x] == there[x + 1] && here[x] != T::BACKGROUND {
-                    unite(a, b + 1);
-                }
-                if here[x + 1] == there[x] && there[x] != T::BACKGROUND {
-                    unite(a + 1, b);
-                }
-            }
-            a += is_end;
-            b += is_end_before;
+/// Finds the runs of two rows that touch and have the same label. Kept for its memory.
+#[derive(Default)]
+struct Touching {
+    pairs: Vec<Pair>,
+    corners: Vec<Pair>,
+}
+
+/// Which run of one row, in the lower half, and which of the other.
+type Pair = u64;
+
+const ONE_BEFORE: Pair = 1 << 32;
+
+impl Touching {
+    /// Which of a row and which of the other overlap, or come within `reach` of it, which is 0 or 1.
+    fn of<T: Label>(
+        &mut self,
+        row: &Row<T>,
+        before: &Row<T>,
+        reach: u32,
+    ) -> impl Iterator<Item = (u32, u32)> {
+        let pairs = match reach {
+            0 => self.find::<T, false>(row, before),
+            _ => self.find::<T, true>(row, before),
+        };
+        pairs.iter().map(|&pair| (pair as u32, (pair >> 32) as u32))
+    }
+
+    /// Between two ends of runs of either row nothing changes, so it is enough to look there. Whether a pair is one cannot
+    /// be foreseen, so each is written down, and the next one over it if it is none: a wrong guess would take longer.
+    fn find<T: Label, const CORNERS: bool>(&mut self, row: &Row<T>, before: &Row<T>) -> &[Pair] {
+        let (here, there) = (row.labels, before.labels);
+        // Where both end are two more. One is written over.
+        let most = here.len() + there.len() + 2 * here.len().min(there.len()) + 1;
+        if self.pairs.len() < most {
+            self.pairs.resize(most, 0);
+            self.corners.resize(most, 0);
         }
+        let (pairs, corners) = (&mut self.pairs[..most], &mut self.corners[..most]);
+        let mut count = 0;
+        let mut note = |pair: Pair| {
+            pairs[count] = pair;
+            let label = here[pair as u32 as usize];
+            let is_one = (label == there[(pair >> 32) as usize]) & (label != T::BACKGROUND);
+            count += usize::from(is_one);
+        };
+        let (mut pair, mut ended) = (0, 0);
+        for (&ends, &ends_before) in row.ends.iter().zip(before.ends) {
+            let mut open = ends | ends_before;
+            while open != 0 {
+                let bit = open.trailing_zeros();
+                open &= open - 1;
+                note(pair);
+                let (is_end, is_end_before) = (ends >> bit & 1, ends_before >> bit & 1);
+                if CORNERS {
+                    corners[ended] = pair;
+                    ended += (is_end & is_end_before) as usize;
+                }
+                pair += is_end | is_end_before << 32;
+            }
+        }
+        if CORNERS {
+            // The last voxels of the rows have nothing behind them.
+            for &pair in &corners[..ended.saturating_sub(1)] {
+                note(pair + ONE_BEFORE);
+                note(pair + 1);
+            }
+        }
+        &self.pairs[..count]
     }
 }
 
@@ -319,22 +431,42 @@ fn join_before<T: Label>(
     connectivity: Connectivity,
     forest: &mut UnionFind,
 ) {
-    let row = |index: usize, line: usize| {
-        let slab: &Slab = &slabs[index];
-        slab.row(line - slab.begin, &values[line * columns..][..columns])
+    let labels = |slab: &Slab, line: usize, labels: &mut Vec<T>| {
+        labels.clear();
+        let row = &values[line * columns..][..columns];
+        for_each_place(slab.ends(line - slab.begin).iter().copied(), |last| {
+            labels.push(row[last])
+        });
     };
-    let set = |index: usize, run: u32| begins[index] + slabs[index].sets.of(run);
+    let (mut here, mut there, mut touching) = (Vec::new(), Vec::new(), Touching::default());
     let slab = &slabs[index];
     // No neighbour is further back than a plane and a row.
     let range = slab.range();
     for line in range.start..range.end.min(range.start + rows + 1) {
-        for (before, reach) in connectivity.lines_before(line, rows) {
-            if before < slab.begin {
-                let owner = slabs[..index].partition_point(|slab| slab.begin <= before) - 1;
-                join(&row(index, line), &row(owner, before), reach, |a, b| {
-                    forest.union(set(index, a), set(owner, b));
-                });
+        labels(slab, line, &mut here);
+        connectivity.for_each_line_before(line, rows, |before, reach| {
+            if before >= slab.begin {
+                return;
             }
-        }
+            let owner = slabs[..index].partition_point(|slab| slab.begin <= before) - 1;
+            let other = &slabs[owner];
+            labels(other, before, &mut there);
+            let row = Row {
+                ends: slab.ends(line - slab.begin),
+                labels: &here,
+            };
+            let row_before = Row {
+                ends: other.ends(before - other.begin),
+                labels: &there,
+            };
+            let first = slab.lines[line - slab.begin];
+            let first_before = other.lines[before - other.begin];
+            for (a, b) in touching.of(&row, &row_before, reach) {
+                forest.union(
+                    begins[index] + slab.sets.of(first + a),
+                    begins[owner] + other.sets.of(first_before + b),
+                );
+            }
+        });
     }
 }

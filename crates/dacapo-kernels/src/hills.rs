@@ -5,7 +5,7 @@ use ndarray::ArrayView3;
 use crate::error::countable;
 use crate::hash::IdMap;
 use crate::offsets::volume;
-use crate::runs::{places, push_ends, words};
+use crate::runs::{for_each_place, push_ends, words};
 use crate::{Connectivity, Id, Result, UnionFind};
 
 /// Voxels by the hills that they are on.
@@ -86,14 +86,14 @@ impl Hills {
                 ends: &ends[line * words..][..words],
                 first: lines[line],
             };
-            for (before, reach) in connectivity.lines_before(line, rows) {
+            connectivity.for_each_line_before(line, rows, |before, reach| {
                 let (here, before) = (row(line), row(before));
                 hills.join(&here, &before, &mut lower);
                 if reach > 0 {
                     hills.join(&here, &before.behind_first(&mut shifted), &mut lower);
                     hills.join(&before, &here.behind_first(&mut shifted), &mut lower);
                 }
-            }
+            });
         }
         Ok(hills)
     }
@@ -112,7 +112,7 @@ impl Hills {
         let mut mark = |last: usize| ends[begin + last / 64] |= 1 << (last % 64);
         let mut hill = self.add(levels[0]);
         let (mut start, mut before, mut falls) = (0, levels[0], false);
-        for last in places(runs) {
+        for_each_place(runs, |last| {
             let level = levels[last];
             if level > before {
                 if falls {
@@ -130,7 +130,7 @@ impl Hills {
             self.objects[object as usize] += u64::from(count);
             self.voxels[usize::from(level)].push(Voxels { hill, object, count });
             (start, before) = (last + 1, level);
-        }
+        });
         mark(levels.len() - 1);
     }
 

@@ -46,7 +46,7 @@ pub use blocks::{
     BlockComponents, ComponentFaces, ComponentJoin, block_components, number_block, same_fragments,
 };
 pub use classes::{argmax, threshold};
-pub use components::{Connectivity, connected_components};
+pub use components::{Connectivity, connected_components, connected_components_into};
 pub use contacts::{Contact, ContactGraph};
 pub use contingency::{ContingencyTable, Overlap};
 pub use distance::{DistanceOptions, distance_transform};

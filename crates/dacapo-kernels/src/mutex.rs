@@ -1,5 +1,7 @@
 //! The mutex watershed (Wolf et al. 2018), with one sort of the edges for any number of biases.
 
+mod turns;
+
 use ndarray::{Array3, ArrayView3, ArrayView4};
 
 use crate::apart::ApartSets;
@@ -8,6 +10,7 @@ use crate::offsets::{Offset, check_offsets, rows, stride, volume};
 use crate::ranges::{Pairs, sorted};
 use crate::watershed::sortable;
 use crate::{Error, Result, UnionFind};
+use turns::{AHEAD, Edge, Run, take_next};
 
 mod sealed {
     pub trait Sealed {}
@@ -214,6 +217,8 @@ impl MutexEdges {
         }
         countable("affinities", affinities.len())?;
         let shape = volume(&affinities.shape()[1..]);
+        // Sets have a bit for something else.
+        countable("voxels, counted twice,", shape.iter().product::<usize>() * 2)?;
         let open: Option<Vec<bool>> = match mask {
             Some(mask) => {
                 same_shape("mask", mask.shape(), &shape)?;
@@ -280,7 +285,7 @@ impl MutexEdges {
         let voxels: usize = self.shape.iter().product();
         let mut sets = ApartSets::new(voxels as u32);
         // Whether a voxel has an edge that would join it, be it in vain.
-        let mut foreground = vec![false; voxels];
+        let mut foreground = Bits::new(voxels);
         let (mut edges, mut ends) = (Vec::with_capacity(AHEAD), Vec::with_capacity(AHEAD));
         loop {
             edges.clear();
@@ -296,7 +301,8 @@ impl MutexEdges {
                 let (channel, p) = (edge.place / voxels as u32, (edge.place % voxels as u32) as usize);
                 let q = p.wrapping_add_signed(self.strides[channel as usize]);
                 if edge.joins {
-                    (foreground[p], foreground[q]) = (true, true);
+                    foreground.set(p);
+                    foreground.set(q);
                 }
                 [p as u32, q as u32]
             }));
@@ -319,18 +325,38 @@ impl MutexEdges {
 /// What the edges have made of the voxels.
 struct Joined {
     sets: UnionFind,
-    foreground: Vec<bool>,
+    foreground: Bits,
+}
+
+/// A bit for each voxel: they are set in any order, so it matters that they stay in the cache.
+struct Bits(Vec<u64>);
+
+impl Bits {
+    /// So many that are not set.
+    fn new(count: usize) -> Self {
+        Self(vec![0; count.div_ceil(64)])
+    }
+
+    #[inline]
+    fn set(&mut self, place: usize) {
+        self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    #[inline]
+    fn is_set(&self, place: usize) -> bool {
+        self.0[place / 64] >> (place % 64) & 1 == 1
+    }
 }
 
 impl Joined {
     /// Numbers the sets of foreground in the order of their first voxels.
     fn labels(mut self, [depth, height, width]: [usize; 3]) -> Array3<u64> {
-        let mut numbers = vec![0u32; self.foreground.len()];
+        let mut numbers = vec![0u32; depth * height * width];
         let (mut count, mut voxel) = (0, 0);
         Array3::from_shape_simple_fn((depth, height, width), || {
             let this = voxel;
             voxel += 1;
-            if !self.foreground[this] {
+            if !self.foreground.is_set(this) {
                 return 0;
             }
             let number = &mut numbers[self.sets.find(this as u32) as usize];
@@ -341,171 +367,4 @@ impl Joined {
             u64::from(*number)
         })
     }
-}
-
-/// The edges of a group on one side of its bias, largest magnitude first.
-struct Run<'a> {
-    left: Left<'a>,
-    bias: f32,
-    joins: bool,
-    /// That of the next edge; 0 at the end.
-    magnitude: f32,
-}
-
-enum Left<'a> {
-    Each(&'a [u64]),
-    /// The places from `low` to `high` are left. The next one is of `level`.
-    Levels {
-        places: &'a [u32],
-        starts: &'a [usize],
-        low: usize,
-        high: usize,
-        level: usize,
-    },
-}
-
-/// An edge whose turn it is.
-struct Edge {
-    place: u32,
-    joins: bool,
-}
-
-/// The ends of so many edges are looked up at once, at most.
-const AHEAD: usize = 64;
-
-/// Takes the next edges of the run whose turn it is, as many as are before those of all others; false if there are none.
-/// Of equal magnitudes, the first run is first.
-fn take_next(runs: &mut [Run], edges: &mut Vec<Edge>) -> bool {
-    let mut next = 0;
-    for i in 1..runs.len() {
-        if runs[i].magnitude > runs[next].magnitude {
-            next = i;
-        }
-    }
-    if runs.get(next).is_none_or(|run| run.magnitude <= 0.0) {
-        return false;
-    }
-    let most = |runs: &[Run]| runs.iter().fold(0.0, |most: f32, run| most.max(run.magnitude));
-    let (before, behind) = (most(&runs[..next]), most(&runs[next + 1..]));
-    runs[next].take(before, behind, edges);
-    true
-}
-
-impl<'a> Run<'a> {
-    fn new(edges: &'a Sorted, bias: f32, joins: bool) -> Self {
-        let left = match edges {
-            Sorted::Each(edges) => Left::Each(edges),
-            Sorted::Levels { places, starts } => {
-                let level = if joins { 255 } else { 0 };
-                Left::Levels {
-                    places,
-                    starts,
-                    low: 0,
-                    high: places.len(),
-                    level,
-                }
-            }
-        };
-        let mut run = Self {
-            left,
-            bias,
-            joins,
-            magnitude: 0.0,
-        };
-        run.measure();
-        run
-    }
-
-    fn measure(&mut self) {
-        let next = match &mut self.left {
-            Left::Each(edges) => {
-                let next = if self.joins { edges.last() } else { edges.first() };
-                next.map(|edge| affinity((edge >> 32) as u32))
-            }
-            Left::Levels {
-                starts,
-                low,
-                high,
-                level,
-                ..
-            } => (low < high).then(|| {
-                // The level of the place before `high`, or at `low`.
-                if self.joins {
-                    while starts[*level] >= *high {
-                        *level -= 1;
-                    }
-                } else {
-                    while starts[*level + 1] <= *low {
-                        *level += 1;
-                    }
-                }
-                (*level as u8).value()
-            }),
-        };
-        self.magnitude = next.map_or(0.0, |affinity| self.magnitude_of(affinity));
-    }
-
-    fn magnitude_of(&self, affinity: f32) -> f32 {
-        let above = affinity - self.bias;
-        if self.joins { above } else { -above }
-    }
-
-    /// Takes the next edges of a run that has some, as long as their magnitude is above `before` and not below
-    /// `behind`, as that of the first one is, and there is room.
-    fn take(&mut self, before: f32, behind: f32, edges: &mut Vec<Edge>) {
-        let (had, room, joins) = (edges.len(), AHEAD - edges.len(), self.joins);
-        let edge = |place| Edge { place, joins };
-        let of = |&pair: &u64| edge(pair as u32);
-        let counts = |pair: &&u64| {
-            let magnitude = self.magnitude_of(affinity((*pair >> 32) as u32));
-            magnitude > before && magnitude >= behind
-        };
-        match (&self.left, joins) {
-            (Left::Each(left), true) => {
-                edges.extend(left.iter().rev().take(room).take_while(counts).map(of));
-            }
-            (Left::Each(left), false) => {
-                edges.extend(left.iter().take(room).take_while(counts).map(of));
-            }
-            (
-                Left::Levels {
-                    places,
-                    starts,
-                    high,
-                    level,
-                    ..
-                },
-                true,
-            ) => {
-                let begin = starts[*level].max(high.saturating_sub(room));
-                edges.extend(places[begin..*high].iter().rev().map(|&place| edge(place)));
-            }
-            (
-                Left::Levels {
-                    places,
-                    starts,
-                    low,
-                    level,
-                    ..
-                },
-                false,
-            ) => {
-                let end = starts[*level + 1].min(low + room);
-                edges.extend(places[*low..end].iter().map(|&place| edge(place)));
-            }
-        }
-        let taken = edges.len() - had;
-        match (&mut self.left, self.joins) {
-            (Left::Each(left), true) => *left = &left[..left.len() - taken],
-            (Left::Each(left), false) => *left = &left[taken..],
-            (Left::Levels { high, .. }, true) => *high -= taken,
-            (Left::Levels { low, .. }, false) => *low += taken,
-        }
-        self.measure();
-    }
-}
-
-/// The number whose [`sortable`] bits these are.
-fn affinity(bits: u32) -> f32 {
-    f32::from_bits(if bits >> 31 == 1 { bits & !(1 << 31) } else { !bits })
 }

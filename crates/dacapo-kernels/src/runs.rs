@@ -36,18 +36,15 @@ fn differences<T: Copy>(voxels: &[T; WORD + 1], differ: &impl Fn(T, T) -> bool) 
     bits.rev().fold(0, |word, bits| word << 8 | bits)
 }
 
-/// The bits of the words of a row, as places along it.
-#[inline]
-pub(crate) fn places(words: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
-    words.enumerate().flat_map(|(index, mut word)| {
-        std::iter::from_fn(move || {
-            (word != 0).then(|| {
-                let place = index * WORD + word.trailing_zeros() as usize;
-                word &= word - 1;
-                place
-            })
-        })
-    })
+/// Visits the bits of the words of a row, as places along it.
+#[inline(always)]
+pub(crate) fn for_each_place(words: impl IntoIterator<Item = u64>, mut visit: impl FnMut(usize)) {
+    for (index, mut word) in words.into_iter().enumerate() {
+        while word != 0 {
+            visit(index * WORD + word.trailing_zeros() as usize);
+            word &= word - 1;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +59,8 @@ mod tests {
                 let mut ends = vec![7];
                 push_ends(&row, &mut ends, |a, b| a != b);
                 assert_eq!(ends.len(), 1 + words(columns));
-                let found: Vec<usize> = places(ends[1..].iter().copied()).collect();
+                let mut found = Vec::new();
+                for_each_place(ends[1..].iter().copied(), |place| found.push(place));
                 let expected: Vec<usize> = (0..columns)
                     .filter(|&x| row.get(x + 1) != Some(&row[x]))
                     .collect();

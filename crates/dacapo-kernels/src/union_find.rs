@@ -52,26 +52,19 @@ impl UnionFind {
         }
     }
 
-    /// Makes of each member the name of its set. Their ways are gone together, a step of all before the next one: they
-    /// lead anywhere, and memory answers many questions in the time of one.
-    pub(crate) fn find_all<const N: usize>(&mut self, members: &mut [u32; N]) {
-        let above = members.map(|member| self.parent[member as usize]);
-        let mut names = above.map(|member| self.parent[member as usize]);
-        for name in &mut names {
-            *name = self.find(*name);
-        }
-        for (member, name) in members.iter_mut().zip(names) {
-            self.parent[*member as usize] = name;
-            *member = name;
-        }
-    }
-
     /// Makes one set of the two that `a` and `b` are in, and returns its name.
     #[inline]
     pub fn union(&mut self, a: u32, b: u32) -> u32 {
-        let (a, b) = (self.find(a), self.find(b));
-        let (low, high) = (a.min(b), a.max(b));
+        let above = [a, b].map(|member| self.parent[member as usize]);
+        if above[0] == above[1] {
+            return self.find(above[0]);
+        }
+        let [one, other] = above.map(|member| self.find(member));
+        let (low, high) = (one.min(other), one.max(other));
         self.join(high, low);
+        // What is asked about next is most often one of the two.
+        self.join(a, low);
+        self.join(b, low);
         low
     }
 

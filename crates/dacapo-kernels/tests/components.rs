@@ -160,6 +160,45 @@ fn the_number_of_threads_and_the_slabs_change_nothing() {
 }
 
 #[test]
+fn a_volume_that_is_given_is_written_over_in_any_layout() {
+    let mut noise = Noise(4);
+    for shape in [
+        (6, 7, 8),
+        (1, 9, 70),
+        (5, 1, 33),
+        (3, 4, 1),
+        (2, 60, 300),
+        (0, 3, 4),
+    ] {
+        for (kinds, smooth) in [(1, 0.0), (3, 0.0), (4, 0.9)] {
+            let labels = noisy(shape, kinds, smooth, &mut noise);
+            for connectivity in ALL {
+                let expected = naive(labels.view(), connectivity);
+                let most = expected.iter().max().map_or(0, |&count| count as u32);
+                let mut standard = Array3::from_elem(shape, 77u64);
+                let mut turned = Array3::from_elem((shape.2, shape.1, shape.0), 77u64);
+                let mut sparse = Array3::from_elem((shape.0, shape.1 * 2, shape.2), 77u64);
+                let views = [
+                    standard.view_mut(),
+                    turned.view_mut().reversed_axes(),
+                    sparse.slice_mut(s![.., ..;2, ..]),
+                ];
+                for mut numbers in views {
+                    let count =
+                        connected_components_into(labels.view(), connectivity, numbers.view_mut()).unwrap();
+                    assert_eq!((numbers.view(), count), (expected.view(), most), "{shape:?}");
+                }
+                assert!(sparse.slice(s![.., 1..;2, ..]).iter().all(|&number| number == 77));
+            }
+        }
+    }
+    let (labels, mut numbers) = (Array3::<u8>::ones((2, 3, 4)), Array3::<u32>::zeros((2, 4, 3)));
+    let error =
+        connected_components_into(labels.view(), Connectivity::Faces, numbers.view_mut()).unwrap_err();
+    assert!(error.to_string().contains("volume of numbers"), "{error}");
+}
+
+#[test]
 fn names_and_flips_change_no_region() {
     let mut noise = Noise(3);
     let labels = noisy((9, 13, 17), 5, 0.6, &mut noise);
