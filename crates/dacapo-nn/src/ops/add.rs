@@ -61,7 +61,6 @@ impl Kernel for AddKernel {
             .for_each(|(sum, (first, second))| {
                 let relu = |v: f32| if self.relu && v < 0.0 { 0.0 } else { v };
                 if self.alike() {
-                    // In one pass, since it is memory that is waited for.
                     let pairs = first.iter().zip(second);
                     let sums = sum.iter_mut().zip(pairs);
                     return sums.for_each(|(sum, (x, y))| *sum = relu(x + y));
@@ -89,20 +88,23 @@ impl Kernel for AddKernel {
 
     fn backward(&mut self, step: BackwardStep<'_>, _: &mut Params) {
         let (a, b) = (self.first.volume(), self.second.volume());
-        if let (true, [Some(first), Some(second)]) = (self.alike(), &mut *step.input_gradients) {
-            let output = if self.relu { step.output } else { &*step.gradient };
-            let gradients = step.gradient.par_chunks(CHUNK).zip(output.par_chunks(CHUNK));
-            let both = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
-            return both
-                .zip(gradients)
-                .for_each(|((first, second), (gradient, output))| {
-                    let pairs = gradient.iter().zip(output);
-                    let both = first.iter_mut().zip(second);
-                    both.zip(pairs).for_each(|((first, second), (&g, &y))| {
-                        *first = if !self.relu || y > 0.0 { g } else { 0.0 };
-                        *second = *first;
-                    });
+        if let (true, [_, Some(second)]) = (self.alike(), &mut *step.input_gradients) {
+            // In one pass, since it is memory that is waited for.
+            let pairs = step
+                .gradient
+                .par_chunks_mut(CHUNK)
+                .zip(second.par_chunks_mut(CHUNK));
+            if !self.relu {
+                return pairs.for_each(|(gradient, second)| second.copy_from_slice(gradient));
+            }
+            let chunks = pairs.zip(step.output.par_chunks(CHUNK));
+            return chunks.for_each(|((gradient, second), output)| {
+                let pairs = gradient.iter_mut().zip(second).zip(output);
+                pairs.for_each(|((g, second), &y)| {
+                    *g = if y > 0.0 { *g } else { 0.0 };
+                    *second = *g;
                 });
+            });
         }
         if self.relu {
             step.gradient
