@@ -269,7 +269,7 @@ impl Slab {
         let mut touching = Touching::default();
         slab.lines.push(0);
         for (line, row) in values.chunks_exact(columns).enumerate() {
-            push_ends(row, &mut slab.ends, |a, b| a != b);
+            push_ends(row, &mut slab.ends);
             for_each_place(slab.ends(line).iter().copied(), |last| {
                 let label = row[last];
                 labels.push(label);

@@ -75,8 +75,8 @@ impl Hills {
         for (line, (levels_here, ids)) in levels.chunks_exact(columns.max(1)).zip(ids).enumerate() {
             runs.clear();
             others.clear();
-            push_ends(levels_here, &mut runs, |a, b| a != b);
-            push_ends(ids, &mut others, |a, b| a != b);
+            push_ends(levels_here, &mut runs);
+            push_ends(ids, &mut others);
             let changes = runs.iter().zip(&others).map(|(a, b)| a | b);
             hills.climb(levels_here, ids, changes, &mut numbers, &mut ends);
             countable("hills of a prediction", hills.peaks.len())?;

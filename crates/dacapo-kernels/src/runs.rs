@@ -1,5 +1,7 @@
 //! Where runs of equal voxels end in a row, as bits: 64 voxels are compared at once, without a branch.
 
+use crate::Label;
+
 /// Voxels of a word.
 const WORD: usize = u64::BITS as usize;
 
@@ -9,26 +11,33 @@ pub(crate) fn words(columns: usize) -> usize {
 }
 
 /// Appends the words of a row: the bit of each voxel is set that is the last of its run of equal ones.
-pub(crate) fn push_ends<T: Copy>(row: &[T], ends: &mut Vec<u64>, differ: impl Fn(T, T) -> bool) {
+pub(crate) fn push_ends<T: Label>(row: &[T], ends: &mut Vec<u64>) {
     let mut rest = row;
     while let Some(voxels) = rest.first_chunk() {
-        ends.push(differences(voxels, &differ));
+        ends.push(differences(voxels));
         rest = &rest[WORD..];
     }
     if let Some(last) = rest.len().checked_sub(1) {
         let mut voxels = [rest[last]; WORD + 1];
         voxels[..=last].copy_from_slice(rest);
-        let inside = differences(&voxels, &differ) & ((1 << last) - 1);
+        let inside = differences(&voxels) & ((1 << last) - 1);
         ends.push(inside | 1 << last);
     }
 }
 
-/// The bit of each voxel that differs from the next one.
-#[inline(always)]
-fn differences<T: Copy>(voxels: &[T; WORD + 1], differ: &impl Fn(T, T) -> bool) -> u64 {
+/// The bit of each voxel that differs from the next one. Two loops over indices, in a function of their own: in any other
+/// form that was tried, the compiler does fewer at once.
+#[inline(never)]
+#[allow(clippy::needless_range_loop, reason = "see above")]
+fn differences<T: Label>(voxels: &[T; WORD + 1]) -> u64 {
+    let none = T::Difference::default();
+    let mut differences = [none; WORD];
+    for i in 0..WORD {
+        differences[i] = voxels[i].difference(voxels[i + 1]);
+    }
     let mut bytes = [0; WORD];
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from(differ(voxels[i], voxels[i + 1]));
+    for i in 0..WORD {
+        bytes[i] = u8::from(differences[i] != none);
     }
     let eights = bytes.as_chunks::<8>().0.iter();
     // Multiplied, the lowest bits of the bytes come to lie in the highest byte, side by side.
@@ -57,7 +66,7 @@ mod tests {
             for period in [1, 2, 3, 64, 1000] {
                 let row: Vec<u64> = (0..columns).map(|x| (x / period) as u64 % 2 * u64::MAX).collect();
                 let mut ends = vec![7];
-                push_ends(&row, &mut ends, |a, b| a != b);
+                push_ends(&row, &mut ends);
                 assert_eq!(ends.len(), 1 + words(columns));
                 let mut found = Vec::new();
                 for_each_place(ends[1..].iter().copied(), |place| found.push(place));
