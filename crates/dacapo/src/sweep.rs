@@ -167,9 +167,16 @@ impl Scene<'_> {
         )
     }
 
-    /// Bytes that a voxel takes beside its values.
+    /// Bytes that a voxel takes beside its values: measured, and rounded up. Mutex watersheds sort every affinity, and
+    /// several are made at once.
     fn work_bytes(&self) -> u64 {
-        48
+        match self.request.method {
+            SweepMethod::Threshold | SweepMethod::Components(_) => 16,
+            SweepMethod::Agglomerate => 48,
+            SweepMethod::MutexWatershed => {
+                16 + 4 * self.prediction.channels() as u64 + 72 * rayon::current_num_threads() as u64
+            }
+        }
     }
 
     fn truth(&self) -> Result<Array3<u64>> {
