@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use dacapo::array::storage::{Access, Location};
-use dacapo::nn::{Engine, EngineConfig};
+use dacapo::nn::{CpuEngine, Engine, EngineConfig};
 use dacapo::{LocalStore, find_options};
 
 use crate::cli::Global;
@@ -74,11 +74,17 @@ impl Context {
         Ok(self.compute.start()?)
     }
 
-    /// Bars for a long job, and Ctrl-C to stop it.
-    pub fn progress(&self) -> anyhow::Result<Arc<Progress>> {
+    /// Bytes of memory that are free, where the system tells.
+    pub fn free_memory(&self) -> anyhow::Result<Option<u64>> {
+        Ok(CpuEngine::new(Some(1))?.free_memory())
+    }
+
+    /// Bars for a long job, which say what is done with blocks; and Ctrl-C to stop it.
+    pub fn progress(&self, doing: &'static str) -> anyhow::Result<Arc<Progress>> {
         Ok(Arc::new(Progress::new(
             self.printer.clone(),
             Interrupt::listen(&self.printer)?,
+            doing,
         )))
     }
 

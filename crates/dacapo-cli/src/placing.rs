@@ -10,7 +10,7 @@ use crate::typed;
 #[derive(Debug, Clone, Default, Args)]
 pub struct Placing {
     /// Size of a voxel in world units; one number holds along every axis [default: as the file says, else 1].
-    #[arg(long, value_name = "Z,Y,X", value_parser = typed::voxel_size)]
+    #[arg(long, value_name = "Z,Y,X", value_parser = typed::voxel_size, allow_hyphen_values = true)]
     voxel_size: Option<Coordinate>,
     /// First corner in world units [default: as the file says, else 0].
     #[arg(long, value_name = "Z,Y,X", value_parser = typed::coordinate, allow_hyphen_values = true)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use dacapo::NamedArray;
-use dacapo::array::{ArrayAddress, ArrayRead, ZarrArray, open_source};
+use dacapo::array::{ArrayAddress, ArrayRead, Roi, ZarrArray, open_source};
 use dacapo::tasks::{ValueRange, neighborhood_of};
 use serde_json::{Map, Value};
 
@@ -62,19 +62,61 @@ impl Opened {
         }
     }
 
-    /// The offsets of its channels, if they are affinities: as it says, unless some are given.
-    pub fn neighborhood(&self, given: &[Vec<i64>]) -> anyhow::Result<Vec<Vec<i64>>> {
-        if !given.is_empty() {
-            return Ok(given.to_vec());
+    /// Its spatial axes.
+    pub fn dims(&self) -> usize {
+        self.array.spec().spatial_dims()
+    }
+
+    /// Where it lies, in world units.
+    pub fn roi(&self) -> &Roi {
+        &self.array.spec().roi
+    }
+
+    /// Refuses to be replaced by what is made of it.
+    pub fn check_apart(&self, output: &ArrayAddress) -> anyhow::Result<()> {
+        let place = |path: &Path| path.canonicalize().ok();
+        let output_at = output.location();
+        let is_same = match output_at.path().and_then(place) {
+            Some(at) => place(Path::new(&self.name)) == Some(at),
+            None => self
+                .name
+                .parse::<ArrayAddress>()
+                .is_ok_and(|address| address.location() == output_at),
+        };
+        if is_same {
+            bail!("{output} is read, and would be replaced by its own segmentation: name another output");
         }
+        Ok(())
+    }
+
+    /// The offsets of its channels, if they are affinities: as it says, unless some are given, as many as it says.
+    pub fn neighborhood(&self, given: &[Vec<i64>], context: &Context) -> anyhow::Result<Vec<Vec<i64>>> {
+        let name = &self.name;
         match neighborhood_of(&self.channel_names()) {
-            Some(found) => Ok(found),
-            None => bail!(
-                "{} does not say which offsets its channels have; say them: --offsets=-1,0,0/0,-1,0/0,0,-1",
-                self.name
+            Some(named) if !given.is_empty() && given.len() != named.len() => bail!(
+                "{name} has {} channels of affinities, and --offsets names {}: name one for each, or none, as {name} \
+                 says them itself",
+                named.len(),
+                given.len()
             ),
+            Some(named) if given.is_empty() => Ok(named),
+            None if given.is_empty() => bail!(
+                "{name} does not say which offsets its channels have; say them: --offsets=-1,0,0/0,-1,0/0,0,-1"
+            ),
+            named => {
+                // Shape descriptors stand behind affinities, and nothing says so here.
+                let channels: usize = self.array.spec().channels.iter().product();
+                if named.is_none() && given.len() < channels {
+                    context.printer.note(format!(
+                        "of the {channels} channels of {name}, the first {} are taken as affinities: --offsets names as many",
+                        given.len()
+                    ));
+                }
+                Ok(given.to_vec())
+            }
         }
     }
+
     /// What its channels are called; nothing if it does not say so.
     pub fn channel_names(&self) -> Vec<String> {
         let names = self.said.get("channel_names").cloned().unwrap_or_default();

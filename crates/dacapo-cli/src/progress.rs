@@ -1,4 +1,4 @@
-//! Bars with rate and time left for training, prediction and validation.
+//! Bars with rate and time left for training, validation and everything that is done block by block.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -15,6 +15,8 @@ const SMOOTHING: f64 = 0.05;
 pub struct Progress {
     printer: Printer,
     interrupt: Interrupt,
+    /// What is done with blocks outside of a validation.
+    doing: &'static str,
     state: Mutex<State>,
 }
 
@@ -23,16 +25,17 @@ struct State {
     training: Option<Bar>,
     blocks: Option<Bar>,
     loss: Option<f64>,
-    /// What the bar of blocks says.
-    doing: String,
+    /// What is being validated.
+    validating: Option<String>,
 }
 
 impl Progress {
     /// Bars on the printer's terminal.
-    pub fn new(printer: Printer, interrupt: Interrupt) -> Self {
+    pub fn new(printer: Printer, interrupt: Interrupt, doing: &'static str) -> Self {
         Self {
             printer,
             interrupt,
+            doing,
             state: Mutex::default(),
         }
     }
@@ -81,19 +84,16 @@ impl Observer for Progress {
                 }
             }
             Event::ValidationStarted { iteration, dataset } => {
-                state.doing = format!("validating {dataset} at {iteration}");
+                state.validating = Some(format!("validating {dataset} at {iteration}"));
             }
             Event::PredictionStarted { blocks } => {
-                if state.doing.is_empty() {
-                    state.doing = "predicting".into();
-                }
-                let doing = state.doing.clone();
+                let doing = state.validating.as_deref().unwrap_or(self.doing).to_owned();
                 state.blocks = Some(Bar::new(&self.printer, doing, Counted::Blocks, *blocks as u64));
             }
             Event::Block { done, total } => {
                 if let Some(bar) = &state.blocks {
-                    if done == total {
-                        bar.doing(format!("{}: segmenting", state.doing));
+                    if let Some(validating) = state.validating.as_ref().filter(|_| done == total) {
+                        bar.doing(format!("{validating}: segmenting"));
                     }
                     bar.at(*done as u64);
                 }
@@ -115,7 +115,7 @@ impl Observer for Progress {
                 self.printer.note(format!(
                     "iteration {iteration}, {dataset}: {result}{mark} ({seconds:.1} s)"
                 ));
-                state.doing.clear();
+                state.validating = None;
                 if let Some(bar) = &state.training {
                     bar.forget_rate();
                 }

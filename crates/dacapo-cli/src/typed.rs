@@ -1,5 +1,6 @@
 //! Values as they are typed on the command line: regions, sizes, lists of names.
 
+use anyhow::bail;
 use dacapo::array::{Coordinate, Decimal, Roi, ZarrFormat};
 use dacapo::kernels::Connectivity;
 
@@ -54,10 +55,47 @@ pub fn format(text: &str) -> Result<ZarrFormat, String> {
     }
 }
 
-/// Reads how many neighbours a voxel has.
-pub fn connectivity(text: &str) -> Result<Connectivity, String> {
-    let count = text.parse().map_err(|error| format!("{error}"))?;
-    Connectivity::from_neighbors(count).map_err(|error| error.to_string())
+/// Which voxels are neighbours, by how many there are in data of so many axes; those over faces where nothing is said.
+pub fn connectivity(count: Option<u32>, dims: usize) -> anyhow::Result<Connectivity> {
+    let Some(count) = count else {
+        return Ok(Connectivity::Faces);
+    };
+    match (dims, count) {
+        (2, 4 | 8) | (3, 6 | 18 | 26) => Ok(Connectivity::from_neighbors(count)?),
+        (2, _) => bail!("a voxel of an image has 4 or 8 neighbours, not --connectivity {count}"),
+        _ => bail!("a voxel of a volume has 6, 18 or 26 neighbours, not --connectivity {count}"),
+    }
+}
+
+/// Refuses options that the chosen method does not have: what each is called, whether it is given, and what it is for.
+pub fn check_vain(options: &[(&str, bool, &str)]) -> anyhow::Result<()> {
+    match options.iter().find(|(_, is_vain, _)| *is_vain) {
+        Some((option, _, about)) => bail!("{option} is about {about}"),
+        None => Ok(()),
+    }
+}
+
+/// Reads a number that is finite.
+pub fn finite(text: &str) -> Result<f32, String> {
+    match text.trim().parse::<f32>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(format!("`{text}` is no number")),
+    }
+}
+
+/// Reads a number of things, from 0.
+pub fn count(text: &str) -> Result<usize, String> {
+    text.trim()
+        .parse()
+        .map_err(|_| format!("`{text}` is no whole number from 0"))
+}
+
+/// Reads a number of voxels, from 1.
+pub fn length(text: &str) -> Result<usize, String> {
+    match count(text) {
+        Ok(length) if length > 0 => Ok(length),
+        _ => Err(format!("`{text}` is no whole number from 1")),
+    }
 }
 
 /// Reads an offset in voxels: `-1,0,0`.
@@ -71,15 +109,7 @@ pub fn offset(text: &str) -> Result<Vec<i64>, String> {
 
 /// Reads `1,2,2`, or one number for all axes: voxels along z, y and x.
 pub fn voxels(text: &str) -> Result<[usize; 3], String> {
-    let numbers: Vec<usize> = text
-        .split(',')
-        .map(|number| {
-            number
-                .trim()
-                .parse()
-                .map_err(|error| format!("`{number}`: {error}"))
-        })
-        .collect::<Result<_, _>>()?;
+    let numbers: Vec<usize> = text.split(',').map(count).collect::<Result<_, _>>()?;
     match numbers.as_slice() {
         [all] => Ok([*all; 3]),
         [y, x] => Ok([0, *y, *x]),
@@ -100,6 +130,30 @@ mod tests {
         for bad in ["", "1", "2:1", "a:b", "1:2:3"] {
             assert!(roi(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn neighbours_are_counted_as_there_are_axes() {
+        let found = |count, dims| connectivity(Some(count), dims).ok();
+        assert_eq!(found(8, 2), Some(Connectivity::Edges));
+        assert_eq!(found(18, 3), Some(Connectivity::Edges));
+        assert_eq!(found(26, 3), Some(Connectivity::Corners));
+        for (count, dims) in [(8, 3), (4, 3), (26, 2), (6, 2), (5, 3)] {
+            assert_eq!(found(count, dims), None, "{count} of {dims} axes");
+        }
+        assert_eq!(connectivity(None, 2).unwrap(), Connectivity::Faces);
+    }
+
+    #[test]
+    fn numbers_that_mean_nothing_are_refused() {
+        assert_eq!(
+            (finite("-0.5"), count("0"), length("3")),
+            (Ok(-0.5), Ok(0), Ok(3))
+        );
+        for bad in ["nan", "inf", "-inf", "x"] {
+            assert!(finite(bad).is_err(), "{bad}");
+        }
+        assert!(count("-1").is_err() && length("0").is_err() && voxels("-1").is_err());
     }
 
     #[test]

@@ -491,12 +491,18 @@ fn a_machine_is_measured_with_a_network() {
         text.contains("of the peak") && text.contains("hours of prediction"),
         "{text}"
     );
-    let wrong = run(dir, &["bench", path, "--volume", "40,100"]);
-    assert!(
-        !wrong.status.success() && stderr(&wrong).contains("3 axes"),
-        "{}",
-        stderr(&wrong)
-    );
+    for (arguments, reason) in [
+        (["--volume", "40,100"], "3 axes"),
+        (["--volume", "0,1,1"], "`0` is no whole number from 1"),
+        (["--seconds", "0"], "0 is not in 1.."),
+    ] {
+        let wrong = run(dir, &[&["bench", path], &arguments[..]].concat());
+        assert!(
+            !wrong.status.success() && stderr(&wrong).contains(reason),
+            "{}",
+            stderr(&wrong)
+        );
+    }
 }
 
 #[test]

@@ -52,6 +52,10 @@ impl AffinityBlocks {
         std::array::from_fn(|axis| if axis < 3 - self.dims { 0 } else { CONTEXT })
     }
 
+    /// Voxels that a block has at least along each axis: one with fewer would see past its neighbours, and what
+    /// waits for being compared would be many times the volume.
+    pub const LEAST_BLOCK: usize = 2 * CONTEXT;
+
     /// Voxels (z, y, x) around a block that [`contacts`](Self::contacts) has to see.
     pub fn reach(&self) -> [usize; 3] {
         self.segmenter.reach()

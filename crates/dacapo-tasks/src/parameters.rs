@@ -108,8 +108,11 @@ impl PostProcessorParameters {
         }
     }
 
-    /// Refuses what no prediction reaches: values outside of their range.
-    pub(crate) fn check(&self, range: ValueRange) -> Result<()> {
+    /// Refuses what no prediction reaches: values outside of their range, and those that are no numbers.
+    ///
+    /// # Errors
+    /// [`Error::Range`].
+    pub fn check(&self, range: ValueRange) -> Result<()> {
         let values = match *self {
             Self::Agglomerate { threshold }
             | Self::Threshold { threshold }

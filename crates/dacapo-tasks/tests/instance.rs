@@ -261,6 +261,7 @@ fn what_is_not_defined_is_null() {
         (found.panoptic_quality, found.segmentation_quality),
         (Some(0.0), None)
     );
+    assert!(found.panoptic_quality.unwrap().is_sign_positive());
     // Ids of any size, and voxels that are each their own segment.
     let mut id = (1 << 63) - 12;
     let each = one.mapv(|_| {

@@ -153,10 +153,45 @@ pub enum Error {
         roi: Option<Box<Roi>>,
     },
     /// What would not fit in memory.
-    #[error("{values} values are too many to be segmented in memory")]
+    #[error(
+        "{what} takes about {:.1} GB of memory, and {:.1} GB are free",
+        *needed as f64 / 1e9, *free as f64 / 1e9
+    )]
     TooLarge {
-        /// Affinities and labels.
-        values: u64,
+        /// What was to be done.
+        what: String,
+        /// What it takes, in bytes.
+        needed: u64,
+        /// What there is, in bytes.
+        free: u64,
+        /// How it takes less.
+        way_out: &'static str,
+    },
+    /// Blocks that see more than their neighbours.
+    #[error(
+        "objects of affinities are not made in blocks of {block} voxels, but of {least} or more along each axis"
+    )]
+    SmallBlock {
+        /// Voxels along each axis.
+        block: usize,
+        /// The fewest that there can be.
+        least: usize,
+    },
+    /// An array that has not the one channel of labels.
+    #[error("{name} has {channels} channels, and labels have one")]
+    Labels {
+        /// The array.
+        name: String,
+        /// Its channels.
+        channels: usize,
+    },
+    /// Labels with a value that no label has.
+    #[error("{name} cannot be read as labels: {source}")]
+    LabelValue {
+        /// The array.
+        name: String,
+        /// Which value.
+        source: dacapo_array::Error,
     },
     /// Arrays of which one cannot be scored by the other.
     #[error("{truth} and {other} cannot be compared: {reason}")]
@@ -447,7 +482,18 @@ impl Error {
             Self::VoxelSizes { .. } => {
                 "resample the labels: {source: …, resample: {voxel_size: …}}, or set the network's upsample_factors"
             }
-            Self::TooLarge { .. } => "segment by blocks: --block 256",
+            Self::TooLarge { way_out, .. } => way_out,
+            Self::SmallBlock { .. } => {
+                "smaller blocks take more memory, not less: --block 128 or 256 is a good size"
+            }
+            Self::Labels { .. } => {
+                "name an array of labels; components of a prediction are those above a --threshold of its first channel"
+            }
+            Self::LabelValue { .. } => "labels are whole numbers from 0, which stands for nothing",
+            Self::Task(dacapo_tasks::Error::Range { .. }) => {
+                "thresholds and biases are measured in what values stand for: bytes for 0 to 1, unless the array has a \
+                 value_range"
+            }
             Self::Incomparable { .. } => {
                 "both have to have the same voxel size and overlap; `dacapo arrays info ARRAY` says where one lies, and \
                  --voxel-size and --offset place one whose file does not say it"

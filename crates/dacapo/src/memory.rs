@@ -1,4 +1,4 @@
-//! Whether a network can be trained in the memory that there is: asked before anything is built or written.
+//! Whether there is the memory for what is asked for, such as training a network: before anything is built or written.
 
 use dacapo_nn::{Engine, NetworkSpec};
 
@@ -31,6 +31,30 @@ pub(crate) fn check_memory(engine: &dyn Engine, spec: &NetworkSpec, batch: usize
         free,
         smaller,
     })
+}
+
+/// Refuses to work on so many voxels at once, of so many bytes each, where less is free; nothing is refused where
+/// nobody knows.
+///
+/// # Errors
+/// [`Error::TooLarge`].
+pub(crate) fn check_free(
+    free: Option<u64>,
+    voxels: u64,
+    voxel_bytes: u64,
+    what: String,
+    way_out: &'static str,
+) -> Result<()> {
+    let needed = voxels.saturating_mul(voxel_bytes);
+    match free {
+        Some(free) if needed > free => Err(Error::TooLarge {
+            what,
+            needed,
+            free,
+            way_out,
+        }),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

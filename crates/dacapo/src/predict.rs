@@ -154,6 +154,7 @@ pub fn predict(
     let block = std::iter::once(channels).chain(tiling.write_shape()).collect();
     let options = CreateOptions {
         block_shape: Some(block),
+        join_blocks: true,
         format: request.format,
         overwrite: request.overwrite,
         attributes,

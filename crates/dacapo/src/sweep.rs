@@ -16,6 +16,7 @@ use dacapo_tasks::{
 };
 use serde::Serialize;
 
+use crate::memory::check_free;
 use crate::volume::{NamedArray, Volume, shared};
 use crate::{Error, Result};
 
@@ -45,6 +46,8 @@ pub struct SweepRequest {
     pub values: Vec<f32>,
     /// The part to look at, in world units; all that both arrays have without one.
     pub roi: Option<Roi>,
+    /// Bytes of memory that there are; without, nothing is refused for what it takes.
+    pub memory: Option<u64>,
 }
 
 /// The scores at one threshold or bias.
@@ -74,8 +77,9 @@ pub struct Swept {
 /// Scores a prediction by the truth, in which 0 is unknown to instances and background to thresholds, at each value.
 ///
 /// # Errors
-/// [`Error::Incomparable`] for arrays that do not lie on one grid or share nothing; [`Error::LabelType`];
-/// [`Error::Task`] for affinities that do not fit their offsets.
+/// [`Error::Incomparable`] for arrays that do not lie on one grid or share nothing; [`Error::LabelType`],
+/// [`Error::Labels`], [`Error::LabelValue`]; [`Error::Task`] for values that no prediction has, and affinities that do
+/// not fit their offsets; [`Error::TooLarge`].
 pub fn sweep(prediction: NamedArray, truth: NamedArray, request: &SweepRequest) -> Result<Swept> {
     let roi = shared(truth, prediction, request.roi.as_ref())?;
     let scene = Scene {
@@ -84,6 +88,7 @@ pub fn sweep(prediction: NamedArray, truth: NamedArray, request: &SweepRequest) 
         prediction: Volume::new(prediction, &roi)?,
         request,
     };
+    scene.check()?;
     let (criterion, higher_is_better) = match request.method {
         SweepMethod::Threshold => ("dice", true),
         _ => ("voi", false),
@@ -126,6 +131,54 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
+    /// Refuses what cannot be swept before anything is read.
+    fn check(&self) -> Result<()> {
+        self.truth.check_labels()?;
+        for &value in &self.request.values {
+            let (parameters, range) = match self.request.method {
+                SweepMethod::Threshold | SweepMethod::Components(_) => (
+                    PostProcessorParameters::Threshold { threshold: value },
+                    self.request.range,
+                ),
+                SweepMethod::Agglomerate => (
+                    PostProcessorParameters::Agglomerate { threshold: value },
+                    ValueRange::UNIT,
+                ),
+                SweepMethod::MutexWatershed => {
+                    let (bias_short, bias_long) = (value, value);
+                    (
+                        PostProcessorParameters::MutexWatershed {
+                            bias_short,
+                            bias_long,
+                        },
+                        ValueRange::UNIT,
+                    )
+                }
+            };
+            parameters.check(range)?;
+        }
+        let voxels = self.truth.shape.iter().map(|&length| length as u64);
+        check_free(
+            self.request.memory,
+            voxels.fold(1, u64::saturating_mul),
+            self.prediction.values_bytes() + self.work_bytes(),
+            format!("sweeping all of {}", self.prediction.name()),
+            "sweep a part of it: --roi",
+        )
+    }
+
+    /// Bytes that a voxel takes beside its values: measured, and rounded up. Mutex watersheds sort every affinity, and
+    /// several are made at once.
+    fn work_bytes(&self) -> u64 {
+        match self.request.method {
+            SweepMethod::Threshold | SweepMethod::Components(_) => 16,
+            SweepMethod::Agglomerate => 48,
+            SweepMethod::MutexWatershed => {
+                16 + 4 * self.prediction.channels() as u64 + 72 * rayon::current_num_threads() as u64
+            }
+        }
+    }
+
     fn truth(&self) -> Result<Array3<u64>> {
         self.truth.labels(&self.truth.all())
     }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ndarray::{Array3, Array4};
 
-use dacapo_array::{ArrayRead, ArrayWrite, Coordinate, NdData, Roi};
+use dacapo_array::{ArrayRead, ArrayWrite, Coordinate, DType, NdData, Roi};
 use dacapo_blockwise::{Block, BlockGrid, BlockObserver, Failed, Outcome, run_blocks};
 use dacapo_kernels::ValueRange;
 
@@ -121,19 +121,46 @@ impl<'a> Volume<'a> {
         Roi::from_voxels(&begin, &shape, &self.voxel_size).shift(&self.begin)
     }
 
+    /// What errors call it by.
+    pub fn name(&self) -> &'a str {
+        self.named.name
+    }
+
+    /// Of what is stored.
+    pub fn dtype(&self) -> DType {
+        self.named.array.spec().dtype
+    }
+
+    /// Bytes that [`values`](Self::values) take for each voxel while they are read.
+    pub fn values_bytes(&self) -> u64 {
+        (self.channels() * (self.dtype().size() + size_of::<f32>())) as u64
+    }
+
+    /// Refuses what cannot be labels, before anything is read.
+    ///
+    /// # Errors
+    /// [`Error::LabelType`] for floats, [`Error::Labels`] if there are channels.
+    pub fn check_labels(&self) -> Result<()> {
+        let dtype = self.dtype();
+        let name = self.named.name.to_owned();
+        match self.channels() {
+            1 if dtype.is_float() => Err(Error::LabelType { dataset: name, dtype }),
+            1 => Ok(()),
+            channels => Err(Error::Labels { name, channels }),
+        }
+    }
+
     /// Labels.
     ///
     /// # Errors
-    /// [`Error::LabelType`] for floats, [`Error::Shape`] if there are channels, [`Error::Array`].
+    /// As [`check_labels`](Self::check_labels); [`Error::LabelValue`], [`Error::Array`].
     pub fn labels(&self, ranges: &Ranges) -> Result<Array3<u64>> {
-        let dtype = self.named.array.spec().dtype;
-        if dtype.is_float() {
-            return Err(Error::LabelType {
-                dataset: self.named.name.to_owned(),
-                dtype,
-            });
-        }
-        let values = self.named.array.read(&self.roi(ranges))?.cast::<u64>()?;
+        self.check_labels()?;
+        let values = self.named.array.read(&self.roi(ranges))?;
+        let values = values.cast::<u64>().map_err(|source| Error::LabelValue {
+            name: self.named.name.to_owned(),
+            source,
+        })?;
         let shape: [usize; 3] = std::array::from_fn(|axis| ranges[axis].len());
         values
             .into_shape_with_order(shape)
@@ -194,7 +221,7 @@ impl<'a> Volume<'a> {
             .into_shape_with_order(shape)
             .map_err(|error| self.misshapen(&error))?;
         let data = match to.spec().dtype {
-            dacapo_array::DType::U8 => NdData::U8(labels.mapv(|label| label as u8)),
+            DType::U8 => NdData::U8(labels.mapv(|label| label as u8)),
             _ => NdData::U64(labels),
         };
         Ok(to.write(&self.roi(ranges), &data)?)

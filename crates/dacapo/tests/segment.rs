@@ -88,6 +88,7 @@ fn request(method: SegmentMethod, block: Option<usize>) -> SegmentRequest<'stati
         seeds: None,
         roi: None,
         block,
+        memory: None,
         overwrite: true,
         format: ZarrFormat::V3,
     }
@@ -160,11 +161,11 @@ fn objects_by_blocks_are_nearly_those_in_memory() {
             let by_blocks = score(&found);
             assert!(
                 by_blocks < whole + 0.05,
-                "{method}, {block}: {by_blocks}, in memory {whole}"
+                "{method:?}, {block}: {by_blocks}, in memory {whole}"
             );
             let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
             let again = pool.install(|| segments(dir.path(), &input, &request(method, Some(block))));
-            assert!(again == found, "{method}, {block}: the number of threads shows");
+            assert!(again == found, "{method:?}, {block}: the number of threads shows");
         }
     }
 }
@@ -214,6 +215,143 @@ fn seeds_grow_inside_of_the_mask_and_what_cannot_be_is_told() {
 }
 
 #[test]
+fn what_takes_too_much_or_means_nothing_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let output: ArrayAddress = format!("{}/bad.zarr/x", dir.path().display()).parse().unwrap();
+    let volume = |value: u8, channels: usize| {
+        array(
+            NdData::U8(ArrayD::from_elem(vec![channels, 30, 30, 30], value)),
+            Some(channels),
+        )
+    };
+    let labels = |value: i32| array(NdData::I32(ArrayD::from_elem(vec![30; 3], value)), None);
+    let (six, below, good) = (volume(9, 6), labels(-1), labels(1));
+    let refuse = |array: &MemoryArray, request: SegmentRequest| {
+        let error = segment(named("P", array), &output, &Access::default(), &request, &()).unwrap_err();
+        assert!(!dir.path().join("bad.zarr/x").exists(), "{error}");
+        error
+    };
+    let of = |method, memory| SegmentRequest {
+        memory: Some(memory),
+        ..request(method, None)
+    };
+    let agglomerate = SegmentMethod::Agglomerate(0.5);
+    // Blocks that see past their neighbours.
+    let error = refuse(&six, request(agglomerate, Some(23)));
+    assert!(
+        matches!(error, Error::SmallBlock { block: 23, least: 24 }),
+        "{error}"
+    );
+    // 27,000 voxels of 6 bytes, 6 floats and more; at once, and in a block with what it sees around.
+    for (block, way_out) in [(None, "--block"), (Some(24), "smaller blocks")] {
+        let request = SegmentRequest {
+            block,
+            ..of(agglomerate, 1 << 20)
+        };
+        let error = refuse(&six, request);
+        let Error::TooLarge { needed, free, .. } = error else {
+            panic!("{error}");
+        };
+        assert!(needed > 27_000 * (30 + 16) && free == 1 << 20);
+        assert!(error.hint().unwrap().contains(way_out), "{error}");
+    }
+    let method = SegmentMethod::Threshold(0.5);
+    segment(
+        named("P", &six),
+        &output,
+        &Access::default(),
+        &of(method, 1 << 23),
+        &(),
+    )
+    .unwrap();
+    std::fs::remove_dir_all(dir.path().join("bad.zarr")).unwrap();
+    // Thresholds of bytes are those of what they stand for.
+    let components = |threshold| SegmentMethod::Components {
+        threshold,
+        connectivity: Connectivity::Faces,
+    };
+    for method in [SegmentMethod::Threshold(100.0), components(Some(f32::NAN))] {
+        let error = refuse(&six, request(method, None));
+        assert!(error.to_string().contains("between 0 and 1"), "{error}");
+        assert!(error.hint().unwrap().contains("bytes for 0 to 1"), "{error}");
+    }
+    // Labels have one channel, and no sign.
+    let error = refuse(&six, request(components(None), None));
+    assert_eq!(error.to_string(), "P has 6 channels, and labels have one");
+    assert!(error.hint().unwrap().contains("--threshold"));
+    let seeded = SegmentRequest {
+        seeds: Some(named("S", &six)),
+        ..request(SegmentMethod::Watershed, None)
+    };
+    let error = refuse(&six, seeded);
+    assert_eq!(error.to_string(), "S has 6 channels, and labels have one");
+    let error = refuse(&below, request(components(None), None));
+    assert!(
+        error
+            .to_string()
+            .contains("P cannot be read as labels: -1 (int32) is no uint64"),
+        "{error}"
+    );
+
+    let request = |method, values| SweepRequest {
+        method,
+        neighborhood: neighborhood(),
+        range: ValueRange::UNIT,
+        values,
+        roi: None,
+        memory: Some(1 << 20),
+    };
+    let all = [
+        SweepMethod::Threshold,
+        SweepMethod::Components(Connectivity::Faces),
+        SweepMethod::Agglomerate,
+        SweepMethod::MutexWatershed,
+    ];
+    for method in all {
+        let refuse =
+            |truth, values| sweep(named("P", &six), named("L", truth), &request(method, values)).unwrap_err();
+        for value in [f32::NAN, -1.0, 2.0] {
+            let error = refuse(&good, vec![0.5, value]);
+            assert!(error.to_string().contains("between 0 and 1"), "{error}");
+        }
+        let error = refuse(&six, Vec::new());
+        assert_eq!(error.to_string(), "L has 6 channels, and labels have one");
+        let error = refuse(&good, Vec::new());
+        assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+        assert!(error.hint().unwrap().contains("--roi"), "{error}");
+        let enough = SweepRequest {
+            memory: None,
+            ..request(method, vec![0.5])
+        };
+        let error = sweep(named("P", &six), named("L", &below), &enough).unwrap_err();
+        assert!(
+            error.to_string().starts_with("L cannot be read as labels"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn neighbours_are_named_by_how_many_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let output: ArrayAddress = format!("{}/out.zarr/x", dir.path().display()).parse().unwrap();
+    let input = array(NdData::U8(ArrayD::from_elem(vec![3; 3], 1)), None);
+    for (connectivity, count) in [
+        (Connectivity::Faces, 6),
+        (Connectivity::Edges, 18),
+        (Connectivity::Corners, 26),
+    ] {
+        let method = SegmentMethod::Components {
+            threshold: None,
+            connectivity,
+        };
+        let request = request(method, None);
+        let done = segment(named("input", &input), &output, &Access::default(), &request, &()).unwrap();
+        assert_eq!(done.method, format!("components(connectivity={count})"));
+    }
+}
+
+#[test]
 fn predictions_name_their_offsets() {
     let names = ["affinity [-1, 0, 0]", "affinity [0, 3, 0]", "lsd size"].map(str::to_owned);
     assert_eq!(neighborhood_of(&names), Some(vec![vec![-1, 0, 0], vec![0, 3, 0]]));
@@ -248,6 +386,7 @@ fn a_sweep_scores_as_if_each_value_were_segmented_by_itself() {
             range: ValueRange::UNIT,
             values: vec![0.3, 0.55, 0.9],
             roi: None,
+            memory: None,
         };
         let swept = sweep(named("input", &input), named("truth", &labels), &request).unwrap();
         assert_eq!(swept.points.len(), 3);

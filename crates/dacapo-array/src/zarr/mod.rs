@@ -44,10 +44,11 @@ pub use stored::{DamagedChunk, Missing, Stored};
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateOptions {
     /// Shape of the blocks that will be written, in values along all axes, channels among them. The shapes of
-    /// chunks and shards are derived from it, unless they are given: a block is whole objects. Of a [`DraftArray`] in
-    /// Zarr 3 an object is many blocks instead, up to 64 MiB: blocks are best written object by object
-    /// ([`DraftArray::object_shape`]), so that few are kept that are not whole.
+    /// chunks and shards are derived from it, unless they are given: a block is whole objects.
     pub block_shape: Option<Vec<usize>>,
+    /// Blocks will be written object by object ([`DraftArray::object_shape`]), so that few objects are begun at a time: in
+    /// Zarr 3 one is many blocks then, up to 64 MiB. Of a [`DraftArray`], which keeps them until they are whole.
+    pub join_blocks: bool,
     /// Chunk shape in values along all axes, channels among them; by default derived from the block's shape, else
     /// from the array's. Reading decodes whole chunks.
     pub chunk_shape: Option<Vec<usize>>,
@@ -70,6 +71,7 @@ impl Default for CreateOptions {
     fn default() -> Self {
         Self {
             block_shape: None,
+            join_blocks: false,
             chunk_shape: None,
             shard_shape: None,
             format: ZarrFormat::V2,

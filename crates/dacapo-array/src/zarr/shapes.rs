@@ -90,7 +90,8 @@ impl Shapes {
     /// With as many blocks in an object as it may have, for an array whose objects are kept until they are whole.
     pub(super) fn joined(mut self, spec: &ArraySpec, options: &CreateOptions) -> Self {
         let given = options.chunk_shape.is_some() || options.shard_shape.is_some();
-        if options.block_shape.is_none() || given || options.format == ZarrFormat::V2 {
+        if options.block_shape.is_none() || !options.join_blocks || given || options.format == ZarrFormat::V2
+        {
             return self;
         }
         let (shape, block) = (spec.shape(), self.object.clone());
@@ -242,6 +243,7 @@ mod tests {
             let prediction = spec([512; 3], vec![3], dtype);
             let options = CreateOptions {
                 block_shape: Some(vec![3, edge, edge, edge]),
+                join_blocks: true,
                 format: ZarrFormat::V3,
                 ..CreateOptions::default()
             };

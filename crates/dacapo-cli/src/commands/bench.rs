@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::printer::{bytes, table};
+use crate::typed;
 
 /// Measure this machine with a network, in about a minute.
 #[derive(Debug, Args)]
@@ -23,13 +24,13 @@ pub struct Bench {
     /// A run config [default: a U-Net of 92³ voxels, 12/36/108 channels].
     config: Option<PathBuf>,
     /// A volume, in voxels of raw: how long predicting it would take.
-    #[arg(long, value_name = "Z,Y,X", value_delimiter = ',')]
+    #[arg(long, value_name = "Z,Y,X", value_parser = typed::length, value_delimiter = ',', allow_hyphen_values = true)]
     volume: Vec<usize>,
     /// Show the operations that take the longest in a training step.
     #[arg(long, value_name = "N", default_value_t = 0, num_args = 0..=1, default_missing_value = "20")]
     layers: usize,
     /// Seconds to measure for, about.
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..))]
     seconds: u16,
 }
 

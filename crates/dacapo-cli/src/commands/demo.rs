@@ -54,7 +54,7 @@ impl Demo {
             fs::write(&config, self.config())?;
         }
         let run_config = load_config(&config, &std::env::current_dir()?)?;
-        let progress = context.progress()?;
+        let progress = context.progress("predicting")?;
         let code = train::train_run(&context, &run_config, &TrainOptions::default(), progress.as_ref());
         progress.finish();
         let code = code?;

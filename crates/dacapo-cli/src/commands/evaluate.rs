@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::{Args, ValueEnum};
 use dacapo::array::Roi;
 use dacapo::tasks::{
@@ -64,20 +63,20 @@ pub struct Evaluate {
     #[arg(long)]
     ignore_test_zero: bool,
     /// Voxels to each side of a true boundary that do not count, along z, y and x, or one number for all.
-    #[arg(long, value_name = "N|Z,Y,X", value_parser = typed::voxels)]
+    #[arg(long, value_name = "N|Z,Y,X", value_parser = typed::voxels, allow_hyphen_values = true)]
     boundary_band: Option<[usize; 3]>,
     /// How many of the worst splits and merges to name [default: 5].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = typed::count, allow_hyphen_values = true)]
     largest: Option<usize>,
     /// Up to this distance in world units a voxel of a class may be wrong and counts as right, in scores with
     /// tolerance [default: 40].
-    #[arg(long, value_name = "DISTANCE")]
+    #[arg(long, value_name = "DISTANCE", allow_negative_numbers = true)]
     tolerance: Option<f64>,
     /// No distance counts as more than this in clipped means, in world units [default: 200].
-    #[arg(long, value_name = "DISTANCE")]
+    #[arg(long, value_name = "DISTANCE", allow_negative_numbers = true)]
     clip: Option<f64>,
     /// Voxels of a block along each axis: less takes less memory, and changes no score.
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value = "256", value_parser = typed::length, allow_hyphen_values = true)]
     block: usize,
 }
 
@@ -102,25 +101,33 @@ impl Evaluate {
 
     /// Refuses what is said in vain.
     fn check(&self) -> anyhow::Result<()> {
-        let (of_instance, of_binary) = (
-            [
-                ("--count-truth-zero", self.count_truth_zero),
-                ("--ignore-test-zero", self.ignore_test_zero),
-                ("--boundary-band", self.boundary_band.is_some()),
-                ("--largest", self.largest.is_some()),
-            ],
-            [
-                ("--tolerance", self.tolerance.is_some()),
-                ("--clip", self.clip.is_some()),
-            ],
-        );
-        let (vain, kind) = match self.kind {
-            Kind::Instance => (&of_binary[..], "binary"),
-            Kind::Binary => (&of_instance[..], "instance"),
-        };
-        match vain.iter().find(|(_, is_said)| *is_said) {
-            Some((option, _)) => bail!("{option} is about --kind {kind}"),
-            None => Ok(()),
+        let is_binary = self.kind == Kind::Binary;
+        let of_instance = |option, is_said: bool| (option, is_said && is_binary, "--kind instance");
+        let of_binary = |option, is_said: bool| (option, is_said && !is_binary, "--kind binary");
+        typed::check_vain(&[
+            of_instance("--count-truth-zero", self.count_truth_zero),
+            of_instance("--ignore-test-zero", self.ignore_test_zero),
+            of_instance("--boundary-band", self.boundary_band.is_some()),
+            of_instance("--largest", self.largest.is_some()),
+            of_binary("--tolerance", self.tolerance.is_some()),
+            of_binary("--clip", self.clip.is_some()),
+        ])
+    }
+
+    /// Says what is compared, where one of the two has more than that.
+    fn note_part(&self, [truth, test]: [&Opened; 2], compared: &Roi, context: &Context) {
+        let asked = self.roi.as_ref();
+        if [truth.roi(), test.roi()]
+            .iter()
+            .any(|&roi| *asked.unwrap_or(roi) != *compared)
+        {
+            context.printer.note(format!(
+                "only {compared} is compared, which both have: {} lies at {}, {} at {}",
+                self.truth.display(),
+                truth.roi(),
+                self.test.display(),
+                test.roi()
+            ));
         }
     }
 
@@ -142,12 +149,14 @@ impl Evaluate {
             largest: self.largest.unwrap_or(5),
             block: self.block,
         };
-        let progress = context.progress()?;
+        let progress = context.progress("comparing")?;
         let evaluated = evaluate(truth.named(), test.named(), &request, progress.as_ref());
         progress.finish();
         let evaluated = evaluated?;
+        self.note_part([truth, test], &evaluated.roi, context);
         if context.printer.json {
-            context.printer.value(&value(&evaluated)?)?;
+            let value = with_places(value(&evaluated)?, [truth, test])?;
+            context.printer.value(&value)?;
             return Ok(());
         }
         print(context, &evaluated)
@@ -168,16 +177,28 @@ impl Evaluate {
             roi: self.roi.clone(),
             block: self.block,
         };
-        let progress = context.progress()?;
+        let progress = context.progress("comparing")?;
         let evaluated = evaluate_binary(truth.named(), test.named(), &request, progress.as_ref());
         progress.finish();
         let evaluated = evaluated?;
+        self.note_part([truth, test], &evaluated.roi, context);
         if context.printer.json {
-            context.printer.value(&evaluated)?;
+            let value = with_places(serde_json::to_value(&evaluated)?, [truth, test])?;
+            context.printer.value(&value)?;
             return Ok(());
         }
         print_binary(context, &evaluated)
     }
+}
+
+/// A result with where the arrays lie of which `roi` is what they share.
+fn with_places(
+    mut value: serde_json::Value,
+    [truth, test]: [&Opened; 2],
+) -> anyhow::Result<serde_json::Value> {
+    value["truth_roi"] = serde_json::to_value(truth.roi())?;
+    value["test_roi"] = serde_json::to_value(test.roi())?;
+    Ok(value)
 }
 
 /// The scores by name, and where they hold.

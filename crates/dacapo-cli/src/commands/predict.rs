@@ -55,7 +55,7 @@ impl Predict {
             overwrite: self.overwrite,
             format: self.format,
         };
-        let progress = context.progress()?;
+        let progress = context.progress("predicting")?;
         let done = predict(
             &context.store,
             &self.run,

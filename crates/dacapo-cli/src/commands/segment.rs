@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use dacapo::array::{ArrayAddress, Roi, ZarrFormat};
-use dacapo::kernels::Connectivity;
 use dacapo::{SegmentMethod, SegmentRequest, segment};
 use serde_json::json;
 
@@ -27,7 +26,7 @@ Methods:
   agglomerate       fragments, merged while their mean affinity is at least --threshold
 
 Which offset each channel of affinities has is read from the prediction, or said: --offsets=-1,0,0/0,-1,0/0,0,-1. Bytes
-stand for 0 to 1, or for the range that the prediction says. By blocks (--block 256) memory is that of a layer of them;
+stand for 0 to 1, or for the range that the prediction says, and thresholds are measured in that. By blocks (--block 256) memory is that of a layer of them;
 thresholds, classes and components are the same by any blocks, objects of affinities nearly so. Where the input's file does
 not say where it lies, --voxel-size, --offset, --units and --axes do, for seeds and mask too where theirs do not.
 
@@ -46,22 +45,23 @@ pub struct Segment {
     #[arg(long, value_name = "METHOD")]
     method: Method,
     /// What values have to be above, or mean affinities have to reach.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = typed::finite, allow_hyphen_values = true)]
     threshold: Option<f32>,
-    /// Biases of affinities of at most 3 voxels, and of longer ones.
+    /// Biases of affinities of at most 3 voxels, and of longer ones [default: 0.5].
     #[arg(
         long,
         value_name = "SHORT[,LONG]",
+        value_parser = typed::finite,
         value_delimiter = ',',
-        default_value = "0.5"
+        allow_hyphen_values = true
     )]
     bias: Vec<f32>,
-    /// Offsets of affinities, one a channel, in voxels.
+    /// Offsets of affinities, one a channel, in voxels [default: as the prediction says].
     #[arg(long, value_name = "Z,Y,X/…", value_parser = typed::offset, value_delimiter = '/', allow_hyphen_values = true)]
     offsets: Vec<Offset>,
-    /// Neighbours of components: over faces (6), edges (18) or corners (26); in 2D 4 or 8.
-    #[arg(long, value_name = "N", default_value = "6", value_parser = typed::connectivity)]
-    connectivity: Connectivity,
+    /// Neighbours of components: over faces (6), edges (18) or corners (26); in 2D 4 or 8 [default: over faces].
+    #[arg(long, value_name = "N")]
+    connectivity: Option<u32>,
     /// Where to begin a watershed: labels.
     #[arg(long, value_name = "ARRAY")]
     seeds: Option<PathBuf>,
@@ -73,9 +73,9 @@ pub struct Segment {
     /// The part to segment, in world units, as begin:end for each axis [default: all].
     #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = typed::roi, allow_hyphen_values = true)]
     roi: Option<Roi>,
-    /// Voxels of a block along each axis.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    block: Option<u64>,
+    /// Voxels of a block along each axis; at least 24 where affinities are segmented.
+    #[arg(long, value_name = "N", value_parser = typed::length, allow_hyphen_values = true)]
+    block: Option<usize>,
     /// Replace the output if it is there.
     #[arg(long)]
     overwrite: bool,
@@ -99,6 +99,7 @@ enum Method {
 impl Segment {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        self.check()?;
         let input = Opened::new(&self.input, &self.placing, context)?;
         let beside = |path: &Option<PathBuf>| {
             let path = path.as_ref();
@@ -106,7 +107,11 @@ impl Segment {
                 .transpose()
         };
         let (seeds, mask) = (beside(&self.seeds)?, beside(&self.mask)?);
-        let method = self.method()?;
+        let beside = [seeds.as_ref(), mask.as_ref()].into_iter().flatten();
+        for opened in beside.chain([&input]) {
+            opened.check_apart(&self.output)?;
+        }
+        let method = self.method(input.dims())?;
         let of_affinities = match method {
             SegmentMethod::Watershed => seeds.is_none(),
             SegmentMethod::MutexWatershed { .. } | SegmentMethod::Agglomerate(_) => true,
@@ -115,7 +120,7 @@ impl Segment {
         let request = SegmentRequest {
             method,
             neighborhood: if of_affinities {
-                input.neighborhood(&self.offsets)?
+                input.neighborhood(&self.offsets, context)?
             } else {
                 Vec::new()
             },
@@ -123,13 +128,12 @@ impl Segment {
             mask: mask.as_ref().map(Opened::named),
             seeds: seeds.as_ref().map(Opened::named),
             roi: self.roi,
-            block: self
-                .block
-                .map(|block| usize::try_from(block).unwrap_or(usize::MAX)),
+            block: self.block,
+            memory: context.free_memory()?,
             overwrite: self.overwrite,
             format: self.format,
         };
-        let progress = context.progress()?;
+        let progress = context.progress("segmenting")?;
         let access = context.store.access();
         let done = segment(input.named(), &self.output, access, &request, progress.as_ref());
         progress.finish();
@@ -137,21 +141,61 @@ impl Segment {
         if context.printer.json {
             context.printer.value(&json!({
                 "output": self.output.to_string(),
-                "method": method.to_string(),
+                "method": done.method,
                 "roi": done.roi,
                 "shape": done.shape,
                 "dtype": done.dtype.name(),
             }))?;
         } else {
             context.printer.line(format!(
-                "{}: {method}, {} {:?} at {}",
-                self.output, done.dtype, done.shape, done.roi
+                "{}: {}, {} {:?} at {}",
+                self.output, done.method, done.dtype, done.shape, done.roi
             ))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn method(&self) -> anyhow::Result<SegmentMethod> {
+    /// Refuses what is said in vain.
+    fn check(&self) -> anyhow::Result<()> {
+        let is = |methods: &[Method]| methods.contains(&self.method);
+        let grows = self.seeds.is_some() && is(&[Method::Watershed]);
+        let has_threshold = is(&[Method::Threshold, Method::Components, Method::Agglomerate]);
+        let has_offsets = is(&[Method::Watershed, Method::MutexWatershed, Method::Agglomerate]) && !grows;
+        typed::check_vain(&[
+            (
+                "--threshold",
+                self.threshold.is_some() && !has_threshold,
+                "--method threshold, components or agglomerate",
+            ),
+            (
+                "--bias",
+                !self.bias.is_empty() && !is(&[Method::MutexWatershed]),
+                "--method mutex-watershed",
+            ),
+            (
+                "--offsets",
+                !self.offsets.is_empty() && !has_offsets,
+                "--method mutex-watershed, agglomerate, or watershed without --seeds",
+            ),
+            (
+                "--connectivity",
+                self.connectivity.is_some() && !is(&[Method::Components]),
+                "--method components",
+            ),
+            (
+                "--seeds",
+                self.seeds.is_some() && !is(&[Method::Watershed]),
+                "--method watershed",
+            ),
+            (
+                "--block",
+                self.block.is_some() && grows,
+                "methods that go block by block; seeds grow in memory",
+            ),
+        ])
+    }
+
+    fn method(&self, dims: usize) -> anyhow::Result<SegmentMethod> {
         let threshold = || {
             self.threshold
                 .ok_or_else(|| anyhow::anyhow!("this method needs a --threshold"))
@@ -161,10 +205,14 @@ impl Segment {
             Method::Argmax => SegmentMethod::Argmax,
             Method::Components => SegmentMethod::Components {
                 threshold: self.threshold,
-                connectivity: self.connectivity,
+                connectivity: typed::connectivity(self.connectivity, dims)?,
             },
             Method::Watershed => SegmentMethod::Watershed,
             Method::MutexWatershed => match self.bias[..] {
+                [] => SegmentMethod::MutexWatershed {
+                    bias_short: 0.5,
+                    bias_long: 0.5,
+                },
                 [both] => SegmentMethod::MutexWatershed {
                     bias_short: both,
                     bias_long: both,

@@ -5,11 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use dacapo::array::Roi;
-use dacapo::kernels::Connectivity;
 use dacapo::{SweepMethod, SweepRequest, Swept, sweep};
 
 use crate::context::Context;
-use crate::figures::{Panel, Series, draw};
+use crate::figures::{Panel, Series, check_svg, draw};
 use crate::placing::Placing;
 use crate::prediction::Opened;
 use crate::printer::table;
@@ -41,14 +40,14 @@ pub struct Sweep {
     #[arg(long, value_name = "METHOD")]
     method: Method,
     /// Thresholds or biases to try, instead of all.
-    #[arg(long, value_name = "N,…", value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(long, value_name = "N,…", value_parser = typed::finite, value_delimiter = ',', allow_hyphen_values = true)]
     values: Vec<f32>,
     /// Offsets of affinities, one a channel, in voxels [default: as the prediction says].
     #[arg(long, value_name = "Z,Y,X/…", value_parser = typed::offset, value_delimiter = '/', allow_hyphen_values = true)]
     offsets: Vec<Offset>,
-    /// Neighbours of components: over faces (6), edges (18) or corners (26); in 2D 4 or 8.
-    #[arg(long, value_name = "N", default_value = "6", value_parser = typed::connectivity)]
-    connectivity: Connectivity,
+    /// Neighbours of components: over faces (6), edges (18) or corners (26); in 2D 4 or 8 [default: over faces].
+    #[arg(long, value_name = "N")]
+    connectivity: Option<u32>,
     #[command(flatten)]
     placing: Placing,
     /// The part to look at, in world units, as begin:end for each axis [default: what both have].
@@ -72,17 +71,22 @@ enum Method {
 impl Sweep {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        self.check()?;
         let prediction = Opened::beside(&self.prediction, &self.placing, context)?;
         let truth = Opened::beside(&self.truth, &self.placing, context)?;
         let method = match self.method {
             Method::Threshold => SweepMethod::Threshold,
-            Method::Components => SweepMethod::Components(self.connectivity),
+            Method::Components => {
+                SweepMethod::Components(typed::connectivity(self.connectivity, prediction.dims())?)
+            }
             Method::Agglomerate => SweepMethod::Agglomerate,
             Method::MutexWatershed => SweepMethod::MutexWatershed,
         };
         let neighborhood = match self.method {
             Method::Threshold | Method::Components => Vec::new(),
-            Method::Agglomerate | Method::MutexWatershed => prediction.neighborhood(&self.offsets)?,
+            Method::Agglomerate | Method::MutexWatershed => {
+                prediction.neighborhood(&self.offsets, context)?
+            }
         };
         let request = SweepRequest {
             method,
@@ -90,11 +94,11 @@ impl Sweep {
             range: prediction.range()?,
             values: self.values,
             roi: self.roi,
+            memory: context.free_memory()?,
         };
         let swept = sweep(prediction.named(), truth.named(), &request)?;
         if let Some(path) = &self.plot {
-            let title = format!("{} by threshold", swept.criterion);
-            draw(path, &[panel(&swept, title)])?;
+            draw(path, &[panel(&swept, self.method.varied())])?;
         }
         if context.printer.json {
             context.printer.value(&swept)?;
@@ -103,9 +107,37 @@ impl Sweep {
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Refuses what is said in vain, and plots that are no SVG.
+    fn check(&self) -> anyhow::Result<()> {
+        let is_affinities = matches!(self.method, Method::Agglomerate | Method::MutexWatershed);
+        typed::check_vain(&[
+            (
+                "--offsets",
+                !self.offsets.is_empty() && !is_affinities,
+                "--method agglomerate or mutex-watershed",
+            ),
+            (
+                "--connectivity",
+                self.connectivity.is_some() && self.method != Method::Components,
+                "--method components",
+            ),
+        ])?;
+        self.plot.as_deref().map_or(Ok(()), check_svg)
+    }
 }
 
-fn panel(swept: &Swept, title: String) -> Panel {
+impl Method {
+    /// What is varied.
+    fn varied(self) -> &'static str {
+        match self {
+            Self::MutexWatershed => "bias",
+            Self::Threshold | Self::Components | Self::Agglomerate => "threshold",
+        }
+    }
+}
+
+fn panel(swept: &Swept, varied: &'static str) -> Panel {
     let names = swept
         .points
         .first()
@@ -119,8 +151,8 @@ fn panel(swept: &Swept, title: String) -> Panel {
         marked: false,
     });
     Panel {
-        title,
-        x: "threshold",
+        title: format!("{} by {varied}", swept.criterion),
+        x: varied,
         series: series.collect(),
     }
 }

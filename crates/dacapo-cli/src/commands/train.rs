@@ -48,7 +48,7 @@ impl Train {
         }
         let options = TrainOptions { as_new: self.as_new };
         let run = options.as_new.clone().unwrap_or_else(|| config.name.clone());
-        let progress = context.progress()?;
+        let progress = context.progress("predicting")?;
         let code = self::train_run(context, &config, &options, progress.as_ref());
         progress.finish();
         let code = code?;

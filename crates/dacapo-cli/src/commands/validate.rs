@@ -21,7 +21,7 @@ pub struct Validate {
 impl Validate {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let progress = context.progress()?;
+        let progress = context.progress("predicting")?;
         let done = validate(
             &context.store,
             &self.run,

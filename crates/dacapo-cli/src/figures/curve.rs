@@ -31,6 +31,20 @@ const COLOURS: [RGBColor; 4] = [
     RGBColor(148, 103, 189),
 ];
 
+/// Refuses files that are called something else than SVG.
+pub fn check_svg(path: &Path) -> anyhow::Result<()> {
+    let is_svg = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
+    anyhow::ensure!(
+        is_svg,
+        "{} would be an SVG: call it {}",
+        path.display(),
+        path.with_extension("svg").display()
+    );
+    Ok(())
+}
+
 /// Draws panels below each other and saves them as SVG.
 pub fn draw(path: &Path, panels: &[Panel]) -> anyhow::Result<()> {
     let failed = |error: &dyn std::fmt::Display| anyhow::anyhow!("cannot draw {}: {error}", path.display());

@@ -6,7 +6,7 @@ mod montage;
 mod overlay;
 mod preview;
 
-pub use curve::{Panel, Series, draw, sparkline};
+pub use curve::{Panel, Series, check_svg, draw, sparkline};
 pub use montage::{Row, montage};
 pub use overlay::overlay;
 pub use preview::preview;

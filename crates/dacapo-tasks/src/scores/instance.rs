@@ -306,10 +306,10 @@ impl InstanceScores {
                 n_segments,
             )
         });
-        let qualities: f64 = matches
+        // From 0.0: the sum of nothing is -0.0.
+        let qualities = matches
             .iter()
-            .map(|&(both, either)| both as f64 / either as f64)
-            .sum();
+            .fold(0.0, |sum, &(both, either)| sum + both as f64 / either as f64);
         let per = |n: u64| (n > 0).then(|| qualities / n as f64);
         let precisions: Option<f64> = detections
             .iter()

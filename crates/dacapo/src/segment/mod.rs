@@ -1,5 +1,6 @@
 //! Segmenting an array into another: whole in memory, or by blocks where that would not do.
 
+mod check;
 mod objects;
 
 use std::sync::Mutex;
@@ -21,8 +22,6 @@ use crate::{Error, Result};
 
 /// Blocks of methods for which blocks change nothing.
 const BLOCK: usize = 256;
-/// Affinities in memory are at most so many.
-const MOST_VALUES: u64 = 1 << 30;
 
 /// How voxels become segments.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,6 +67,8 @@ pub struct SegmentRequest<'a> {
     /// Voxels of a block along each axis. Thresholds, classes and components are the same by any blocks; objects of
     /// affinities are nearly so, and are made in memory without.
     pub block: Option<usize>,
+    /// Bytes of memory that there are; without, nothing is refused for what it takes.
+    pub memory: Option<u64>,
     /// Replace an array that is there.
     pub overwrite: bool,
     /// Version of Zarr to write.
@@ -83,14 +84,16 @@ pub struct Segmented {
     pub shape: Vec<usize>,
     /// Its values.
     pub dtype: DType,
+    /// The method with its parameters.
+    pub method: String,
 }
 
 /// Segments an array into a new one.
 ///
 /// # Errors
-/// Before anything is written: [`Error::RoiApart`], [`Error::Shape`], [`Error::LabelType`], [`Error::Task`] for
-/// what the method cannot take, [`Error::TooLarge`] for what would not fit in memory. [`Error::Blocks`],
-/// [`Error::Interrupted`]: then nothing is there.
+/// Before anything is written: [`Error::RoiApart`], [`Error::Shape`], [`Error::LabelType`], [`Error::Labels`],
+/// [`Error::Task`] for what the method cannot take, [`Error::SmallBlock`], [`Error::TooLarge`] for what would not fit in
+/// memory. [`Error::Blocks`], [`Error::Interrupted`]: then nothing is there.
 pub fn segment(
     input: NamedArray,
     output: &ArrayAddress,
@@ -119,8 +122,9 @@ pub fn segment(
     let dims = spec.spatial_dims();
     let units = spec.units.clone();
     let output_spec = ArraySpec::new(roi.clone(), spec.voxel_size.clone(), dtype).with_units(units);
+    let method = request.method.described(dims);
     let mut provenance = Provenance::of(input.name);
-    provenance.parameters = Some(request.method.to_string());
+    provenance.parameters = Some(method.clone());
     let block = request.block.unwrap_or(BLOCK);
     let options = CreateOptions {
         block_shape: Some(vec![block; dims]),
@@ -136,30 +140,36 @@ pub fn segment(
         roi,
         shape: output_spec.shape(),
         dtype,
+        method,
     })
 }
 
-impl std::fmt::Display for SegmentMethod {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl SegmentMethod {
+    /// With its parameters, for data of so many axes: neighbours are counted as they are there.
+    fn described(&self, dims: usize) -> String {
         match self {
-            Self::Threshold(threshold) => write!(f, "threshold(threshold={threshold})"),
-            Self::Argmax => f.write_str("argmax()"),
+            Self::Threshold(threshold) => format!("threshold(threshold={threshold})"),
+            Self::Argmax => "argmax()".to_owned(),
             Self::Components {
                 threshold,
                 connectivity,
             } => {
-                f.write_str("components(")?;
-                if let Some(threshold) = threshold {
-                    write!(f, "threshold={threshold}, ")?;
-                }
-                write!(f, "connectivity={connectivity:?})")
+                let threshold = threshold.map_or(String::new(), |level| format!("threshold={level}, "));
+                let neighbors = match (connectivity, dims) {
+                    (Connectivity::Faces, 2) => 4,
+                    (_, 2) => 8,
+                    (Connectivity::Faces, _) => 6,
+                    (Connectivity::Edges, _) => 18,
+                    (Connectivity::Corners, _) => 26,
+                };
+                format!("components({threshold}connectivity={neighbors})")
             }
-            Self::Watershed => f.write_str("watershed()"),
+            Self::Watershed => "watershed()".to_owned(),
             Self::MutexWatershed {
                 bias_short,
                 bias_long,
-            } => write!(f, "mutex_watershed(short={bias_short}, long={bias_long})"),
-            Self::Agglomerate(threshold) => write!(f, "agglomerate(threshold={threshold})"),
+            } => format!("mutex_watershed(short={bias_short}, long={bias_long})"),
+            Self::Agglomerate(threshold) => format!("agglomerate(threshold={threshold})"),
         }
     }
 }
@@ -190,7 +200,9 @@ impl<'a> Scene<'a> {
                     ),
                 });
             }
-            Volume::new(*named, roi).map(Some)
+            let volume = Volume::new(*named, roi)?;
+            volume.check_labels()?;
+            Ok(Some(volume))
         };
         Ok(Self {
             volume: Volume::new(input, roi)?,
@@ -221,31 +233,6 @@ impl<'a> Scene<'a> {
             ..AffinitiesTaskConfig::default()
         };
         Some((config, parameters))
-    }
-
-    /// Refuses what the method cannot take, and what would not fit in memory.
-    fn check(&self) -> Result<()> {
-        let channels = self.volume.channels();
-        let Some((config, parameters)) = self.objects() else {
-            let seeded = matches!(self.request.method, SegmentMethod::Watershed);
-            return if seeded {
-                self.check_memory(channels + 2)
-            } else {
-                Ok(())
-            };
-        };
-        config.by_blocks(self.dims, parameters)?;
-        let named = config.neighborhood.len();
-        if channels < named || self.is_labels {
-            return Err(Error::Shape {
-                what: "the prediction".to_owned(),
-                reason: format!("affinities in {channels} channels, of {named} offsets"),
-            });
-        }
-        match self.request.block {
-            Some(_) => Ok(()),
-            None => self.check_memory(named),
-        }
     }
 
     /// Makes all of the output array.
@@ -361,15 +348,6 @@ impl<'a> Scene<'a> {
             remap_by_table(labels.view_mut(), &tables[places[block.index]])?;
             self.volume.write(output, &inner, labels)
         })
-    }
-
-    fn check_memory(&self, channels: usize) -> Result<()> {
-        let voxels = self.volume.shape.iter().product::<usize>() as u64;
-        let values = voxels.saturating_mul(channels as u64);
-        if values > MOST_VALUES {
-            return Err(Error::TooLarge { values });
-        }
-        Ok(())
     }
 
     /// Seeds that grow over the first channel, in memory.

@@ -17,7 +17,7 @@ use crate::observer::Observer;
 use crate::volume::{NamedArray, Ranges, Volume, common, for_each_block, lock, within};
 
 /// Blocks that are worked on at once: each is a volume with its context.
-const THREADS: usize = 4;
+pub(super) const THREADS: usize = 4;
 
 /// Segments a scene block by block into `output`.
 pub(super) fn by_blocks(
