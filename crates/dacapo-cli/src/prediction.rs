@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use dacapo::NamedArray;
+use dacapo::array::storage::Location;
 use dacapo::array::{ArrayAddress, ArrayRead, Roi, ZarrArray, open_source};
 use dacapo::tasks::{ValueRange, neighborhood_of};
 use serde_json::{Map, Value};
@@ -74,15 +75,13 @@ impl Opened {
 
     /// Refuses to be replaced by what is made of it.
     pub fn check_apart(&self, output: &ArrayAddress) -> anyhow::Result<()> {
-        let place = |path: &Path| path.canonicalize().ok();
-        let output_at = output.location();
-        let is_same = match output_at.path().and_then(place) {
-            Some(at) => place(Path::new(&self.name)) == Some(at),
-            None => self
-                .name
-                .parse::<ArrayAddress>()
-                .is_ok_and(|address| address.location() == output_at),
+        let Ok(address) = self.name.parse::<ArrayAddress>() else {
+            return Ok(());
         };
+        let (input_at, output_at) = (address.location(), output.location());
+        let real = |location: &Location| location.path()?.canonicalize().ok();
+        let is_same =
+            input_at == output_at || real(&input_at).is_some_and(|path| real(&output_at) == Some(path));
         if is_same {
             bail!("{output} is read, and would be replaced by its own segmentation: name another output");
         }

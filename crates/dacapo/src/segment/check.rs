@@ -44,41 +44,35 @@ impl Scene<'_> {
     }
 
     fn check_memory(&self) -> Result<()> {
-        let objects = self.objects();
-        let is_affinities = objects.is_some();
-        // Voxels that there are in memory at once, and bytes that each takes beside its values.
+        let of_affinities = self.objects().is_some();
+        let grows = matches!(self.request.method, SegmentMethod::Watershed) && !of_affinities;
         let all = self.volume.shape.map(|length| length as u64);
-        let in_memory = match self.request.method {
-            SegmentMethod::Watershed if !is_affinities => true,
-            _ => is_affinities && self.request.block.is_none(),
-        };
         let name = self.volume.name();
-        let (voxels, what, way_out) = if in_memory {
-            let way_out = match is_affinities {
-                true => "segment by blocks: --block 256",
-                false => "segment a part of it: --roi",
+        let (at_once, lengths, what, way_out) = if grows || of_affinities && self.request.block.is_none() {
+            let way_out = match grows {
+                true => "segment a part of it: --roi",
+                false => "segment by blocks: --block 256",
             };
-            (all, format!("segmenting all of {name} at once"), way_out)
+            (1, all, format!("segmenting all of {name} at once"), way_out)
         } else {
             let block = self.request.block.unwrap_or(BLOCK);
-            let around = if is_affinities {
-                AffinityBlocks::LEAST_BLOCK
-            } else {
-                1
+            let (threads, around) = match of_affinities {
+                true => (
+                    THREADS.min(rayon::current_num_threads()),
+                    AffinityBlocks::LEAST_BLOCK,
+                ),
+                false => (1, 1),
             };
+            let at_once = threads.min(self.blocks()?.grid.len()) as u64;
             let length = block.saturating_add(around) as u64;
-            let what = format!("segmenting {name} in blocks of {block}");
             (
+                at_once,
                 all.map(|all| all.min(length)),
-                what,
+                format!("segmenting {name} in blocks of {block} voxels"),
                 "take smaller blocks: --block 256 or less",
             )
         };
-        let at_once = match is_affinities && !in_memory {
-            true => THREADS.min(rayon::current_num_threads()) as u64,
-            false => 1,
-        };
-        let voxels = voxels.into_iter().fold(at_once, u64::saturating_mul);
+        let voxels = lengths.into_iter().fold(at_once, u64::saturating_mul);
         check_free(self.request.memory, voxels, self.voxel_bytes(), what, way_out)
     }
 
