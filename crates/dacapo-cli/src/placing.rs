@@ -58,6 +58,13 @@ impl Placing {
         }
     }
 
+    /// Whether axes of an array that was opened with this are channels for no other reason than that fewer numbers were given.
+    pub fn makes_channels_of(&self, array: &dyn ArrayRead) -> bool {
+        let channels = array.spec().channels.len();
+        let dims = array.spec().spatial_dims();
+        self.axes.is_none() && channels > 0 && dims < 3 && self.says_something()
+    }
+
     /// Whether nobody says how large the voxels of an array are that was opened with this.
     pub fn is_missing_for(&self, array: &dyn ArrayRead) -> bool {
         self.voxel_size.is_none() && says_nothing(array)

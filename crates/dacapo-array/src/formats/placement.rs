@@ -59,16 +59,6 @@ impl Placement {
         if dims == 0 || dims > axes {
             return fail(format!("{dims} spatial axes for a shape of {shape:?}"));
         }
-        // Two numbers for three axes could mean channels, or a mistake.
-        if self.axis_names.is_none()
-            && found.spatial_dims().is_none()
-            && dims < axes.min(3)
-            && self.spatial_dims().is_some()
-        {
-            return fail(format!(
-                "{dims} numbers for the axes of a shape of {shape:?}: name the axes, those of channels with ^ behind (c^,y,x)"
-            ));
-        }
         let known = self.or(found);
         let coordinate = |what: &str, known: Option<Coordinate>, default: i64| match known {
             None => Ok(Coordinate::splat(dims, default)),

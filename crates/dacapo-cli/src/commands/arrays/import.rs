@@ -73,6 +73,12 @@ impl Import {
                 .printer
                 .note("the source names no voxel size: 1 is taken; --voxel-size and --units say another");
         }
+        if self.placing.makes_channels_of(&array) {
+            context.printer.note(format!(
+                "the first axes are taken for channels, since there are numbers for {} axes; --axes names all of them",
+                spec.spatial_dims()
+            ));
+        }
         if context.printer.json {
             let mut result = value(spec);
             result["array"] = self.target.to_string().into();
