@@ -166,7 +166,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The number whose [`sortable`] bits these are.
+/// The number whose [`sortable`](crate::watershed::sortable) bits these are.
 fn affinity(bits: u32) -> f32 {
     f32::from_bits(if bits >> 31 == 1 { bits & !(1 << 31) } else { !bits })
 }
