@@ -32,8 +32,8 @@ options = parser.parse_args()
 ROWS = [
     ("components of labels, 6, 384³", "components-6", "components-6", "cc3d", "2.5x, 1/2 of the memory"),
     ("components of labels, 26, 384³", "components-26", "components-26", "cc3d", "2x, 1/2 of the memory"),
-    ("the same in a given volume, 6", "components-into-6", "components-6", "cc3d", ""),
-    ("the same in a given volume, 26", "components-into-26", "components-26", "cc3d", ""),
+    ("the same in a given volume, 6", "components-into-6", "components-6", "cc3d", "2.5x, 1/2 of the memory"),
+    ("the same in a given volume, 26", "components-into-26", "components-26", "cc3d", "2x, 1/2 of the memory"),
     ("affinities of labels, 12 offsets", "affinities", "affinities", "DaCapo's NumPy", "4x"),
     ("and balanced weights", "weights", "weights", "DaCapo's NumPy", "4x"),
     ("contingency table", "contingency", "contingency", "numpy", "10x"),
