@@ -120,6 +120,29 @@ fn a_pyramid_lists_its_levels() {
 }
 
 #[test]
+fn every_array_says_what_made_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path();
+    npy(&dir.join("a.npy"), [4, 70, 80]);
+    succeed(dir, &["import", "a.npy", "a.zarr/raw"]);
+    succeed(dir, &["pyramid", "a.zarr/raw", "--labels"]);
+    succeed(dir, &["export", "a.zarr/raw.s1", "b.zarr/raw", "--format", "3"]);
+    for (array, source, parameters) in [
+        ("a.zarr/raw", "a.npy", json!(null)),
+        ("a.zarr/raw.s1", "a.zarr/raw", json!("pyramid(mode)")),
+        // What made it made the copy.
+        ("b.zarr/raw", "a.zarr/raw", json!("pyramid(mode)")),
+    ] {
+        let info: Value = serde_json::from_str(&succeed(dir, &["info", array, "--json"])).unwrap();
+        let made = &info["provenance"];
+        assert_eq!(made["source"], json!(source), "{info}");
+        assert_eq!(made["parameters"], parameters, "{info}");
+        assert!(made["program"].as_str().unwrap().starts_with("dacapo "), "{info}");
+        assert!(made["run"].is_null() && made["time"].is_string(), "{info}");
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_one_sentence() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path();
@@ -146,6 +169,13 @@ fn what_cannot_be_done_is_one_sentence() {
             "above 0",
         ),
         (&["import", "a.npy", "b.zarr/raw", "--axes", "y,x,c^"], "in front"),
+        (
+            &["import", "a.npy", "b.zarr/raw", "--axes", "z,x,x"],
+            "two axes are called x",
+        ),
+        (&["import", "a.npy", "b.zarr/.unfinished-a"], "begins with a dot"),
+        (&["import", "a.npy", "b.zarr/zarr.json"], "its metadata"),
+        (&["verify", "--base", "nowhere"], "there is no nowhere"),
         (&["export", "a.zarr/other", "b.npy"], "there are: raw"),
         (&["export", "a.zarr/raw", "b.txt"], ".n5/dataset"),
         (
@@ -158,6 +188,7 @@ fn what_cannot_be_done_is_one_sentence() {
         let error = fail(dir, arguments);
         assert!(error.contains(says), "{arguments:?}: {error}");
     }
+    assert!(!dir.join("b.zarr").exists(), "nothing is begun");
     assert!(!dir.join("b.npy").exists() && !dir.join("b.txt").exists());
 }
 
