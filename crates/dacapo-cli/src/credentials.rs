@@ -77,6 +77,7 @@ impl Surroundings<'_> {
             endpoint,
             region,
             virtual_hosted_style: options.virtual_hosted_style,
+            retries: None,
             credentials,
         }
     }

@@ -27,6 +27,8 @@ pub struct ObjectStoreOptions {
     pub allow_http: bool,
     /// Whether the bucket is a part of the host's name instead of the path's.
     pub virtual_hosted_style: bool,
+    /// How often a request that fails for now is repeated, with growing pauses; 10 times by default.
+    pub retries: Option<usize>,
     /// Who asks.
     pub credentials: Credentials,
 }

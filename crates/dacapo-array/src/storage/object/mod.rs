@@ -1,5 +1,6 @@
 //! Objects of an object store: S3, and what speaks like it. What is asynchronous about it stays in here.
 
+mod again;
 mod opened;
 mod runtime;
 mod services;
@@ -14,7 +15,8 @@ use std::time::{Duration, SystemTime};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
+    Attributes, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    UpdateVersion,
 };
 
 use super::{
@@ -22,6 +24,7 @@ use super::{
     UNFINISHED, join, key,
 };
 use crate::{Error, Result};
+use again::{Mark, Patience};
 use opened::OpenRemote;
 use runtime::Asynchrony;
 
@@ -47,6 +50,7 @@ pub struct ObjectStorage {
     store: Arc<dyn ObjectStore>,
     name: String,
     runtime: Arc<Asynchrony>,
+    patience: Patience,
 }
 
 impl fmt::Debug for ObjectStorage {
@@ -100,7 +104,12 @@ impl ObjectStorage {
     pub fn new(store: Arc<dyn ObjectStore>, name: impl Into<String>) -> Result<Self> {
         let name = name.into();
         let runtime = Asynchrony::start(&name)?;
-        Ok(Self { store, name, runtime })
+        Ok(Self {
+            store,
+            name,
+            runtime,
+            patience: Patience::new(None),
+        })
     }
 
     fn path(&self, key: &str) -> Result<Path> {
@@ -116,28 +125,34 @@ impl ObjectStorage {
         move |error| failed(action, &what, error)
     }
 
-    fn wait<T: Send + 'static, F>(&self, f: impl FnOnce(Arc<dyn ObjectStore>) -> F) -> object_store::Result<T>
+    /// Waits for what `f` asks for with `what`: again, where the answer got lost. So it may be done twice.
+    fn wait<A: Clone, T: Send + 'static, F>(
+        &self,
+        what: A,
+        f: impl Fn(Arc<dyn ObjectStore>, A) -> F,
+    ) -> object_store::Result<T>
     where
         F: Future<Output = object_store::Result<T>> + Send + 'static,
     {
-        self.runtime.wait(f(self.store.clone()))
+        let request = || self.runtime.wait(f(self.store.clone(), what.clone()));
+        self.patience.insist(request)
     }
 
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
         let path = self.path(key)?;
-        match self.wait(|store| async move { store.head(&path).await }) {
+        match self.wait(path, |store, path| async move { store.head(&path).await }) {
             Err(error) if is_missing(&error) => Ok(None),
             found => found.map(Some).map_err(self.error("look at", key)),
         }
     }
 
-    fn get(&self, key: &str, most: u64, buffer: &mut Vec<u8>) -> Result<Option<ObjectMeta>> {
+    fn get(&self, key: &str, most: u64, buffer: &mut Vec<u8>) -> Result<Option<(ObjectMeta, Attributes)>> {
         buffer.clear();
         let path = self.path(key)?;
-        let got = self.wait(|store| async move {
+        let got = self.wait(path, move |store, path| async move {
             let found = store.get_opts(&path, GetOptions::default()).await?;
-            let meta = found.meta.clone();
-            let bytes = if meta.size > most {
+            let meta = (found.meta.clone(), found.attributes.clone());
+            let bytes = if meta.0.size > most {
                 None
             } else {
                 Some(found.bytes().await?)
@@ -151,7 +166,7 @@ impl ObjectStorage {
                 buffer.extend_from_slice(&bytes);
                 Ok(Some(meta))
             }
-            Ok((meta, None)) => {
+            Ok(((meta, _), None)) => {
                 let text = format!("it has {} bytes, more than {most}", meta.size);
                 let error = io::Error::new(io::ErrorKind::FileTooLarge, text);
                 Err(Error::io("read", FilePath::new(&self.describe(key)))(error))
@@ -159,11 +174,41 @@ impl ObjectStorage {
         }
     }
 
-    fn put(&self, key: &str, bytes: &[u8], mode: PutMode) -> Result<object_store::Result<()>> {
-        let path = self.path(key)?;
-        let payload = PutPayload::from(bytes.to_vec());
-        let options = PutOptions::from(mode);
-        Ok(self.wait(|store| async move { store.put_opts(&path, payload, options).await.map(drop) }))
+    fn put(&self, key: &str, bytes: &[u8], options: PutOptions) -> Result<object_store::Result<()>> {
+        let request = (self.path(key)?, PutPayload::from(bytes.to_vec()), options);
+        Ok(self.wait(request, |store, (path, payload, options)| async move {
+            store.put_opts(&path, payload, options).await.map(drop)
+        }))
+    }
+
+    /// Writes on a condition. Whether it held, and this is what was written; no for what others wrote.
+    fn put_if(&self, key: &str, bytes: &[u8], mode: PutMode) -> Result<object_store::Result<()>> {
+        let mark = Mark::new();
+        let options = PutOptions {
+            mode,
+            attributes: mark.attributes(),
+            ..PutOptions::default()
+        };
+        match self.put(key, bytes, options)? {
+            // A request is repeated when its answer is lost: the other one may be ourselves.
+            Err(error) if is_conflict(&error) && self.has_mark(key, &mark)? => Ok(Ok(())),
+            done => Ok(done),
+        }
+    }
+
+    fn has_mark(&self, key: &str, mark: &Mark) -> Result<bool> {
+        let options = GetOptions {
+            head: true,
+            ..GetOptions::default()
+        };
+        let request = (self.path(key)?, options);
+        let found = self.wait(request, |store, (path, options)| async move {
+            Ok(store.get_opts(&path, options).await?.attributes)
+        });
+        match found {
+            Err(error) if is_missing(&error) => Ok(false),
+            found => Ok(mark.is_in(&found.map_err(self.error("look at", key))?)),
+        }
     }
 
     fn drop_objects(&self, prefix: &str, keys: Vec<String>) -> Result<()> {
@@ -171,7 +216,7 @@ impl ObjectStorage {
             .iter()
             .map(|key| self.path(key))
             .collect::<Result<Vec<_>>>()?;
-        self.wait(|store| async move {
+        self.wait(paths, |store, paths| async move {
             let paths = futures_util::stream::iter(paths.into_iter().map(Ok)).boxed();
             let deleted = store.delete_stream(paths);
             deleted
@@ -185,14 +230,18 @@ impl ObjectStorage {
     /// All objects below a prefix.
     fn below(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
         let path = self.path(prefix)?;
-        self.wait(|store| async move { store.list(Some(&path)).try_collect::<Vec<_>>().await })
-            .map_err(self.error("list", prefix))
+        self.wait(path, |store, path| async move {
+            store.list(Some(&path)).try_collect::<Vec<_>>().await
+        })
+        .map_err(self.error("list", prefix))
     }
 
     /// Whether there is any object below a prefix.
     fn is_inhabited(&self, prefix: &str) -> Result<bool> {
         let path = self.path(prefix)?;
-        let first = self.wait(|store| async move { store.list(Some(&path)).try_next().await });
+        let first = self.wait(path, |store, path| async move {
+            store.list(Some(&path)).try_next().await
+        });
         Ok(first.map_err(self.error("list", prefix))?.is_some())
     }
 
@@ -203,7 +252,7 @@ impl ObjectStorage {
     /// Deletes a tree, so that nobody finds half of it at any time.
     fn clear(&self, prefix: &str, objects: &[ObjectMeta]) -> Result<()> {
         let flag = join(prefix, IN_BETWEEN);
-        self.put(&flag, b"", PutMode::Overwrite)?
+        self.put(&flag, b"", PutMode::Overwrite.into())?
             .map_err(self.error("remove", prefix))?;
         let mut keys: Vec<String> = objects.iter().map(|meta| meta.location.to_string()).collect();
         keys.retain(|key| *key != flag);
@@ -223,7 +272,7 @@ impl ObjectStorage {
             .iter()
             .map(|key| Ok((self.path(&join(from, key))?, self.path(&join(to, key))?)))
             .collect::<Result<Vec<_>>>()?;
-        self.wait(|store| async move {
+        self.wait(pairs, |store, pairs| async move {
             futures_util::stream::iter(pairs.into_iter().map(Ok))
                 .try_for_each_concurrent(REQUESTS, |(from, to)| {
                     let store = store.clone();
@@ -265,18 +314,18 @@ impl Storage for ObjectStorage {
 
     fn read_state(&self, key: &str, most: u64, buffer: &mut Vec<u8>) -> Result<Option<Stamp>> {
         key::check(key)?;
-        Ok(self.get(key, most, buffer)?.as_ref().map(stamp))
+        Ok(self.get(key, most, buffer)?.map(|(meta, _)| stamp(&meta)))
     }
 
     fn write(&self, key: &str, bytes: &[u8], _durability: Durability) -> Result<()> {
         key::check(key)?;
-        self.put(key, bytes, PutMode::Overwrite)?
+        self.put(key, bytes, PutMode::Overwrite.into())?
             .map_err(self.error("write", key))
     }
 
     fn create(&self, key: &str, bytes: &[u8]) -> Result<bool> {
         key::check(key)?;
-        match self.put(key, bytes, PutMode::Create)? {
+        match self.put_if(key, bytes, PutMode::Create)? {
             Ok(()) => Ok(true),
             Err(error) if is_conflict(&error) => Ok(false),
             Err(error) => Err(self.error("create", key)(error)),
@@ -286,32 +335,24 @@ impl Storage for ObjectStorage {
     fn update_with(&self, key: &str, _durability: Durability, change: Change) -> Result<()> {
         key::check(key)?;
         let mut present = Vec::new();
-        let mut tried: Option<Vec<u8>> = None;
         let mut pause = Duration::from_millis(2);
         let mut tries = 0;
         loop {
             let seen = self.get(key, u64::MAX, &mut present)?;
-            if seen.is_some() && tried.as_ref() == Some(&present) {
-                // What looked like a conflict was the echo of our own write, of which the answer was lost.
-                return Ok(());
-            }
             let changed = change(seen.as_ref().map(|_| present.as_slice()))?;
             let was_there = seen.is_some();
             let mode = match seen {
                 None => PutMode::Create,
-                Some(meta) => PutMode::Update(UpdateVersion {
+                Some((meta, _)) => PutMode::Update(UpdateVersion {
                     e_tag: meta.e_tag,
                     version: meta.version,
                 }),
             };
-            match self.put(key, &changed, mode)? {
+            match self.put_if(key, &changed, mode)? {
                 Ok(()) => return Ok(()),
                 // It may be gone meanwhile. Where it was not, it is the bucket that is missing.
                 Err(error)
-                    if tries < MOST_TRIES && (is_conflict(&error) || was_there && is_missing(&error)) =>
-                {
-                    tried = Some(changed);
-                }
+                    if tries < MOST_TRIES && (is_conflict(&error) || was_there && is_missing(&error)) => {}
                 Err(error) => return Err(self.error("write", key)(error)),
             }
             // Somebody got further.
@@ -333,7 +374,9 @@ impl Storage for ObjectStorage {
     fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
         let path = self.path(prefix)?;
         let listed = self
-            .wait(|store| async move { store.list_with_delimiter(Some(&path)).await })
+            .wait(path, |store, path| async move {
+                store.list_with_delimiter(Some(&path)).await
+            })
             .map_err(self.error("list", prefix))?;
         let is_whole = listed
             .objects
@@ -361,7 +404,9 @@ impl Storage for ObjectStorage {
     fn unfinished(&self, prefix: &str) -> Result<Vec<String>> {
         let path = self.path(prefix)?;
         let listed = self
-            .wait(|store| async move { store.list_with_delimiter(Some(&path)).await })
+            .wait(path, |store, path| async move {
+                store.list_with_delimiter(Some(&path)).await
+            })
             .map_err(self.error("list", prefix))?;
         let objects = listed.objects.iter().map(|meta| &meta.location);
         let names = objects
@@ -375,9 +420,11 @@ impl Storage for ObjectStorage {
     fn duplicate(&self, from: &str, to: &str) -> Result<()> {
         key::check(from)?;
         key::check(to)?;
-        let (origin, place) = (self.path(from)?, self.path(to)?);
-        self.wait(|store| async move { store.copy(&origin, &place).await })
-            .map_err(self.error("copy", from))
+        let places = (self.path(from)?, self.path(to)?);
+        self.wait(places, |store, (origin, place)| async move {
+            store.copy(&origin, &place).await
+        })
+        .map_err(self.error("copy", from))
     }
 
     fn kind(&self, key: &str) -> Result<Option<Kind>> {
@@ -412,7 +459,7 @@ impl Storage for ObjectStorage {
             self.clear(to, &there)?;
         }
         let flag = join(to, IN_BETWEEN);
-        self.put(&flag, b"", PutMode::Overwrite)?
+        self.put(&flag, b"", PutMode::Overwrite.into())?
             .map_err(self.error("move", from))?;
         let mut keys: Vec<&str> = moving
             .iter()
@@ -461,7 +508,9 @@ impl Storage for ObjectStorage {
         let path = self.path(prefix)?;
         let age = if age.is_zero() { age } else { age.max(LEFTOVER) };
         let listed = self
-            .wait(|store| async move { store.list_with_delimiter(Some(&path)).await })
+            .wait(path, |store, path| async move {
+                store.list_with_delimiter(Some(&path)).await
+            })
             .map_err(self.error("list", prefix))?;
         let is_old = |meta: &ObjectMeta| {
             let changed = SystemTime::from(meta.last_modified);

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use object_store::ObjectStore;
 use object_store::aws::AmazonS3Builder;
+use object_store::{ClientOptions, ObjectStore};
 
+use super::again::{LONGEST, Patience};
 use super::runtime::Asynchrony;
 use super::{ObjectStorage, failed};
 use crate::Result;
@@ -23,11 +24,16 @@ impl Services {
         bucket: &str,
         options: &ObjectStoreOptions,
     ) -> Result<Arc<dyn Storage>> {
-        let storage = self.get(format!("s3://{bucket}"), || {
+        let patience = Patience::new(options.retries);
+        let client = ClientOptions::new()
+            .with_allow_http(options.allow_http)
+            .with_timeout(LONGEST);
+        let storage = self.get(format!("s3://{bucket}"), patience, || {
             let mut builder = AmazonS3Builder::new()
                 .with_bucket_name(bucket)
                 .with_region(options.region.as_deref().unwrap_or("us-east-1"))
-                .with_allow_http(options.allow_http)
+                .with_client_options(client)
+                .with_retry(patience.of_client())
                 .with_virtual_hosted_style_request(options.virtual_hosted_style);
             if let Some(endpoint) = &options.endpoint {
                 builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
@@ -51,13 +57,14 @@ impl Services {
     /// What a web server gives out: `http://host` or `https://host`.
     pub(in crate::storage) fn server(&self, server: String) -> Result<Arc<dyn Storage>> {
         let connect = || HttpStorage::connect(&server);
-        let storage = self.get(server.clone(), || Ok(Arc::new(connect()?)))?;
+        let storage = self.get(server.clone(), Patience::new(None), || Ok(Arc::new(connect()?)))?;
         Ok(Arc::new(HttpStorage::new(storage)))
     }
 
     fn get(
         &self,
         name: String,
+        patience: Patience,
         connect: impl FnOnce() -> object_store::Result<Arc<dyn ObjectStore>>,
     ) -> Result<ObjectStorage> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,6 +80,7 @@ impl Services {
             store,
             name: name.clone(),
             runtime,
+            patience,
         };
         open.insert(name, storage.clone());
         Ok(storage)
