@@ -1,5 +1,5 @@
-//! How much memory a network takes, before it is built: from its graph and its plans, without any values. And how much
-//! there is.
+//! How much memory a network takes, before it is built: from its graph and its plans, without any values. How much there
+//! is, is found elsewhere.
 
 use crate::cpu::graph::Graph;
 use crate::cpu::plan::Plan;
@@ -57,12 +57,4 @@ fn values(
     let outputs = if mode == Mode::Train { 3 } else { 1 };
     let tensors = batch * (plan.input().len() + outputs * plan.output().len());
     Ok(tensors + plan.slab() + plan.working_memory(threads))
-}
-
-/// Memory of this machine that programs can have now, in bytes, where the system tells.
-pub(crate) fn free() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }

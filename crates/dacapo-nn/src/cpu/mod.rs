@@ -9,6 +9,7 @@ use network::CpuNetwork;
 pub use profile::LayerProfile;
 
 pub(crate) mod average;
+pub(crate) mod free;
 pub(crate) mod graph;
 pub(crate) mod memory;
 mod network;
@@ -103,6 +104,6 @@ impl Engine for CpuEngine {
     }
 
     fn free_memory(&self) -> Option<u64> {
-        memory::free()
+        free::free()
     }
 }

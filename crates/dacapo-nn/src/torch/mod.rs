@@ -86,7 +86,7 @@ impl Engine for TorchEngine {
     fn free_memory(&self) -> Option<u64> {
         // libtorch's interface to Rust does not tell that of a GPU.
         match self.setting.device {
-            tch::Device::Cpu => crate::cpu::memory::free(),
+            tch::Device::Cpu => crate::cpu::free::free(),
             _ => None,
         }
     }
