@@ -2,12 +2,16 @@
 //!
 //! A copy is made beside where it is to be, under an unfinished name that depends on what is copied: nobody finds
 //! half of it, and a copy of the same source that begins after an interruption finds what was done and goes on. Each
-//! object is read back and compared before it counts.
+//! object is read back and compared before it counts, and chunks have to decode: what is damaged is not passed on in
+//! silence.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use dacapo_array::{
-    ArrayAddress, ZarrArray,
+    ArrayAddress, Stored, ZarrArray, list_arrays,
     storage::{Access, COPYING, Kind, Location, MARKERS, Moved, Stamp, Storage, StorageExt, join},
 };
 use rayon::prelude::*;
@@ -50,17 +54,120 @@ pub fn copy_size(from: &dyn Storage, key: &str) -> Result<u64> {
     Ok(objects.iter().map(|object| object.bytes).sum())
 }
 
+/// The arrays in what is copied, by their place below it.
+///
+/// What of them is damaged – a chunk that does not decode or is gone, metadata that does not read – is no part of a
+/// copy.
+#[derive(Debug, Default)]
+pub struct Sound(BTreeMap<String, ZarrArray>);
+
+impl Sound {
+    /// The array that is copied.
+    fn of_array(array: ZarrArray) -> Self {
+        Self([(String::new(), array)].into())
+    }
+
+    /// The arrays of a container, or of all containers that a run has.
+    fn of_dir(dir: &Location, access: &Access) -> Result<Self> {
+        let is_container = |name: &str| name.ends_with(".zarr");
+        let containers = if dir.name().is_some_and(is_container) {
+            vec![(String::new(), dir.clone())]
+        } else {
+            let entries = access.storage(dir)?.list("")?.into_iter();
+            let named = entries.filter(|entry| entry.kind == Kind::Prefix && is_container(&entry.name));
+            named
+                .map(|entry| (entry.name.clone(), dir.join(&entry.name)))
+                .collect()
+        };
+        let mut found = BTreeMap::new();
+        for (name, container) in containers {
+            for dataset in list_arrays(&container, access)? {
+                let place = join_any(&name, &dataset);
+                let address = ArrayAddress {
+                    container: container.clone(),
+                    dataset,
+                };
+                let damaged = |error: dacapo_array::Error| Error::Damaged {
+                    array: address.to_string(),
+                    roi: None,
+                    reason: error.to_string(),
+                };
+                let array = ZarrArray::open(&address, access).map_err(damaged)?;
+                found.insert(place, array);
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// The array that an object belongs to if it is one of its chunks, and the chunk's place.
+    fn chunk(&self, name: &str) -> Option<(&ZarrArray, Vec<u64>)> {
+        let mut above = Some(name);
+        while let Some(place) = above {
+            above = match place.rsplit_once('/') {
+                Some((parent, _)) => Some(parent),
+                None => Some("").filter(|_| !place.is_empty()),
+            };
+            if let Some(array) = self.0.get(place) {
+                let key = name[place.len()..].trim_start_matches('/');
+                return array.chunk_at(key).map(|chunk| (array, chunk));
+            }
+        }
+        None
+    }
+
+    fn check(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let Some((array, chunk)) = self.chunk(name) else {
+            return Ok(());
+        };
+        match array.check_bytes(&chunk, bytes).into_iter().next() {
+            None => Ok(()),
+            Some(damaged) => Err(Error::Damaged {
+                array: array.address().to_string(),
+                roi: Some(Box::new(damaged.roi)),
+                reason: damaged.reason,
+            }),
+        }
+    }
+
+    /// Refuses arrays that have lost chunks, by the names of what is there.
+    fn check_complete(&self, objects: &[Object]) -> Result<()> {
+        let mut stored: BTreeMap<String, Stored> = BTreeMap::new();
+        for object in objects {
+            if let Some((array, chunk)) = self.chunk(&object.name) {
+                let chunks = &mut stored.entry(array.address().to_string()).or_default().chunks;
+                chunks.push((chunk, object.bytes));
+            }
+        }
+        for array in self.0.values() {
+            let address = array.address().to_string();
+            let mut stored = stored.remove(&address).unwrap_or_default();
+            stored.chunks.sort();
+            let missing = array.missing_chunks(&stored)?;
+            let first = missing.chunks.first();
+            if first.is_some() || missing.others > 0 {
+                return Err(Error::Damaged {
+                    array: address,
+                    roi: first.map(|chunk| Box::new(array.chunk_roi(chunk))),
+                    reason: "a chunk was written and is gone".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Copies all that is below a key; what is hidden (locks, trash, what is unfinished) is left out. The copy appears
 /// in one step when it is whole. What is there already is replaced if `replace`. `tick` is told of bytes.
 ///
 /// # Errors
 /// [`Error::Missing`] if nothing is there to be copied; [`Error::Occupied`] with nothing changed;
-/// [`Error::Changed`] if the source was written meanwhile; [`Error::Unfaithful`]; [`Error::Stopped`]. Then the same
+/// [`Error::Damaged`] for an array of `sound` that is not; [`Error::Changed`] if the source was written meanwhile; [`Error::Unfaithful`]; [`Error::Stopped`]. Then the same
 /// call goes on where this one stopped.
 pub fn copy_tree(
     (from, source): (&dyn Storage, &str),
     (to, target): (&dyn Storage, &str),
     replace: bool,
+    sound: &Sound,
     tick: Tick,
 ) -> Result<Copied> {
     let occupied = || Error::Occupied {
@@ -76,6 +183,7 @@ pub fn copy_tree(
             what: format!("array, container or run {}", from.describe(source)),
         });
     }
+    sound.check_complete(&before)?;
     let (parent, name) = target.rsplit_once('/').unwrap_or(("", target));
     let identity = format!("{}\n{name}", from.describe(source));
     let digest = blake3::hash(identity.as_bytes()).to_hex();
@@ -104,6 +212,7 @@ pub fn copy_tree(
             what: from.describe(&origin),
         };
         let bytes = from.read(&origin)?.ok_or_else(changed)?;
+        sound.check(&object.name, &bytes)?;
         let is_there =
             |buffer: &mut Vec<u8>| -> Result<bool> { Ok(to.read_into(&place, buffer)? && *buffer == bytes) };
         let mut buffer = Vec::new();
@@ -190,6 +299,15 @@ fn join_any(key: &str, below: &str) -> String {
     }
 }
 
+/// How arrays, containers and runs are copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// Replace an array that is there.
+    pub replace: bool,
+    /// Copy what is damaged as it is.
+    pub damaged: bool,
+}
+
 /// Copies an array, and enters the copy into the groups that it then lies in. `tick` is told of bytes.
 ///
 /// # Errors
@@ -199,10 +317,16 @@ pub fn copy_array(
     from: &ArrayAddress,
     to: &ArrayAddress,
     access: &Access,
-    replace: bool,
+    options: CopyOptions,
     tick: Tick,
 ) -> Result<Copied> {
-    ZarrArray::open(from, access)?;
+    let CopyOptions { replace, damaged } = options;
+    let array = ZarrArray::open(from, access)?;
+    let sound = if damaged {
+        Sound::default()
+    } else {
+        Sound::of_array(array)
+    };
     let (source, origin) = placed(&from.location(), access)?;
     // From above the container, so that all of the way down is looked at.
     let (target, container) = placed(&to.container, access)?;
@@ -224,19 +348,30 @@ pub fn copy_array(
             reason: "it is a group or a plain directory, which an array does not replace".to_owned(),
         });
     }
-    let copied = copy_tree((&*source, &origin), (&*target, &place), replace, tick)?;
+    let copied = copy_tree((&*source, &origin), (&*target, &place), replace, &sound, tick)?;
     ZarrArray::open(to, access)?.join_groups()?;
     Ok(copied)
 }
 
-/// Copies all that is at a place, as a container or a run is. `tick` is told of bytes.
+/// Copies all that is at a place, as a container or a run is; replaces nothing. `tick` is told of bytes.
 ///
 /// # Errors
 /// As [`copy_tree`].
-pub fn copy_dir(from: &Location, to: &Location, access: &Access, tick: Tick) -> Result<Copied> {
+pub fn copy_dir(
+    from: &Location,
+    to: &Location,
+    access: &Access,
+    options: CopyOptions,
+    tick: Tick,
+) -> Result<Copied> {
+    let sound = if options.damaged {
+        Sound::default()
+    } else {
+        Sound::of_dir(from, access)?
+    };
     let (source, origin) = placed(from, access)?;
     let (target, place) = placed(to, access)?;
-    copy_tree((&*source, &origin), (&*target, &place), false, tick)
+    copy_tree((&*source, &origin), (&*target, &place), false, &sound, tick)
 }
 
 /// What a place is kept in, and its key there.
@@ -259,7 +394,10 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use dacapo_array::storage::LocalStorage;
-    use dacapo_array::{ArraySpec, Coordinate, CreateOptions, DType, Roi};
+    use dacapo_array::{
+        ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, DraftArray, NdData, Roi, ZarrFormat,
+    };
+    use ndarray::ArrayD;
 
     use super::*;
 
@@ -276,7 +414,12 @@ mod tests {
     }
 
     fn copy_at(from: &Path, to: &Path, tick: Tick) -> Result<Copied> {
-        copy_dir(&from.into(), &to.into(), &Access::default(), tick)
+        // What is copied here looks like arrays only.
+        let options = CopyOptions {
+            damaged: true,
+            ..CopyOptions::default()
+        };
+        copy_dir(&from.into(), &to.into(), &Access::default(), options, tick)
     }
 
     /// A run of fifty chunks.
@@ -343,17 +486,17 @@ mod tests {
 
         let dir = tempfile::tempdir().unwrap();
         run(&dir.path().join("run"));
-        let local = LocalStorage::new(dir.path());
+        let (local, all) = (LocalStorage::new(dir.path()), Sound::default());
         let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new("m"));
         // It stops answering in the middle.
         let failing = Failing::new(memory.clone(), 60);
-        let stopped = copy_tree((&local, "run"), (&failing, "runs/copy"), false, &|_| true);
+        let stopped = copy_tree((&local, "run"), (&failing, "runs/copy"), false, &all, &|_| true);
         assert!(stopped.is_err() && failing.has_failed());
         assert_eq!(memory.kind("runs/copy").unwrap(), None);
-        let copied = copy_tree((&local, "run"), (&*memory, "runs/copy"), false, &|_| true).unwrap();
+        let copied = copy_tree((&local, "run"), (&*memory, "runs/copy"), false, &all, &|_| true).unwrap();
         assert!(copied.resumed > 10 && copied.objects == 53, "{copied:?}");
         // And back.
-        copy_tree((&*memory, "runs/copy"), (&local, "back"), false, &|_| true).unwrap();
+        copy_tree((&*memory, "runs/copy"), (&local, "back"), false, &all, &|_| true).unwrap();
         for hidden in [".lock", ".trash/kept/x/0"] {
             fs::remove_file(dir.path().join("run").join(hidden)).unwrap();
         }
@@ -397,11 +540,107 @@ mod tests {
         for name in ["a.zarr/x", "b.zarr/group/y"] {
             ZarrArray::create(&address(name), &access, &spec, &CreateOptions::default()).unwrap();
         }
-        let copy = |to: &str| copy_array(&address("a.zarr/x"), &address(to), &access, true, &|_| true);
+        let options = CopyOptions {
+            replace: true,
+            ..CopyOptions::default()
+        };
+        let copy = |to: &str| copy_array(&address("a.zarr/x"), &address(to), &access, options, &|_| true);
         let refused = copy("b.zarr/group").unwrap_err();
         assert!(matches!(refused, Error::Refused { .. }), "{refused}");
         ZarrArray::open(&address("b.zarr/group/y"), &access).unwrap();
         copy("b.zarr/group/y").unwrap();
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_copied_in_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let address = |name: &str| -> ArrayAddress { at(name).display().to_string().parse().unwrap() };
+        let access = Access::default();
+        let voxel_size = Coordinate::new([4, 4, 4]);
+        let roi = Roi::from_voxels(&[0; 3], &[4, 8, 8], &voxel_size);
+        let spec = ArraySpec::new(roi.clone(), voxel_size, DType::U8);
+        let options = dacapo_array::CreateOptions {
+            chunk_shape: Some(vec![4; 3]),
+            format: ZarrFormat::V3,
+            ..CreateOptions::default()
+        };
+        let draft = DraftArray::new(&address("run/v.zarr/g/x"), &access, &spec, &options).unwrap();
+        let values = NdData::U8(ArrayD::from_elem(vec![4, 8, 8], 7));
+        draft.write(&roi, &values).unwrap();
+        draft.publish().unwrap();
+        let copy = |damaged: bool, number: usize| {
+            let options = CopyOptions {
+                damaged,
+                ..CopyOptions::default()
+            };
+            let array = copy_array(
+                &address("run/v.zarr/g/x"),
+                &address(&format!("{number}.zarr/x")),
+                &access,
+                options,
+                &|_| true,
+            );
+            let container = copy_dir(
+                &at("run/v.zarr").as_path().into(),
+                &at(&format!("{number}-c.zarr")).as_path().into(),
+                &access,
+                options,
+                &|_| true,
+            );
+            let run = copy_dir(
+                &at("run").as_path().into(),
+                &at(&format!("{number}-run")).as_path().into(),
+                &access,
+                options,
+                &|_| true,
+            );
+            [array, container, run]
+        };
+        let is_there = |number: usize| {
+            ["zarr/x", "-c.zarr", "-run"].map(|rest| {
+                at(&format!(
+                    "{number}{}{rest}",
+                    if rest.starts_with('z') { "." } else { "" }
+                ))
+                .exists()
+            })
+        };
+        assert!(
+            copy(false, 0)
+                .iter()
+                .all(|done| done.as_ref().unwrap().objects >= 5)
+        );
+        assert_eq!(is_there(0), [true; 3]);
+
+        let chunk = at("run/v.zarr/g/x/c/0/1/0");
+        let sound = fs::read(&chunk).unwrap();
+        let mut bytes = sound.clone();
+        bytes[3] ^= 1;
+        for (number, damage) in [(1, Some(bytes)), (2, None)] {
+            match &damage {
+                Some(bytes) => fs::write(&chunk, bytes).unwrap(),
+                None => fs::remove_file(&chunk).unwrap(),
+            }
+            for error in copy(false, number).map(Result::unwrap_err) {
+                let text = error.to_string();
+                assert!(
+                    text.contains("v.zarr/g/x is damaged at [0:16, 16:32, 0:16]: "),
+                    "{text}"
+                );
+            }
+            assert_eq!(is_there(number), [false; 3]);
+            assert!(copy(true, number).iter().all(Result::is_ok));
+            assert_eq!(is_there(number), [true; 3]);
+        }
+        fs::write(&chunk, sound).unwrap();
+        assert!(copy(false, 3).iter().all(Result::is_ok));
+        // In a container, metadata that does not read is damage.
+        fs::write(at("run/v.zarr/g/x/zarr.json"), "{").unwrap();
+        for error in copy(false, 4).map(Result::unwrap_err) {
+            assert!(error.to_string().contains("v.zarr/g/x"), "{error}");
+        }
+        assert_eq!(is_there(4), [false; 3]);
     }
 
     #[test]

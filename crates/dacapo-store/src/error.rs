@@ -131,6 +131,16 @@ pub enum Error {
         /// The copy's object.
         place: String,
     },
+    /// An array that was to be copied and is not what was written.
+    #[error("{array} is damaged{}: {reason}", roi.as_ref().map_or_else(String::new, |roi| format!(" at {roi}")))]
+    Damaged {
+        /// The array.
+        array: String,
+        /// Where, in world units; none where it concerns the whole array.
+        roi: Option<Box<dacapo_array::Roi>>,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Stopped where asked.
     #[error("stopped before it was done")]
     Stopped,
@@ -182,6 +192,12 @@ impl Error {
             }
             Self::Held { .. } => Some("wait until it ends or stop it; a crashed process holds nothing"),
             Self::Changed { .. } => Some("copy again when nobody writes it: what was copied is gone on with"),
+            Self::Damaged { .. } => Some(
+                "`dacapo arrays verify` names all that is damaged; with `--damaged` it is copied as it is",
+            ),
+            Self::Occupied { .. } => {
+                Some("name another place; where the command has it, `--overwrite` replaces an array")
+            }
             Self::LeaseLost { .. } => Some("run the same command again: it goes on from the last checkpoint"),
             Self::Twin { .. } => Some("choose a name that differs in more than upper and lower case"),
             Self::Differs { .. } => Some("give the changed config another run name"),

@@ -33,7 +33,7 @@ pub mod weights;
 pub use arrays::{ArrayStore, LocalArrayStore};
 pub use catalog::{ArrayEntry, ArrayKind};
 pub use configs::{ConfigStore, LocalConfigStore};
-pub use copy::{Copied, copy_array, copy_dir, copy_tree};
+pub use copy::{Copied, CopyOptions, Sound, copy_array, copy_dir, copy_tree};
 pub use details::{ArrayDetails, Statistics, details, statistics};
 pub use error::{Error, Result};
 pub use filter::{ArrayFilter, Iterations, Pattern};

@@ -22,8 +22,8 @@ use dacapo_array::{
     ZarrArray,
 };
 use dacapo_store::{
-    ArrayFilter, ArrayStore, LocalArrayIdentifier, LocalStore, Provenance, Removed, TrashEntry, copy_array,
-    verify,
+    ArrayFilter, ArrayStore, CopyOptions, LocalArrayIdentifier, LocalStore, Provenance, Removed, TrashEntry,
+    copy_array, verify,
 };
 use ndarray::ArrayD;
 
@@ -172,7 +172,11 @@ fn perform(store: &LocalStore, step: Step) {
         Step::Copy(slot) => {
             if store.arrays.exists(&array(store, slot)).unwrap() {
                 let (from, to) = (array(store, slot).address(), copy_of(store, slot));
-                copy_array(&from, &to, &Access::default(), true, &|_| true).unwrap();
+                let replacing = CopyOptions {
+                    replace: true,
+                    ..CopyOptions::default()
+                };
+                copy_array(&from, &to, &Access::default(), replacing, &|_| true).unwrap();
             }
         }
     }

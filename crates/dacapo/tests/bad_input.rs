@@ -279,6 +279,7 @@ fn a_copy_of_a_run_goes_by_its_own_name() {
         &at("small").as_path().into(),
         &at("copy").as_path().into(),
         &Access::default(),
+        dacapo_store::CopyOptions::default(),
         &|_| true,
     )
     .unwrap();

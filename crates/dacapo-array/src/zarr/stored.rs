@@ -111,7 +111,7 @@ impl ZarrArray {
             match entry.kind {
                 Kind::Prefix => self.list_stored(&key, stored)?,
                 Kind::Object if DOCUMENTS.contains(&key.as_str()) => stored.metadata_bytes += entry.bytes,
-                Kind::Object | Kind::Link => match self.place_of(&key) {
+                Kind::Object | Kind::Link => match self.chunk_at(&key) {
                     Some(place) => stored.chunks.push((place, entry.bytes)),
                     None => stored.strange.push(key),
                 },
@@ -120,8 +120,8 @@ impl ZarrArray {
         Ok(())
     }
 
-    /// The place of the chunk that has this key below the array.
-    fn place_of(&self, key: &str) -> Option<Vec<u64>> {
+    /// The place of the chunk that has this key below the array; none for what is no chunk of it.
+    pub fn chunk_at(&self, key: &str) -> Option<Vec<u64>> {
         let parts = key.split(['/', '.']).filter(|part| *part != "c");
         let place: Vec<u64> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
         let grid = self.chunk_grid();
@@ -188,25 +188,28 @@ impl ZarrArray {
     /// # Errors
     /// [`Error::Io`], if it cannot be read.
     pub fn check_chunk(&self, chunk: &[u64]) -> Result<Vec<DamagedChunk>> {
-        let Some(bytes) = self.place.storage.read(&self.chunk_key(chunk))? else {
-            return Ok(Vec::new());
-        };
+        let stored = self.place.storage.read(&self.chunk_key(chunk))?;
+        Ok(stored.map_or_else(Vec::new, |bytes| self.check_bytes(chunk, &bytes)))
+    }
+
+    /// As [`check_chunk`](Self::check_chunk), for the bytes of a chunk.
+    pub fn check_bytes(&self, chunk: &[u64], bytes: &[u8]) -> Vec<DamagedChunk> {
         let Some(layout) = &self.format.shards else {
             let damage = |reason| DamagedChunk {
                 roi: self.chunk_roi(chunk),
                 chunk: chunk.to_vec(),
                 reason,
             };
-            return Ok(self.format.decode(&bytes).err().map(damage).into_iter().collect());
+            return self.format.decode(bytes).err().map(damage).into_iter().collect();
         };
-        let shard = match Shard::open(Box::new(InMemory(&bytes)), layout) {
+        let shard = match Shard::open(Box::new(InMemory(bytes)), layout) {
             Ok(shard) => shard,
             Err(reason) => {
-                return Ok(vec![DamagedChunk {
+                return vec![DamagedChunk {
                     roi: self.chunk_roi(chunk),
                     chunk: chunk.to_vec(),
                     reason,
-                }]);
+                }];
             }
         };
         let mut encoded = Vec::new();
@@ -225,7 +228,7 @@ impl ZarrArray {
                 });
             }
         }
-        Ok(damaged)
+        damaged
     }
 
     /// Which chunks are not there, of those that were when the array was published. None for arrays that do not

@@ -9,26 +9,29 @@ use dacapo::LocalStore;
 use dacapo::array::ArrayAddress;
 use dacapo::array::storage::{Location, Storage};
 use dacapo::store::copy::{copy_size, placed};
-use dacapo::store::{Copied, Error, copy_array, copy_dir};
+use dacapo::store::{Copied, CopyOptions, Error, copy_array, copy_dir};
 
 use super::job::Job;
-use super::select::{identifier, is_there, plural};
+use super::select::{array, is_there, plural};
 use crate::bar::Counted;
 use crate::context::Context;
 use crate::printer::bytes;
+use crate::report::misused;
 
 /// Copy an array, a container or a run as it is.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The copy appears in one step when it is whole; every object of it was read back and compared. Interrupted, it is kept
-aside under an unfinished name, and the same command goes on with it.
+aside under an unfinished name, and the same command goes on with it. What does not decode, or has lost chunks, is not
+copied, unless --damaged asks for it.
 
 Examples:
   dacapo arrays cp my-run/validation.zarr/1000/crop2/prediction out.zarr/prediction
   dacapo arrays cp data/volume.zarr /scratch/volume.zarr            a container
   dacapo arrays cp my-run /archive/                                 a run, into a folder")]
 pub struct Cp {
-    /// An array (container.zarr/dataset), a container, or a run: a path, or one below the base directory.
+    /// An array (container.zarr/dataset), a container, or a run: a path, else one below the base
+    /// directory.
     #[arg(value_name = "SOURCE")]
     source: String,
     /// Where the copy is to be; what it is called is taken from the source if this ends in `/`.
@@ -37,6 +40,9 @@ pub struct Cp {
     /// Replace an array that is there.
     #[arg(long)]
     overwrite: bool,
+    /// Copy what is damaged too, as it is.
+    #[arg(long)]
+    damaged: bool,
 }
 
 impl Cp {
@@ -47,7 +53,7 @@ impl Cp {
             self.array(context, text)?
         } else {
             if self.overwrite {
-                bail!(
+                misused!(
                     "--overwrite is for arrays: remove {} yourself, if it is in the way",
                     self.target
                 );
@@ -77,13 +83,13 @@ impl Cp {
 
     fn array(&self, context: &Context, text: &str) -> anyhow::Result<(String, Copied)> {
         let access = context.store.access();
-        let from = identifier(context, text)?.address();
+        let from = array(context, text)?.address();
         let target = self.named(from.dataset.rsplit('/').next().unwrap_or_default());
         let to: ArrayAddress = target.parse()?;
         let (storage, key) = placed(&from.location(), access)?;
         let size = copy_size(&*storage, &key)?;
         let job = Job::new(context, "copying", Counted::Bytes, size)?;
-        let copied = copy_array(&from, &to, access, self.overwrite, &|more| job.tick(more))?;
+        let copied = copy_array(&from, &to, access, self.options(), &|more| job.tick(more))?;
         Ok((target, copied))
     }
 
@@ -100,7 +106,12 @@ impl Cp {
         let name = from.name().unwrap_or_default().to_owned();
         let (storage, key) = placed(&from, access)?;
         if !is_there(context, &from)? || !is_container && !is_run(&*storage, &key)? {
-            bail!("{text} is no array, container or run");
+            let below = if is_relative {
+                format!(", neither here nor in {}", context.store.base())
+            } else {
+                String::new()
+            };
+            bail!("{text} is no array, container or run{below}");
         }
         if let (false, Some(base)) = (is_container, from.parent()) {
             let store = LocalStore::open(&base, access)?;
@@ -110,7 +121,7 @@ impl Cp {
         }
         let target: Location = self.named(&name).parse()?;
         if is_container != target.name().is_some_and(|name| name.ends_with(".zarr")) {
-            bail!(
+            misused!(
                 "a container is copied to one, whose name ends in .zarr, and a run to a folder: {target} is the \
                  wrong place"
             );
@@ -125,8 +136,15 @@ impl Cp {
         }
         let size = copy_size(&*storage, &key)?;
         let job = Job::new(context, "copying", Counted::Bytes, size)?;
-        let copied = copy_dir(&from, &target, access, &|more| job.tick(more))?;
+        let copied = copy_dir(&from, &target, access, self.options(), &|more| job.tick(more))?;
         Ok((target.to_string(), copied))
+    }
+
+    fn options(&self) -> CopyOptions {
+        CopyOptions {
+            replace: self.overwrite,
+            damaged: self.damaged,
+        }
     }
 
     /// The target, called like the source if it is only a folder.
