@@ -89,6 +89,11 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// What stands behind a score that another program counted, by its own rules.
+pub fn counted_by(program: Option<&str>) -> String {
+    program.map_or_else(String::new, |program| format!(" ({program}'s count)"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

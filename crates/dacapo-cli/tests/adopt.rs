@@ -45,11 +45,19 @@ fn it_shows_what_can_be_read_and_makes_runs_of_it() {
         dir.path(),
         &["--base", &format!("{original}/runs_base_dir"), "runs"],
     );
-    assert!(
-        stdout(&listed).contains("finished (Python)"),
-        "{}",
-        stdout(&listed)
+    let table = stdout(&listed);
+    assert!(table.contains("finished (Python)"), "{table}");
+    assert!(table.contains("(Python DaCapo's count)"), "{table}");
+    let base = format!("{original}/runs_base_dir");
+    let listed = run(
+        dir.path(),
+        &["--base", &base, "arrays", "ls", "--kind", "prediction,output"],
     );
+    let table = stdout(&listed);
+    let scored = table
+        .lines()
+        .filter(|line| line.contains("| voi ") && line.contains("(Python DaCapo's count)"));
+    assert!(scored.count() > 2, "{table}");
 
     let adopted = run(dir.path(), &["arrays", "adopt", original, "--to", "--json"]);
     assert!(adopted.status.success(), "{}", stderr(&adopted));
@@ -58,6 +66,10 @@ fn it_shows_what_can_be_read_and_makes_runs_of_it() {
     assert!(dir.path().join("runs/run_affs_none/run.yaml").is_file());
     let shown = run(dir.path(), &["show", "run_affs_none", "--json"]);
     assert!(shown.status.success(), "{}", stderr(&shown));
+    for command in [&["runs"][..], &["show", "run_affs_none"], &["arrays", "ls"]] {
+        let said = stdout(&run(dir.path(), command));
+        assert!(said.contains("(Python DaCapo's count)"), "{command:?}: {said}");
+    }
 
     let again = run(dir.path(), &["arrays", "adopt", original, "--to"]);
     assert_eq!(again.status.code(), Some(1));

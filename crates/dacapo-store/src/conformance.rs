@@ -242,6 +242,7 @@ pub fn stats_store(store: &dyn StatsStore) {
         parameters: "agglomerate(threshold=0.6)".to_owned(),
         scores: BTreeMap::from([("voi".to_owned(), voi), ("voi_split".to_owned(), None)]),
         time: 2.5,
+        counted_by: (iteration == 2).then(|| "another".to_owned()),
     };
     let scores = [score(1, "crop \"1\"\n", Some(1.0 / 3.0)), score(2, "crop2", None)];
     store.append_scores("run", &scores).unwrap();

@@ -35,6 +35,9 @@ pub struct ValidationScore {
     pub scores: BTreeMap<String, Option<f64>>,
     /// Seconds that it took.
     pub time: f64,
+    /// The other program that counted it, by rules of its own; none for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_by: Option<String>,
 }
 
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

@@ -24,6 +24,9 @@ pub struct Best {
     pub parameters: String,
     /// The score.
     pub score: f64,
+    /// The other program that counted it, and those it is the best of; none for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_by: Option<String>,
 }
 
 /// The best iteration and parameters of a run, for each validation dataset and criterion. Datasets in the
@@ -51,6 +54,7 @@ pub(crate) fn best_of(config: &RunConfig, task: &dyn Task, scores: &[ValidationS
             iteration: found.iteration,
             parameters: found.parameters.clone(),
             score,
+            counted_by: found.counted_by.clone(),
         })
     })
     .collect()
@@ -135,8 +139,9 @@ pub(crate) fn best_iteration(config: &RunConfig, task: &dyn Task, scores: &[Vali
     best.map(|(iteration, _)| iteration)
 }
 
-/// Scores without those that a later validation of the same iteration replaced.
-pub(crate) fn latest_scores(scores: Vec<ValidationScore>) -> Vec<ValidationScore> {
+/// Scores without those that a later validation of the same iteration replaced. Programs count by different rules:
+/// where there are scores of this one, those of another do not stand beside them.
+pub fn latest_scores(scores: Vec<ValidationScore>) -> Vec<ValidationScore> {
     let mut latest: Vec<ValidationScore> = Vec::with_capacity(scores.len());
     let mut places = std::collections::HashMap::new();
     for score in scores {
@@ -149,5 +154,28 @@ pub(crate) fn latest_scores(scores: Vec<ValidationScore>) -> Vec<ValidationScore
             }
         }
     }
+    if latest.iter().any(|score| score.counted_by.is_none()) {
+        latest.retain(|score| score.counted_by.is_none());
+    }
     latest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_of_another_program_do_not_stand_beside_ours() {
+        let score = |iteration, counted_by: Option<&str>| ValidationScore {
+            iteration,
+            dataset: "crop".to_owned(),
+            parameters: "threshold=0.5".to_owned(),
+            scores: [("voi".to_owned(), Some(1.0))].into(),
+            time: 0.0,
+            counted_by: counted_by.map(str::to_owned),
+        };
+        let (theirs, ours) = (score(10, Some("another")), score(20, None));
+        assert_eq!(latest_scores(vec![theirs.clone()]), [theirs.clone()]);
+        assert_eq!(latest_scores(vec![theirs, ours.clone()]), [ours]);
+    }
 }

@@ -47,7 +47,7 @@ pub use {
     dacapo_tasks as tasks,
 };
 
-pub use best::{Best, best};
+pub use best::{Best, best, latest_scores};
 pub use config::{RunConfig, config_schema, load_config, parse_config};
 pub use dacapo_store::LocalStore;
 pub use dataset::Dataset;

@@ -8,7 +8,8 @@ use dacapo_store::{ArrayEntry, ArrayKind, LocalStore, StatsStore, ValidationScor
 use dacapo_tasks::{Criterion, Task};
 
 use crate::best::{best_by, deciding, latest_scores};
-use crate::config::suggestion;
+use crate::config::{RunConfig, suggestion};
+use crate::runs::originals;
 use crate::{Error, Result, load_run};
 
 /// What an array scored.
@@ -20,6 +21,9 @@ pub struct ArrayScore {
     pub score: f64,
     /// The parameters that reached it.
     pub parameters: String,
+    /// The other program that counted it, by rules of its own; none for this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted_by: Option<String>,
 }
 
 /// The scores of a run, to be looked up by array.
@@ -47,10 +51,27 @@ impl RunScores {
     /// # Errors
     /// [`Error::NoRun`] where no config of this program is stored, and if the records cannot be read.
     pub fn load(store: &LocalStore, run: &str) -> Result<Self> {
-        let config = load_run(store, run)?;
+        Self::of_config(&load_run(store, run)?, store.stats.scores(run)?)
+    }
+
+    /// Reads them, of a run of the Python DaCapo too, to be shown: what is pruned follows from ours alone.
+    ///
+    /// # Errors
+    /// As [`RunScores::load`]; [`Error::Original`] if the config of such a run cannot be read.
+    pub fn load_any(store: &LocalStore, run: &str) -> Result<Self> {
+        match (Self::load(store, run), originals(store)?) {
+            (Err(Error::NoRun { .. }), Some(base)) if base.has(run)? => {
+                let (config, scores) = base.scores(run)?;
+                Self::of_config(&config, scores)
+            }
+            (ours, _) => ours,
+        }
+    }
+
+    fn of_config(config: &RunConfig, scores: Vec<ValidationScore>) -> Result<Self> {
         let task = config.task.build(config.architecture.unet().dims())?;
-        let deciding = deciding(&config, &*task).name.to_string();
-        let latest = latest_scores(store.stats.scores(run)?);
+        let deciding = deciding(config, &*task).name.to_string();
+        let latest = latest_scores(scores);
         let mut scores: HashMap<(String, u64), Vec<ValidationScore>> = HashMap::new();
         for score in latest {
             scores
@@ -149,5 +170,6 @@ fn found(criterion: &Criterion, (from, score): (&ValidationScore, f64)) -> Array
         criterion: criterion.name.to_string(),
         score,
         parameters: from.parameters.clone(),
+        counted_by: from.counted_by.clone(),
     }
 }

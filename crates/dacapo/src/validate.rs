@@ -140,6 +140,7 @@ impl Validator<'_> {
         let before = latest_scores(self.store.stats.scores(&config.name)?);
         let others = before
             .iter()
+            .filter(|score| score.counted_by.is_none())
             .filter(|score| score.dataset == dataset.name && score.iteration != iteration);
         let rival = best_by(criterion, others);
         let is_best = best
@@ -314,6 +315,7 @@ impl Validator<'_> {
                 parameters,
                 scores: values,
                 time,
+                counted_by: None,
             });
             Ok(())
         };

@@ -6,7 +6,7 @@ use clap::Args;
 use dacapo::runs;
 
 use crate::context::Context;
-use crate::printer::{bytes, table};
+use crate::printer::{bytes, counted_by, table};
 
 /// List the runs of the base directory.
 #[derive(Debug, Args)]
@@ -35,8 +35,12 @@ impl Runs {
                 .filter(|best| (run.criterion.as_ref()).is_none_or(|name| best.criterion.starts_with(name)))
                 .map(|best| {
                     format!(
-                        "{} {} {:.4} at {}",
-                        best.dataset, best.criterion, best.score, best.iteration
+                        "{} {} {:.4} at {}{}",
+                        best.dataset,
+                        best.criterion,
+                        best.score,
+                        best.iteration,
+                        counted_by(best.counted_by.as_deref())
                     )
                 })
                 .collect();

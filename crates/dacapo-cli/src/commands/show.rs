@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use clap::Args;
 use dacapo::array::{ArrayRead, NdData};
 use dacapo::store::{ArrayStore, LocalArrayIdentifier, RunName, StatsStore, ValidationScore};
-use dacapo::{Best, load_run, summary};
+use dacapo::{Best, latest_scores, load_run, summary};
 use ndarray::{Array2, Array3, ArrayD, Axis};
 
 use crate::commands::validate::number;
 use crate::context::Context;
 use crate::figures::{Panel, Row, Series, draw, montage, sparkline};
-use crate::printer::{bytes, table};
+use crate::printer::{bytes, counted_by, table};
 
 /// Show a run: scores and a small curve here, curves and pictures to files.
 #[derive(Debug, Args)]
@@ -70,7 +70,7 @@ impl Show {
 /// The newest scores, by dataset, iteration and parameters.
 fn newest(context: &Context, run: &str) -> anyhow::Result<BTreeMap<(String, u64, String), ValidationScore>> {
     let scores = context.store.stats.scores(run)?;
-    Ok(scores
+    Ok(latest_scores(scores)
         .into_iter()
         .map(|s| ((s.dataset.clone(), s.iteration, s.parameters.clone()), s))
         .collect())
@@ -162,7 +162,11 @@ pub fn scores(context: &Context, run: &str) -> anyhow::Result<()> {
         let head = [
             score.dataset.clone(),
             score.iteration.to_string(),
-            format!("{}{mark}", score.parameters),
+            format!(
+                "{}{mark}{}",
+                score.parameters,
+                counted_by(score.counted_by.as_deref())
+            ),
         ];
         rows.add_row(
             head.into_iter().chain(

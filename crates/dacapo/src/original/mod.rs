@@ -288,6 +288,15 @@ impl OriginalBase {
         })
     }
 
+    /// The scores of a run, and the config that says what they mean.
+    pub(crate) fn scores(&self, run: &str) -> Result<(RunConfig, Vec<ValidationScore>)> {
+        let reading = self.read(run)?;
+        match reading.config {
+            Some(config) => Ok((config, reading.scores)),
+            None => refuse(&self.root, reading.problems.join("; ")),
+        }
+    }
+
     fn check(&self, run: &str) -> Result<()> {
         if self.has(run)? {
             Ok(())
@@ -422,6 +431,7 @@ impl Reading {
                 iteration: found.iteration,
                 parameters: found.parameters.clone(),
                 score,
+                counted_by: found.counted_by.clone(),
             })
         })
         .collect()

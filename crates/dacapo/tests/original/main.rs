@@ -13,8 +13,8 @@ use dacapo::array::{ArrayAddress, ArrayRead, ArrayWrite, CreateOptions, DType, N
 use dacapo::config::RunConfig;
 use dacapo::nn::{CpuEngine, load_checkpoint};
 use dacapo::original::{AdoptOptions, Imported, OriginalBase, adopt, import};
-use dacapo::store::{ArrayStore, ConfigStore, StatsStore, WeightsStore};
-use dacapo::{LocalStore, RunState, TrainOptions, load_run, runs, train};
+use dacapo::store::{ArrayEntry, ArrayStore, ConfigStore, StatsStore, WeightsStore};
+use dacapo::{LocalStore, RunScores, RunState, TrainOptions, load_run, runs, train};
 use ndarray::ArrayD;
 
 const RUN: &str = "run_affs_none";
@@ -182,11 +182,19 @@ fn everything_in_it_can_be_read_and_stays_as_it_is() {
         (&RunState::Finished, 20)
     );
     assert_eq!(listed[0].best[0].criterion, "voi");
+    assert_eq!(listed[0].best[0].counted_by.as_deref(), Some("Python DaCapo"));
     let array = store
         .arrays
         .validation_prediction_array(RUN, 10, "crop2")
         .unwrap();
     assert!(store.arrays.open(&array).is_ok());
+    let scores = RunScores::load_any(&store, RUN).unwrap();
+    let score = scores.of(&ArrayEntry::of(array), None).unwrap();
+    assert_eq!(
+        (score.criterion.as_str(), score.counted_by.as_deref()),
+        ("voi", Some("Python DaCapo"))
+    );
+    assert!(RunScores::load(&store, RUN).is_err(), "nothing of it is pruned");
     let hint = load_run(&store, RUN).unwrap_err().to_string();
     assert!(
         hint.contains("`dacapo arrays adopt` makes it one of ours"),
@@ -235,6 +243,7 @@ fn it_becomes_a_run_of_ours_and_stays_as_it_is() {
         "WatershedPostProcessorParameters(id=2, bias=0.5, context=(32, 32, 32))"
     );
     let (split, merge) = (12.711186279004036, 0.3861076997797243);
+    assert_eq!(score.counted_by.as_deref(), Some("Python DaCapo"));
     assert_eq!(score.scores["voi_split"], Some(split));
     assert_eq!(score.scores["voi_merge"], Some(merge));
     assert_eq!(score.scores["voi"], Some(split + merge));

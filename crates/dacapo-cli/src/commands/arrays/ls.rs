@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::select::{Select, ago, plural};
 use crate::context::Context;
-use crate::printer::{bytes, table};
+use crate::printer::{bytes, counted_by, table};
 
 /// List arrays of the base directory.
 #[derive(Debug, Args)]
@@ -76,8 +76,8 @@ impl Ls {
         for entry in entries {
             let scores = scores
                 .entry(entry.run.clone())
-                // A run of another program, or one that is damaged, has no scores to show.
-                .or_insert_with(|| RunScores::load(&context.store, &entry.run).ok());
+                // A run that is damaged, or of a program that we do not know, has no scores to show.
+                .or_insert_with(|| RunScores::load_any(&context.store, &entry.run).ok());
             lines.push(Line {
                 path: context.store.arrays.path_of(&entry.identifier)?,
                 score: scores.as_ref().and_then(|scores| scores.of(&entry, None)),
@@ -106,7 +106,8 @@ impl Ls {
         let count = lines.len();
         for line in lines {
             let score = line.score.map_or_else(String::new, |score| {
-                format!("{} {:.4}", score.criterion, score.score)
+                let counted = counted_by(score.counted_by.as_deref());
+                format!("{} {:.4}{counted}", score.criterion, score.score)
             });
             let mut row = vec![line.path, line.entry.kind.to_string(), score];
             if let Some(opened) = line.opened {
