@@ -54,11 +54,16 @@ fn slabs(dir: &Path) {
 }
 
 fn refused(dir: &Path, line: &str, reason: &str) {
+    failed(dir, line, reason, 2);
+}
+
+fn failed(dir: &Path, line: &str, reason: &str, code: i32) {
     let output = run(dir, &line.split(' ').collect::<Vec<_>>());
     let said = stderr(&output);
     assert!(
-        !output.status.success() && said.contains(reason),
-        "{line}: {said}"
+        output.status.code() == Some(code) && said.contains(reason),
+        "{line}: {:?}, {said}",
+        output.status
     );
     assert!(!dir.join("o.zarr").exists(), "{line}");
 }
@@ -173,6 +178,35 @@ fn segments_are_made_and_what_is_said_in_vain_is_refused() {
     assert_eq!(done["shape"], json!([27, 30, 30]));
 }
 
+/// What values of floats mean is not known, and a threshold that is on one side of all of them is a slip.
+#[test]
+fn a_threshold_beside_all_values_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let values = ArrayD::from_shape_fn(vec![4, 4, 4], |at| at[0] as f32 / 4.0);
+    array(dir, "d.zarr/p", &[], &NdData::F32(values));
+    for (method, threshold, told) in [
+        (
+            "threshold",
+            "7",
+            "no value is above --threshold 7: those of d.zarr/p are from 0 to 0.75",
+        ),
+        ("components", "0.75", "no value is above --threshold 0.75"),
+        ("threshold", "-1", "every value is above --threshold -1"),
+        ("threshold", "0.5", ""),
+        ("components", "0", ""),
+    ] {
+        let line =
+            format!("segment d.zarr/p o.zarr/x --overwrite --method {method} --threshold {threshold} --json");
+        let output = run(dir, &line.split(' ').collect::<Vec<_>>());
+        let said = stderr(&output);
+        assert!(output.status.success() && said.contains(told), "{line}: {said}");
+        assert_eq!(said.is_empty(), told.is_empty(), "{line}: {said}");
+        let done: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(done["values"], json!([0.0, 0.75]));
+    }
+}
+
 #[test]
 fn what_is_compared_is_told() {
     let dir = tempfile::tempdir().unwrap();
@@ -214,10 +248,6 @@ fn what_is_compared_is_told() {
     }
     for (line, reason) in [
         (
-            "d.zarr/a d.zarr/below",
-            "d.zarr/below cannot be read as labels: -1 (int32)",
-        ),
-        (
             "d.zarr/a d.zarr/b --boundary-band -1",
             "`-1` is no whole number from 0",
         ),
@@ -227,4 +257,6 @@ fn what_is_compared_is_told() {
     ] {
         refused(dir, &format!("evaluate {line}"), reason);
     }
+    let reason = "d.zarr/below cannot be read as labels: -1 (int32)";
+    failed(dir, "evaluate d.zarr/a d.zarr/below", reason, 1);
 }

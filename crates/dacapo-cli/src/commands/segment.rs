@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::{Args, ValueEnum};
 use dacapo::array::{ArrayAddress, Roi, ZarrFormat};
 use dacapo::{SegmentMethod, SegmentRequest, segment};
@@ -12,6 +11,7 @@ use serde_json::json;
 use crate::context::Context;
 use crate::placing::Placing;
 use crate::prediction::Opened;
+use crate::report::{Usage, misused};
 use crate::typed;
 
 /// Make segments of a prediction, in memory or block by block.
@@ -138,8 +138,24 @@ impl Segment {
         let done = segment(input.named(), &self.output, access, &request, progress.as_ref());
         progress.finish();
         let done = done?;
+        if let (Some(threshold), Some((least, most))) = (self.threshold, done.values) {
+            let side = if most <= threshold {
+                Some("no value is above")
+            } else if least > threshold {
+                Some("every value is above")
+            } else {
+                None
+            };
+            if let Some(side) = side {
+                context.printer.warn(format!(
+                    "{side} --threshold {threshold}: those of {} are from {least} to {most}",
+                    self.input.display()
+                ));
+            }
+        }
         if context.printer.json {
             context.printer.value(&json!({
+                "values": done.values,
                 "output": self.output.to_string(),
                 "method": done.method,
                 "roi": done.roi,
@@ -196,9 +212,9 @@ impl Segment {
     }
 
     fn method(&self, dims: usize) -> anyhow::Result<SegmentMethod> {
-        let threshold = || {
+        let threshold = || -> anyhow::Result<f32> {
             self.threshold
-                .ok_or_else(|| anyhow::anyhow!("this method needs a --threshold"))
+                .ok_or_else(|| Usage("this method needs a --threshold".to_owned()).into())
         };
         Ok(match self.method {
             Method::Threshold => SegmentMethod::Threshold(threshold()?),
@@ -221,7 +237,7 @@ impl Segment {
                     bias_short,
                     bias_long,
                 },
-                _ => bail!("--bias takes one or two numbers"),
+                _ => misused!("--bias takes one or two numbers"),
             },
             Method::Agglomerate => SegmentMethod::Agglomerate(threshold()?),
         })

@@ -86,6 +86,9 @@ pub struct Segmented {
     pub dtype: DType,
     /// The method with its parameters.
     pub method: String,
+    /// The least and the largest value that a threshold was compared with, by methods that do so; none where no value
+    /// was a number.
+    pub values: Option<(f32, f32)>,
 }
 
 /// Segments an array into a new one.
@@ -141,6 +144,7 @@ pub fn segment(
         shape: output_spec.shape(),
         dtype,
         method,
+        values: *lock(&scene.seen),
     })
 }
 
@@ -183,6 +187,8 @@ struct Scene<'a> {
     dims: usize,
     /// Whether the input has labels, not values.
     is_labels: bool,
+    /// The least and the largest value so far of those that the threshold was compared with.
+    seen: Mutex<Option<(f32, f32)>>,
 }
 
 impl<'a> Scene<'a> {
@@ -211,6 +217,7 @@ impl<'a> Scene<'a> {
             request,
             dims: spec.spatial_dims(),
             is_labels: !spec.dtype.is_float() && spec.dtype != DType::U8,
+            seen: Mutex::default(),
         })
     }
 
@@ -272,16 +279,29 @@ impl<'a> Scene<'a> {
         let blocks = self.blocks()?;
         for_each_block(&blocks.grid, 1, observer, |block| {
             let inner = blocks.inner(block);
-            let values = self.volume.values(&inner, self.request.range)?;
             let mut labels = match self.request.method {
-                SegmentMethod::Threshold(level) => {
-                    threshold(values.index_axis(Axis(0), 0), level).mapv(u64::from)
-                }
-                _ => argmax(values.view())?.mapv(u64::from),
+                SegmentMethod::Threshold(level) => self.above(&inner, level)?,
+                _ => argmax(self.volume.values(&inner, self.request.range)?.view())?.mapv(u64::from),
             };
             self.masked(&inner, &mut labels)?;
             self.volume.write(output, &inner, labels)
         })
+    }
+
+    /// 1 where the first channel is above a threshold.
+    fn above(&self, ranges: &Ranges, level: f32) -> Result<Array3<u64>> {
+        let values = self.volume.values(ranges, self.request.range)?;
+        let values = values.index_axis(Axis(0), 0);
+        // Minima and maxima pass over what is no number.
+        let of_block = values.iter().fold((f32::NAN, f32::NAN), |(least, most), &value| {
+            (least.min(value), most.max(value))
+        });
+        if !of_block.0.is_nan() {
+            let mut seen = lock(&self.seen);
+            let (least, most) = seen.unwrap_or(of_block);
+            *seen = Some((least.min(of_block.0), most.max(of_block.1)));
+        }
+        Ok(threshold(values, level).mapv(u64::from))
     }
 
     /// What is connected in some voxels: labels, or 1 where a value is above the threshold.
@@ -291,10 +311,7 @@ impl<'a> Scene<'a> {
             _ => None,
         };
         let mut labels = match level {
-            Some(level) => {
-                let values = self.volume.values(ranges, self.request.range)?;
-                threshold(values.index_axis(Axis(0), 0), level).mapv(u64::from)
-            }
+            Some(level) => self.above(ranges, level)?,
             None => self.volume.labels(ranges)?,
         };
         self.masked(ranges, &mut labels)?;
