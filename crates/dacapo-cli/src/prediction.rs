@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::bail;
 use dacapo::NamedArray;
 use dacapo::array::storage::Location;
 use dacapo::array::{ArrayAddress, ArrayRead, Roi, ZarrArray, open_source};
@@ -12,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::context::Context;
 use crate::placing::{Placing, says_nothing};
+use crate::report::misused;
 
 /// An array and its name.
 pub struct Opened {
@@ -83,7 +83,7 @@ impl Opened {
         let is_same =
             input_at == output_at || real(&input_at).is_some_and(|path| real(&output_at) == Some(path));
         if is_same {
-            bail!("{output} is read, and would be replaced by its own segmentation: name another output");
+            misused!("{output} is read, and would be replaced by its own segmentation: name another output");
         }
         Ok(())
     }
@@ -92,14 +92,14 @@ impl Opened {
     pub fn neighborhood(&self, given: &[Vec<i64>], context: &Context) -> anyhow::Result<Vec<Vec<i64>>> {
         let name = &self.name;
         match neighborhood_of(&self.channel_names()) {
-            Some(named) if !given.is_empty() && given.len() != named.len() => bail!(
+            Some(named) if !given.is_empty() && given.len() != named.len() => misused!(
                 "{name} has {} channels of affinities, and --offsets names {}: name one for each, or none, as {name} \
                  says them itself",
                 named.len(),
                 given.len()
             ),
             Some(named) if given.is_empty() => Ok(named),
-            None if given.is_empty() => bail!(
+            None if given.is_empty() => misused!(
                 "{name} does not say which offsets its channels have; say them: --offsets=-1,0,0/0,-1,0/0,0,-1"
             ),
             named => {

@@ -1,6 +1,6 @@
 //! Values as they are typed on the command line: regions, sizes, lists of names.
 
-use anyhow::bail;
+use crate::report::misused;
 use dacapo::array::{Coordinate, Decimal, Roi, ZarrFormat};
 use dacapo::kernels::Connectivity;
 
@@ -62,15 +62,15 @@ pub fn connectivity(count: Option<u32>, dims: usize) -> anyhow::Result<Connectiv
     };
     match (dims, count) {
         (2, 4 | 8) | (3, 6 | 18 | 26) => Ok(Connectivity::from_neighbors(count)?),
-        (2, _) => bail!("a voxel of an image has 4 or 8 neighbours, not --connectivity {count}"),
-        _ => bail!("a voxel of a volume has 6, 18 or 26 neighbours, not --connectivity {count}"),
+        (2, _) => misused!("a voxel of an image has 4 or 8 neighbours, not --connectivity {count}"),
+        _ => misused!("a voxel of a volume has 6, 18 or 26 neighbours, not --connectivity {count}"),
     }
 }
 
 /// Refuses options that the chosen method does not have: what each is called, whether it is given, and what it is for.
 pub fn check_vain(options: &[(&str, bool, &str)]) -> anyhow::Result<()> {
     match options.iter().find(|(_, is_vain, _)| *is_vain) {
-        Some((option, _, about)) => bail!("{option} is about {about}"),
+        Some((option, _, about)) => misused!("{option} is about {about}"),
         None => Ok(()),
     }
 }

@@ -206,6 +206,70 @@ fn damage_is_found_placed_and_returned() {
     );
     assert!(fail(dir, &["arrays", "verify", "nothing"]).contains("names no array"));
     assert_eq!(run(dir, &["arrays", "info", PREDICTION]).status.code(), Some(1));
+    // It is damaged whether or not anybody reads so; what is sound, and is not read, is no failure.
+    for (arguments, code) in [
+        (&["arrays", "verify"][..], 1),
+        (&["arrays", "verify", "--json"], 1),
+        (&["arrays", "info", PREDICTION], 1),
+        (&["arrays", "verify", "--kind", "output"], 0),
+        (&["arrays", "ls"], 0),
+    ] {
+        let mut child = dacapo(dir)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{arguments:?}");
+    }
+    // What is damaged is not copied in silence: not alone, not with its container, not with its run.
+    for (source, target) in [
+        (PREDICTION, "out.zarr/x"),
+        ("a/validation.zarr", "copy.zarr"),
+        ("a", "archive/"),
+    ] {
+        let said = fail(dir, &["arrays", "cp", source, target]);
+        assert!(
+            said.contains("20/b/prediction is damaged at [72:136, 0:64, 0:64]: "),
+            "{said}"
+        );
+        assert!(said.contains("hint: `dacapo arrays verify`"), "{said}");
+        succeed(dir, &["arrays", "cp", source, target, "--damaged"]);
+    }
+    assert!(succeed(dir, &["--base", "archive", "arrays", "ls"]).contains("20/b/prediction"));
+}
+
+/// A container here of the same name as one of the base directory hides none of its arrays.
+#[test]
+fn arrays_are_found_here_and_below_the_base() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let store = made_up(dir);
+    let below = PREDICTION.strip_prefix("runs/").unwrap_or(PREDICTION);
+    fs::create_dir_all(dir.join("a/validation.zarr/other")).unwrap();
+    fs::write(dir.join("a/validation.zarr/.zgroup"), "{\"zarr_format\": 2}").unwrap();
+    let info = |path: &str| json(dir, &["arrays", "info", path, "--quick"])["array"].clone();
+    assert_eq!(info(below), format!("runs/{below}"));
+    succeed(dir, &["arrays", "export", below, "x.npy"]);
+    succeed(dir, &["arrays", "cp", below, "copy.zarr/x"]);
+    // What is here comes first.
+    succeed(dir, &["arrays", "cp", below, below]);
+    assert_eq!(info(below), below);
+    let said = fail(dir, &["arrays", "info", "a/validation.zarr/99/b/prediction"]);
+    for place in [
+        "array `99/b/prediction` in a/validation.zarr",
+        "at runs/a/validation.zarr/99/b/prediction",
+    ] {
+        assert!(said.contains(place), "{said}");
+    }
+    let said = fail(dir, &["arrays", "cp", "nothing", "x"]);
+    assert!(said.contains("neither here nor in runs"), "{said}");
+    assert!(
+        store
+            .arrays
+            .exists(&store.arrays.identifier_at(below).unwrap())
+            .unwrap()
+    );
 }
 
 #[test]

@@ -301,7 +301,7 @@ architecture:
         for command in [["config", "check", "bad.yaml"].as_slice(), &["train", "bad.yaml"]] {
             let output = run(dir, command);
             let text = stderr(&output);
-            assert!(matches!(output.status.code(), Some(1 | 2)), "{wrong}: {text}");
+            assert_eq!(output.status.code(), Some(2), "{wrong}: {text}");
             assert!(
                 text.starts_with("error: ") && text.contains(told),
                 "{wrong}: {text}"
@@ -385,6 +385,21 @@ fn usage_is_taught() {
     let missing = run(dir.path(), &["show", "nobody"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(stderr(&missing).contains("nobody"));
+    // Something else has to be said: 2. It was said well, and cannot be done: 1.
+    for (line, code) in [
+        ("arrays info nothing", 2),
+        ("arrays info no.zarr/x", 1),
+        ("arrays ls --kind nothing", 2),
+        ("arrays prune --keep best:1 --kind input", 2),
+        ("arrays cp a b --overwrite", 2),
+        ("arrays cp nothing b", 1),
+        ("export nobody x.txt", 2),
+        ("show a/b", 2),
+        ("arrays verify", 1),
+    ] {
+        let output = run(dir.path(), &line.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(code), "{line}: {}", stderr(&output));
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::printer::{bytes, table};
+use crate::report::misused;
 use crate::typed;
 
 /// Measure this machine with a network, in about a minute.
@@ -113,7 +114,7 @@ impl Bench {
         let subject = self.subject()?;
         let dims = subject.block.len();
         if !self.volume.is_empty() && self.volume.len() != dims {
-            anyhow::bail!(
+            misused!(
                 "--volume has {} lengths, and the network has {dims} axes",
                 self.volume.len()
             );

@@ -8,6 +8,7 @@ use clap::Args;
 use dacapo::{ExportFormat, ExportRequest, IterationChoice, export};
 
 use crate::context::Context;
+use crate::report::misused;
 
 /// Write a trained network as a file for other programs.
 #[derive(Debug, Args)]
@@ -45,7 +46,7 @@ impl Export {
         let format = match self.output.extension().and_then(|e| e.to_str()) {
             Some("onnx") => ExportFormat::Onnx,
             Some("safetensors") => ExportFormat::Safetensors,
-            _ => bail!(
+            _ => misused!(
                 "{}: its name ends neither in .onnx nor in .safetensors",
                 self.output.display()
             ),

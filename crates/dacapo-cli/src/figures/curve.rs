@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::report::misused;
 use plotters::prelude::*;
 
 /// A curve.
@@ -36,12 +37,10 @@ pub fn check_svg(path: &Path) -> anyhow::Result<()> {
     let is_svg = path
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
-    anyhow::ensure!(
-        is_svg,
-        "{} would be an SVG: call it {}",
-        path.display(),
-        path.with_extension("svg").display()
-    );
+    if !is_svg {
+        let (path, other) = (path.display(), path.with_extension("svg"));
+        misused!("{path} would be an SVG: call it {}", other.display());
+    }
     Ok(())
 }
 

@@ -112,34 +112,39 @@ impl Adopt {
                 }
             }
         }
-        if context.printer.json {
-            context
-                .printer
-                .value(&serde_json::json!({ "base": store.base(), "adopted": adopted, "failed": failed }))?;
-        } else {
-            for run in &adopted {
-                context.printer.line(format!(
-                    "{}: checkpoints {:?}, {} files of arrays, in {}",
-                    run.run,
-                    run.checkpoints,
-                    run.files,
-                    store.base()
-                ))?;
-                for note in &run.notes {
-                    context.printer.line(format!("  - {note}"))?;
-                }
-            }
-        }
-        if !adopted.is_empty() {
-            let base = quoted(&store.base().to_string());
-            context.printer.note(format!("\nnext: dacapo --base {base} runs"));
-        }
-        Ok(if failed.is_empty() {
+        let code = if failed.is_empty() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
-        })
+        };
+        report::found(show(context, store, &adopted, &failed), code)
     }
+}
+
+fn show(context: &Context, store: &LocalStore, adopted: &[Adopted], failed: &[Failed]) -> anyhow::Result<()> {
+    if context.printer.json {
+        context
+            .printer
+            .value(&serde_json::json!({ "base": store.base(), "adopted": adopted, "failed": failed }))?;
+    } else {
+        for run in adopted {
+            context.printer.line(format!(
+                "{}: checkpoints {:?}, {} files of arrays, in {}",
+                run.run,
+                run.checkpoints,
+                run.files,
+                store.base()
+            ))?;
+            for note in &run.notes {
+                context.printer.line(format!("  - {note}"))?;
+            }
+        }
+    }
+    if !adopted.is_empty() {
+        let base = quoted(&store.base().to_string());
+        context.printer.note(format!("\nnext: dacapo --base {base} runs"));
+    }
+    Ok(())
 }
 
 fn inspect(context: &Context, base: &OriginalBase, runs: &[String]) -> anyhow::Result<ExitCode> {

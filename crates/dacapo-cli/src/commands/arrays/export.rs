@@ -5,13 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use dacapo::array::{
-    ArrayAddress, CreateOptions, ExportOptions, Roi, ZarrArray, ZarrFormat, export, open_array,
-};
+use dacapo::array::{CreateOptions, ExportOptions, Roi, ZarrArray, ZarrFormat, export, open_array};
 use dacapo::store::Provenance;
 
 use super::describe::{line, value};
 use super::job::Job;
+use super::select;
 use crate::bar::Counted;
 use crate::context::Context;
 use crate::typed;
@@ -30,8 +29,8 @@ Examples:
   dacapo arrays export data.zarr/raw raw.tif
   dacapo arrays export data.zarr/raw part.npy --roi 0:400,1000:2000,1000:2000")]
 pub struct Export {
-    /// The array, as container.zarr/dataset.
-    array: ArrayAddress,
+    /// The array, as container.zarr/dataset: a path, else one below the base directory.
+    array: String,
     /// The file or dataset to write.
     target: PathBuf,
     /// The part to write, in world units, as begin:end for each axis [default: all].
@@ -48,16 +47,17 @@ pub struct Export {
 impl Export {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let mut array = open_array(&self.array, context.store.access())?;
+        let address = select::array(context, &self.array)?.address();
+        let mut array = open_array(&address, context.store.access())?;
         if let Some(roi) = &self.roi {
             array = Arc::new(dacapo::array::lazy::Crop::new(array, roi)?);
         }
         // What made it made the copy.
-        let made = match ZarrArray::open(&self.array, context.store.access()) {
+        let made = match ZarrArray::open(&address, context.store.access()) {
             Ok(array) => Provenance::from_attributes(array.attributes()).ok().flatten(),
             Err(_) => None,
         };
-        let made = made.unwrap_or_else(|| Provenance::of(self.array.to_string()));
+        let made = made.unwrap_or_else(|| Provenance::of(address.to_string()));
         let options = ExportOptions {
             overwrite: self.overwrite,
             zarr: CreateOptions {

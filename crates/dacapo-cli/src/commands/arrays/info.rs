@@ -8,10 +8,11 @@ use dacapo::store::{ArrayDetails, ArrayEntry, ArrayKind, Statistics, details, st
 use serde_json::Value;
 
 use super::job::Job;
-use super::select::{ago, identifier};
+use super::select::{self, ago};
 use crate::bar::Counted;
 use crate::context::Context;
 use crate::printer::{bytes, table};
+use crate::report;
 
 /// Describe an array.
 #[derive(Debug, Args)]
@@ -21,7 +22,7 @@ Examples:
   dacapo arrays info data/volume.zarr/raw --quick
   dacapo arrays info data/volume.zarr/raw --json | jq .statistics")]
 pub struct Info {
-    /// The array, as container.zarr/dataset: a path, or one below the base directory.
+    /// The array, as container.zarr/dataset: a path, else one below the base directory.
     #[arg(value_name = "ARRAY")]
     array: String,
     /// Without statistics, for which every chunk is read.
@@ -35,7 +36,7 @@ pub struct Info {
 impl Info {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let identifier = identifier(context, &self.array)?;
+        let identifier = select::array(context, &self.array)?;
         let array = ZarrArray::open(&identifier.address(), context.store.access())?;
         let entry = ArrayEntry::of(identifier);
         let found = details(&array)?;
@@ -50,30 +51,43 @@ impl Info {
                 found => Some(found.map_err(|error| error.to_string())),
             }
         };
+        let code = match &statistics {
+            Some(Err(problem)) => {
+                if !context.printer.json {
+                    context.printer.warn(format!("no statistics: {problem}"));
+                }
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::SUCCESS,
+        };
+        report::found(self.show(context, &found, &entry, statistics.as_ref()), code)
+    }
+
+    fn show(
+        &self,
+        context: &Context,
+        found: &ArrayDetails,
+        entry: &ArrayEntry,
+        statistics: Option<&Result<Statistics, String>>,
+    ) -> anyhow::Result<()> {
         if context.printer.json {
-            let mut value = serde_json::to_value(&found)?;
+            let mut value = serde_json::to_value(found)?;
             value["kind"] = entry.kind.name().into();
-            match &statistics {
+            match statistics {
                 Some(Ok(statistics)) => value["statistics"] = serde_json::to_value(statistics)?,
                 Some(Err(problem)) => value["statistics_problem"] = problem.as_str().into(),
                 None => {}
             }
             context.printer.value(&value)?;
         } else {
-            context.printer.line(text(&found, &entry, statistics.as_ref()))?;
+            context.printer.line(text(found, entry, statistics))?;
             if self.metadata {
                 for (name, document) in &found.metadata {
                     context.printer.line(format!("\n{name}\n{document:#}"))?;
                 }
             }
         }
-        if let Some(Err(problem)) = statistics {
-            if !context.printer.json {
-                context.printer.warn(format!("no statistics: {problem}"));
-            }
-            return Ok(ExitCode::FAILURE);
-        }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 

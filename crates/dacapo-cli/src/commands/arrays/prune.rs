@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
 use dacapo::config::KeepPolicy;
 use dacapo::store::{ArrayKind, Pattern};
@@ -12,6 +11,7 @@ use serde_json::json;
 use super::select::{Select, plural};
 use crate::context::Context;
 use crate::printer::{bytes, table};
+use crate::report::misused;
 
 /// Remove predictions and outputs of all but some iterations; shows what would go, without --yes.
 #[derive(Debug, Args)]
@@ -52,7 +52,7 @@ impl Prune {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let kept = [ArrayKind::Input, ArrayKind::Best, ArrayKind::Other];
         if let Some(kind) = self.select.kind.iter().find(|kind| kept.contains(kind)) {
-            bail!("arrays of kind {kind} are never pruned; prediction, output and snapshot can be");
+            misused!("arrays of kind {kind} are never pruned; prediction, output and snapshot can be");
         }
         let request = PruneRequest {
             filter: self.select.filter(&self.patterns),

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use dacapo::array::{ArrayAddress, PyramidOptions, Reduce, make_pyramid, open_array};
+use dacapo::array::{PyramidOptions, Reduce, make_pyramid, open_array};
 
 use dacapo::store::Provenance;
 
 use super::describe::value;
 use super::job::Job;
+use super::select;
 use crate::bar::Counted;
 use crate::context::Context;
 use crate::printer::table;
@@ -28,8 +29,8 @@ Examples:
   dacapo arrays pyramid data.zarr/segmentation --labels --levels 3
   dacapo arrays pyramid data.zarr/raw --into raw_pyramid")]
 pub struct Pyramid {
-    /// The array, as container.zarr/dataset.
-    array: ArrayAddress,
+    /// The array, as container.zarr/dataset: a path, else one below the base directory.
+    array: String,
     /// Voxels become one by the value that most of them have [default for integers of 32 and 64 bits].
     #[arg(long, conflicts_with = "image")]
     labels: bool,
@@ -50,13 +51,14 @@ pub struct Pyramid {
 impl Pyramid {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let guess = Reduce::of(open_array(&self.array, context.store.access())?.spec().dtype);
+        let address = select::array(context, &self.array)?.address();
+        let guess = Reduce::of(open_array(&address, context.store.access())?.spec().dtype);
         let reduce = match (self.labels, self.image) {
             (true, _) => Reduce::Mode,
             (_, true) => Reduce::Mean,
             _ => guess,
         };
-        let mut made = Provenance::of(self.array.to_string());
+        let mut made = Provenance::of(address.to_string());
         made.parameters = Some(format!(
             "pyramid({})",
             match reduce {
@@ -82,12 +84,9 @@ impl Pyramid {
             });
         }
         let job = Job::new(context, "making levels", Counted::Parts, 0)?;
-        let made = make_pyramid(
-            &self.array,
-            context.store.access(),
-            &options,
-            &mut |done, total| job.on_part(done, total),
-        );
+        let made = make_pyramid(&address, context.store.access(), &options, &mut |done, total| {
+            job.on_part(done, total)
+        });
         drop(job);
         let levels = made?;
         if context.printer.json {

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
 use dacapo::store::{ArrayStore, LocalArrayIdentifier, Removed};
 use serde_json::json;
@@ -10,6 +9,7 @@ use serde_json::json;
 use super::select::{identifier, plural};
 use crate::context::Context;
 use crate::printer::{bytes, table};
+use crate::report::misused;
 
 /// Remove arrays of the base directory.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ Examples:
   dacapo arrays rm my-run/validation.zarr/1000 --recursive                     shows what would go
   dacapo arrays rm my-run/validation.zarr/1000 --recursive --yes               a group with all in it")]
 pub struct Rm {
-    /// Arrays, as container.zarr/dataset: paths, or such below the base directory.
+    /// Arrays, as container.zarr/dataset: paths, else such below the base directory.
     #[arg(value_name = "ARRAY", required = true)]
     arrays: Vec<String>,
     /// Groups too, with all that is in them; only shows what would go, without --yes.
@@ -52,7 +52,7 @@ impl Rm {
                 store.arrays_in(&id)?
             };
             match inside {
-                Some(_) if !self.recursive => bail!(
+                Some(_) if !self.recursive => misused!(
                     "{id} is left alone: it is a group or a plain directory; --recursive removes it with all in it"
                 ),
                 Some(inside) => groups.push((id, inside)),

@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::Args;
 use dacapo::Result;
+use dacapo::array::Error::{NoArray, NoContainer};
+use dacapo::array::ZarrArray;
 use dacapo::array::storage::Location;
 use dacapo::store::copy::placed;
 use dacapo::store::{ArrayFilter, ArrayKind, Iterations, LocalArrayIdentifier, Pattern};
@@ -47,24 +50,54 @@ impl Select {
     }
 }
 
-/// The array, or place for one, that a text names: as a path, or below the base directory.
+/// The array, or place for one, that a text names: the path as it is given, if something is there, else what is below
+/// the base directory. If neither is, the container decides where it is missed.
 ///
 /// # Errors
 /// [`dacapo::store::Error::Array`] for a text that names no array.
 pub fn identifier(context: &Context, text: &str) -> Result<LocalArrayIdentifier> {
+    let (as_given, below) = places(context, text)?;
+    let Some(below) = below else { return Ok(as_given) };
+    for (given, based) in [
+        (as_given.location(), below.location()),
+        (as_given.container().clone(), below.container().clone()),
+    ] {
+        if is_there(context, &given)? {
+            return Ok(as_given);
+        }
+        if is_there(context, &based)? {
+            return Ok(below);
+        }
+    }
+    Ok(as_given)
+}
+
+/// What a text can name: a path, and if it is a relative one the same below the base directory.
+fn places(context: &Context, text: &str) -> Result<(LocalArrayIdentifier, Option<LocalArrayIdentifier>)> {
     let arrays = &context.store.arrays;
     let as_given: LocalArrayIdentifier = text.parse()?;
-    if arrays.path_of(&as_given).is_ok() || is_there(context, as_given.container())? {
-        return Ok(as_given);
-    }
-    // The container decides, so that an array that is not there is missed where it would be.
     let is_relative = as_given.container().path().is_some_and(Path::is_relative);
-    let below = context.store.base().join(&as_given.container().to_string());
-    Ok(if is_relative && is_there(context, &below)? {
-        arrays.identifier_at(text.trim_end_matches('/'))?
-    } else {
-        as_given
-    })
+    let below = (is_relative && arrays.path_of(&as_given).is_err())
+        .then(|| arrays.identifier_at(text.trim_end_matches('/')).ok())
+        .flatten();
+    Ok((as_given, below))
+}
+
+/// As [`identifier`], of an array that is there.
+///
+/// # Errors
+/// What opening it says, with the places that were looked at.
+pub fn array(context: &Context, text: &str) -> anyhow::Result<LocalArrayIdentifier> {
+    let found = identifier(context, text)?;
+    let (as_given, below) = places(context, text)?;
+    match (ZarrArray::open(&found.address(), context.store.access()), below) {
+        (Err(error @ (NoArray { .. } | NoContainer { .. })), Some(below)) => {
+            let other = if found == below { as_given } else { below };
+            Err(anyhow!("{error}; nor is there one at {other}"))
+        }
+        (Err(error), _) => Err(error.into()),
+        _ => Ok(found),
+    }
 }
 
 /// Whether anything is at a place.

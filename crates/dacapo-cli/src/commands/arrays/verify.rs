@@ -14,6 +14,7 @@ use super::select::{Select, is_there, plural};
 use crate::bar::Counted;
 use crate::context::Context;
 use crate::printer::bytes;
+use crate::report;
 
 /// Check that arrays are what was written.
 #[derive(Debug, Args)]
@@ -60,7 +61,13 @@ impl Verify {
             job.tick(1);
         }
         drop(job);
-        report(context, &found, &in_flight)
+        let is_sound = found.iter().all(Verified::is_sound);
+        let code = if is_sound {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+        report::found(show(context, &found, &in_flight), code)
     }
 
     /// The arrays that are meant, and what is in flight among them.
@@ -145,18 +152,13 @@ fn elsewhere(context: &Context, text: &str) -> anyhow::Result<Vec<ArrayAddress>>
     })
 }
 
-fn report(context: &Context, found: &[Verified], in_flight: &[String]) -> anyhow::Result<ExitCode> {
+fn show(context: &Context, found: &[Verified], in_flight: &[String]) -> anyhow::Result<()> {
     let damaged = found.iter().filter(|array| !array.is_sound()).count();
-    let code = if damaged == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    };
     if context.printer.json {
         context.printer.value(&json!({
             "sound": damaged == 0, "damaged": damaged, "arrays": found, "in_flight": in_flight,
         }))?;
-        return Ok(code);
+        return Ok(());
     }
     for array in found.iter().filter(|array| !array.is_sound()) {
         context.printer.line(format!("damaged: {}", array.array))?;
@@ -201,5 +203,5 @@ fn report(context: &Context, found: &[Verified], in_flight: &[String]) -> anyhow
             plural(unchecked, "array")
         ));
     }
-    Ok(code)
+    Ok(())
 }
