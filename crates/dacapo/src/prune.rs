@@ -176,7 +176,10 @@ fn reasons(
             },
         );
         for (rank, (at, score)) in ranked.into_iter().enumerate() {
-            let place = format!("{} by {} ({score:.4})", ordinal(rank), criterion.name);
+            let counted = scores
+                .counted_by()
+                .map_or_else(String::new, |program| format!(", {program}'s count"));
+            let place = format!("{} by {} ({score:.4}{counted})", ordinal(rank), criterion.name);
             let entry = reasons.entry(at).or_default();
             if rank == 0 || rank < request.keep.best.unwrap_or(0) {
                 *entry = (true, place);

@@ -158,6 +158,12 @@ impl RunScores {
         }
     }
 
+    /// The other program that counted them, by rules of its own; none for this one.
+    pub fn counted_by(&self) -> Option<&str> {
+        // They are all of one program.
+        self.scores.values().flatten().next()?.counted_by.as_deref()
+    }
+
     /// The best score on a dataset after an iteration, over all parameters.
     pub(crate) fn at(&self, dataset: &str, iteration: u64, criterion: &Criterion) -> Option<f64> {
         let scores = self.scores.get(&(dataset.to_owned(), iteration))?;

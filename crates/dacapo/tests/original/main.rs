@@ -189,6 +189,7 @@ fn everything_in_it_can_be_read_and_stays_as_it_is() {
         .unwrap();
     assert!(store.arrays.open(&array).is_ok());
     let scores = RunScores::load_any(&store, RUN).unwrap();
+    assert_eq!(scores.counted_by(), Some("Python DaCapo"));
     let score = scores.of(&ArrayEntry::of(array), None).unwrap();
     assert_eq!(
         (score.criterion.as_str(), score.counted_by.as_deref()),
