@@ -218,4 +218,28 @@ fn what_cannot_be_is_refused() {
     );
     assert!(matches!(stopped, Err(Error::Interrupted)));
     assert!(!dir.path().join("a.zarr/raw.s1").exists());
+    // Nor of levels that were finished before.
+    let named = std::fs::read(dir.path().join("a.zarr/.zattrs")).ok();
+    let options = PyramidOptions {
+        levels: Some(2),
+        ..PyramidOptions::default()
+    };
+    let mut last = |done: usize, _| {
+        if done > 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let stopped = make_pyramid(&raw, &Access::default(), &options, &mut last);
+    assert!(matches!(stopped, Err(Error::Interrupted)));
+    assert!(!dir.path().join("a.zarr/raw.s1").exists());
+    let images = |text: Option<Vec<u8>>| -> serde_json::Value {
+        serde_json::from_slice::<serde_json::Value>(&text.unwrap()).unwrap()["multiscales"].clone()
+    };
+    assert_eq!(
+        images(std::fs::read(dir.path().join("a.zarr/.zattrs")).ok()),
+        images(named)
+    );
+    make(&raw, &options).unwrap();
 }

@@ -37,7 +37,7 @@ fn a_full_disk_leaves_nothing_that_looks_finished() {
     trained(dir);
     let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dacapo/tests/data/original");
     let original = original.to_str().unwrap();
-    let commands: [(&str, &[&str]); 7] = [
+    let commands: [(&str, &[&str]); 9] = [
         (
             "p.zarr/out",
             &[
@@ -58,6 +58,20 @@ fn a_full_disk_leaves_nothing_that_looks_finished() {
         ("n.npy", &["arrays", "export", "cells.zarr/labels", "d/n.npy"]),
         ("x.n5/raw", &["arrays", "export", "cells.zarr/raw", "d/x.n5/raw"]),
         (
+            "j.zarr/raw",
+            &["arrays", "import", "cells.zarr/raw", "d/j.zarr/raw"],
+        ),
+        (
+            "s.zarr/cells",
+            &[
+                "segment",
+                "cells.zarr/labels",
+                "d/s.zarr/cells",
+                "--method",
+                "components",
+            ],
+        ),
+        (
             "b/run_affs_none",
             &["--base", "d/b", "arrays", "adopt", original, "--to"],
         ),
@@ -77,15 +91,84 @@ fn a_full_disk_leaves_nothing_that_looks_finished() {
             assert!(message.contains("free some space"), "{message}");
             let place = disk.0.join(made);
             assert!(!place.exists(), "{arguments:?} left {}", place.display());
+            let is_named = ["d/", original].iter().any(|path| message.contains(path));
+            assert!(is_named, "{arguments:?} names no path: {message}");
             refused += 1;
             size += 32;
             assert!(size < 1 << 14, "no disk is large enough: {message}");
         }
         assert!(refused > 0, "command {number} never filled the disk");
         assert!(disk.0.join(made).exists());
+        if let Some((container, _)) = made.split_once(".zarr/") {
+            succeed(dir, &["arrays", "verify", &format!("d/{container}.zarr")]);
+        }
         drop(disk);
         fs::remove_dir(dir.join("d")).unwrap();
     }
+}
+
+/// The levels of a pyramid stand beside an array that is there: it stays as it is, and the levels that are there are whole.
+#[test]
+fn a_pyramid_on_a_full_disk_leaves_the_array_and_whole_levels() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    trained(dir);
+    let Some(disk) = Disk::new(dir.join("d")) else {
+        return;
+    };
+    disk.remount("size=64m");
+    succeed(dir, &["arrays", "cp", "cells.zarr", "d/c.zarr"]);
+    let used = || {
+        let df = std::process::Command::new("df")
+            .args(["-k", "--output=used"])
+            .arg(&disk.0)
+            .output()
+            .unwrap();
+        let lines = String::from_utf8(df.stdout).unwrap();
+        lines.lines().nth(1).unwrap().trim().parse::<u64>().unwrap()
+    };
+    let before = used();
+    let read = |name: &str| {
+        let address = disk.0.join("c.zarr").join(name).display().to_string();
+        let array = ZarrArray::open(&address.parse().unwrap(), &Access::default()).unwrap();
+        array.read_all().unwrap()
+    };
+    let expected = read("raw");
+    for arguments in [
+        &["arrays", "pyramid", "d/c.zarr/raw", "--levels", "2"][..],
+        &[
+            "arrays",
+            "pyramid",
+            "d/c.zarr/raw",
+            "--levels",
+            "2",
+            "--into",
+            "group",
+        ],
+    ] {
+        let (mut refused, mut more) = (0, 0);
+        loop {
+            disk.remount(&format!("size={}k", before.max(used()) + more));
+            let output = run(dir, arguments);
+            disk.remount("size=64m");
+            assert_eq!(read("raw"), expected);
+            succeed(dir, &["arrays", "verify", "d/c.zarr"]);
+            if output.status.success() {
+                break;
+            }
+            let message = failed(&output, "No space left on device");
+            assert!(
+                message.contains("free some space") && message.contains("d/c.zarr"),
+                "{message}"
+            );
+            refused += 1;
+            more += 8;
+            assert!(more < 1 << 14, "no disk is large enough: {message}");
+        }
+        assert!(refused > 0, "{arguments:?} never filled the disk");
+    }
+    read("raw.s2");
+    read("group/s2");
 }
 
 #[test]

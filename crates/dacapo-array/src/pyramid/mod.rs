@@ -21,7 +21,7 @@ use crate::storage::Access;
 use crate::zarr::default_chunk;
 use crate::{
     ArrayAddress, ArrayRead, ArraySpec, ArrayWrite, Coordinate, CreateOptions, DType, Decimal, DraftArray,
-    Error, Result, Roi, ZarrArray,
+    Error, Result, Roi, ZarrArray, leave_group,
 };
 
 pub use choose::open_level;
@@ -65,13 +65,38 @@ pub struct Level {
 ///
 /// # Errors
 /// [`Error::Exists`] if a level is there that is not to be replaced; [`Error::Unsupported`] for the mode of
-/// floats; as [`ZarrArray::open`], [`DraftArray::new`] and [`DraftArray::publish`]; [`Error::Interrupted`]: levels
-/// that were finished stay, without being named as such.
+/// floats; as [`ZarrArray::open`], [`DraftArray::new`] and [`DraftArray::publish`]; [`Error::Interrupted`]. Levels that
+/// were finished by then are removed, unless levels were to be replaced.
 pub fn make_pyramid(
     address: &ArrayAddress,
     access: &Access,
     options: &PyramidOptions,
     on_part: OnPart<'_>,
+) -> Result<Vec<Level>> {
+    let mut finished = Vec::new();
+    let made = make_levels(address, access, options, on_part, &mut finished);
+    if made.is_err() && !options.overwrite {
+        for address in &finished {
+            // Best effort: what is told is the failure.
+            let removed = access.storage(&address.container).and_then(|storage| {
+                storage.remove_tree(&address.dataset)?;
+                leave_group(&storage, "", address)
+            });
+            if let Err(error) = removed {
+                tracing::warn!(%error, %address, "cannot remove a level of what is no pyramid");
+            }
+        }
+    }
+    made
+}
+
+/// As [`make_pyramid`]; what it has finished, even if it fails.
+fn make_levels(
+    address: &ArrayAddress,
+    access: &Access,
+    options: &PyramidOptions,
+    on_part: OnPart<'_>,
+    finished: &mut Vec<ArrayAddress>,
 ) -> Result<Vec<Level>> {
     let array = ZarrArray::open(address, access)?;
     let spec = array.spec().clone();
@@ -143,6 +168,7 @@ pub fn make_pyramid(
         source = copy_array(&source, &levels[0].address, access, &create, &mut |n, _| {
             on_part(n, total)
         })?;
+        finished.push(levels[0].address.clone());
         done = copied;
     }
     for pair in levels.windows(2) {
@@ -157,6 +183,7 @@ pub fn make_pyramid(
         })?;
         done += parts.len();
         source = draft.publish()?;
+        finished.push(level.address.clone());
     }
     if levels.len() > 1 || made == 0 {
         let named = options.group.as_deref().unwrap_or(&address.dataset);

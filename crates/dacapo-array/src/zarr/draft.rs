@@ -149,7 +149,8 @@ impl DraftArray {
     /// replaced.)
     ///
     /// # Errors
-    /// [`Error::Exists`] if one is there by now that may not be replaced, [`Error::Io`]. Then the draft is gone.
+    /// [`Error::Exists`] if one is there by now that may not be replaced, [`Error::Io`]. Then the draft is gone, and so
+    /// is the array, unless it has replaced another.
     pub fn publish(self) -> Result<ZarrArray> {
         let Self {
             array,
@@ -175,7 +176,12 @@ impl DraftArray {
                 });
             }
         }
-        group::enter(&place, format, &array.spec)?;
+        let entered = group::enter(&place, format, &array.spec);
+        if entered.is_err() && !replace {
+            // Best effort: what is told is the failure.
+            let _ = place.storage.remove_tree(&place.key());
+        }
+        entered?;
         ZarrArray::found(&place)
     }
 }
