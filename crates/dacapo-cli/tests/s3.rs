@@ -1,5 +1,5 @@
-//! The stores and the binary over S3, as moto (github.com/getmoto/moto) plays it on this machine. Ignored by
-//! default: `.ci/run` installs it and says where it is in `DACAPO_PEERS`.
+//! The stores and the binary over S3, as moto (github.com/getmoto/moto) and s3s-fs (github.com/s3s-project/s3s) play it
+//! on this machine. Ignored by default: `.ci/run` installs them and says where they are in `DACAPO_PEERS`.
 #![cfg(feature = "object-store")]
 #![allow(
     clippy::unwrap_used,
@@ -26,31 +26,65 @@ use dacapo::array::{
 use dacapo::store::{ArrayStore, StatsStore, WeightsStore};
 use ndarray::ArrayD;
 
+/// Who plays S3.
+#[derive(Clone, Copy, Debug)]
+enum Program {
+    Moto,
+    /// It keeps objects as files, answers 500 where a key is a folder of them, and looks at the condition of a write before it
+    /// writes, and not while: it is no place for a whole store.
+    S3sFs,
+}
+
 /// A server of its own, which goes with this value.
 struct Server {
     process: Child,
     port: u16,
+    /// Where one that keeps files keeps them.
+    _files: tempfile::TempDir,
 }
 
 impl Server {
-    fn start() -> Self {
+    fn start(program: Program) -> Self {
         let peers =
             std::env::var_os("DACAPO_PEERS").expect("DACAPO_PEERS: where `.ci/run` installs other programs");
+        let peers = PathBuf::from(peers);
+        let files = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap()
             .port();
-        let process = Command::new(PathBuf::from(peers).join("moto/bin/moto_server"))
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { process, port };
+        let mut command = match program {
+            Program::Moto => {
+                let mut command = Command::new(peers.join("moto/bin/moto_server"));
+                command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+                command
+            }
+            Program::S3sFs => {
+                // Its buckets are folders.
+                std::fs::create_dir(files.path().join("lab")).unwrap();
+                let mut command = Command::new(peers.join("s3s/bin/s3s-fs"));
+                command
+                    .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+                    .args(["--access-key", "test", "--secret-key", "test"])
+                    .arg(files.path());
+                command
+            }
+        };
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let server = Self {
+            process: process.unwrap(),
+            port,
+            _files: files,
+        };
+        let is_ready = || match program {
+            Program::Moto => server.makes_bucket(),
+            Program::S3sFs => TcpStream::connect(("127.0.0.1", port)).is_ok(),
+        };
         let begun = Instant::now();
-        while !server.makes_bucket() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "moto does not answer");
+        while !is_ready() {
+            let is_late = begun.elapsed() > Duration::from_secs(60);
+            assert!(!is_late, "{program:?} does not answer");
             std::thread::sleep(Duration::from_millis(100));
         }
         server
@@ -122,7 +156,7 @@ impl Drop for Server {
 #[test]
 #[ignore = "needs the programs that .ci/run installs"]
 fn storage_and_stores_conform() {
-    let server = Server::start();
+    let server = Server::start(Program::Moto);
     let access = server.access();
     conformance::storage(&*access.storage(&"s3://lab".parse().unwrap()).unwrap());
     conformance::storage(&*access.storage(&"s3://lab/a/prefix".parse().unwrap()).unwrap());
@@ -142,7 +176,7 @@ fn storage_and_stores_conform() {
 #[test]
 #[ignore = "needs the programs that .ci/run installs"]
 fn a_run_is_trained_killed_resumed_shown_and_predicted_with() {
-    let server = Server::start();
+    let server = Server::start(Program::Moto);
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let config = |name: &str| {
@@ -261,7 +295,17 @@ validation: {{interval: 12}}
 #[test]
 #[ignore = "needs the programs that .ci/run installs"]
 fn an_array_is_copied_there_and_back_and_a_killed_copy_goes_on() {
-    let server = Server::start();
+    copies_go_on(Program::Moto);
+}
+
+#[test]
+#[ignore = "needs the programs that .ci/run installs"]
+fn an_array_is_copied_over_files_and_a_killed_copy_goes_on() {
+    copies_go_on(Program::S3sFs);
+}
+
+fn copies_go_on(program: Program) {
+    let server = Server::start(program);
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let voxel_size = Coordinate::splat(3, 8);
@@ -322,7 +366,17 @@ fn an_array_is_copied_there_and_back_and_a_killed_copy_goes_on() {
 #[test]
 #[ignore = "needs the programs that .ci/run installs"]
 fn n5_is_read_there_and_brought_back() {
-    let server = Server::start();
+    n5_comes_back(Program::Moto);
+}
+
+#[test]
+#[ignore = "needs the programs that .ci/run installs"]
+fn n5_is_read_over_files_and_brought_back() {
+    n5_comes_back(Program::S3sFs);
+}
+
+fn n5_comes_back(program: Program) {
+    let server = Server::start(program);
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let voxel_size = Coordinate::splat(3, 8);

@@ -429,11 +429,11 @@ impl Storage for ObjectStorage {
 
     fn kind(&self, key: &str) -> Result<Option<Kind>> {
         key::check_prefix(key)?;
-        if !key.is_empty() && self.head(key)?.is_some() {
-            return Ok(Some(Kind::Object));
+        if self.is_inhabited(key)? {
+            return Ok((!self.is_in_between(key)?).then_some(Kind::Prefix));
         }
-        let is_there = self.is_inhabited(key)? && !self.is_in_between(key)?;
-        Ok(is_there.then_some(Kind::Prefix))
+        let is_object = !key.is_empty() && self.head(key)?.is_some();
+        Ok(is_object.then_some(Kind::Object))
     }
 
     fn stamp(&self, key: &str) -> Result<Option<Stamp>> {
@@ -448,11 +448,12 @@ impl Storage for ObjectStorage {
         if moving.is_empty() || self.is_in_between(from)? {
             return Ok(Moved::Missing);
         }
-        if self.head(to)?.is_some() {
-            return Ok(Moved::Occupied);
-        }
         let there = self.below(to)?;
-        if !there.is_empty() {
+        if there.is_empty() {
+            if self.head(to)?.is_some() {
+                return Ok(Moved::Occupied);
+            }
+        } else {
             if !replace && !self.is_in_between(to)? {
                 return Ok(Moved::Occupied);
             }
