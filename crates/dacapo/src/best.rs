@@ -175,7 +175,7 @@ mod tests {
             counted_by: counted_by.map(str::to_owned),
         };
         let (theirs, ours) = (score(10, Some("another")), score(20, None));
-        assert_eq!(latest_scores(vec![theirs.clone()]), [theirs.clone()]);
+        assert_eq!(latest_scores(vec![theirs.clone()]), vec![theirs.clone()]);
         assert_eq!(latest_scores(vec![theirs, ours.clone()]), [ours]);
     }
 }
