@@ -7,6 +7,8 @@
 //! | 3 in y and x, 1 in z, stride 1, channels enough | [`winograd`]: tiles of 4 outputs along both |
 //! | any other | [`direct`]: rows packed for the taps |
 //!
+//! Backward, tiles along two axes are of 3 outputs along the first where there are few channels ([`winograd`] says why).
+//!
 //! Both end in the same two inner loops ([`kernel`]).
 //!
 //! Work is split by the shape alone and partial sums are added in a fixed order: the same bits come out at any
@@ -28,7 +30,7 @@ use crate::Result;
 use crate::simd::InstructionSet;
 use direct::{Direct, Finish};
 use pack::Gated;
-use winograd::Winograd;
+use winograd::{Passes, Winograd};
 
 /// A convolution of one shape.
 pub struct Convolution {
@@ -37,7 +39,10 @@ pub struct Convolution {
 }
 
 enum Method {
-    Winograd(Box<Winograd>),
+    Winograd {
+        forward: Box<Winograd>,
+        backward: Box<Winograd>,
+    },
     Direct(Box<Direct>),
 }
 
@@ -101,9 +106,10 @@ impl Convolution {
         let sizes = Sizes::new(&geometry, geometry.output()?, batch);
         let joined = geometry.joined();
         let output = joined.output()?;
-        let method = match Winograd::new(&joined, output, batch, set) {
-            Some(plan) => Method::Winograd(Box::new(plan)),
-            None => Method::Direct(Box::new(Direct::new(&joined, output, batch, set))),
+        let tiles = |passes| Winograd::new(&joined, output, batch, set, passes).map(Box::new);
+        let method = match (tiles(Passes::Forward), tiles(Passes::Backward)) {
+            (Some(forward), Some(backward)) => Method::Winograd { forward, backward },
+            _ => Method::Direct(Box::new(Direct::new(&joined, output, batch, set))),
         };
         Ok(Self { sizes, method })
     }
@@ -121,7 +127,7 @@ impl Convolution {
             add: false,
         };
         match &self.method {
-            Method::Winograd(plan) => plan.forward(x, w, finish, y),
+            Method::Winograd { forward, .. } => forward.forward(x, w, finish, y),
             Method::Direct(plan) => plan.forward(x, w, finish, y),
         }
     }
@@ -152,7 +158,7 @@ impl Convolution {
         };
         assert!(!add || self.adds(), "tiles overwrite the input's gradient");
         match &self.method {
-            Method::Winograd(plan) => plan.backward(x, w, gy, dx, dw, db),
+            Method::Winograd { backward, .. } => backward.backward(x, w, gy, dx, dw, db),
             Method::Direct(plan) => {
                 if let Some(dx) = dx {
                     let finish = Finish {
@@ -180,9 +186,9 @@ impl Convolution {
     /// Multiplications in inner products: forward, or backward (to the input as well?).
     pub(crate) fn multiplications(&self, backward: Option<bool>) -> u64 {
         let (forward, adjoint, gradient) = match &self.method {
-            Method::Winograd(plan) => {
-                let [forward, adjoint] = plan.multiplications();
-                (forward, adjoint, forward)
+            Method::Winograd { forward, backward } => {
+                let [gradient, adjoint] = backward.multiplications();
+                (forward.multiplications()[0], adjoint, gradient)
             }
             Method::Direct(plan) => plan.multiplications(),
         };
@@ -195,7 +201,11 @@ impl Convolution {
     /// Values of working memory that it takes on so many threads, forward alone or backward as well.
     pub(crate) fn scratch(&self, backward: bool, threads: usize) -> usize {
         match &self.method {
-            Method::Winograd(plan) => plan.scratch(backward, threads),
+            Method::Winograd { forward, .. } if !backward => forward.scratch(false, threads),
+            Method::Winograd {
+                forward,
+                backward: plan,
+            } => forward.scratch(false, threads).max(plan.scratch(true, threads)),
             Method::Direct(plan) => {
                 let forward = plan.scratch_forward(threads);
                 if !backward {

@@ -4,7 +4,9 @@
 //!
 //! A block of tiles is transformed to positions ([`stages`]), at each of which the work is a matrix product over
 //! channels and x taps ([`kernel`]), and transformed back. Backward, the gradient is transformed once and serves
-//! both the weights and the input, whose gradient goes back by the adjoint of the forward's input transform.
+//! both the weights and the input, whose gradient goes back by the adjoint of the forward's input transform. That makes
+//! more of what products and sums lose than the output's transform does, which counts where there are few channels: there
+//! tiles are of 3 outputs along z, with 7.5 multiplications an output.
 //!
 //! Two ways to share the work among threads, chosen by the shape:
 //! - by slabs of z tiles (forward: by blocks), each with its own memory and its own sums of the weights' gradient;
@@ -14,6 +16,7 @@
 
 mod along_x;
 mod backward;
+mod f3;
 mod layout;
 mod stages;
 mod tile;
@@ -25,6 +28,7 @@ use super::kernel::{self, ROWS, groups};
 use super::pack::Gated;
 use super::scratch::{Scratch, Shared};
 use crate::simd::InstructionSet;
+use f3::F3;
 use layout::{Block, Layout};
 use rayon::prelude::*;
 use std::marker::PhantomData;
@@ -40,6 +44,10 @@ const COLUMNS_ALONG_X: [usize; 2] = [96, 192];
 /// Fewest channels in and out for tiles along x, in a plane and in a stack of planes: with fewer, the transforms take
 /// what the products save (and tiles along y alone are faster in a stack, where they need no slabs).
 const ALONG_X_CHANNELS: [usize; 2] = [16, 24];
+/// Fewest channels out, of 3 taps along all axes and in planes, with which the sums of a direct convolution are so long
+/// that they lose a third of what the input's gradient loses through tiles of 4 along two axes. With fewer, the backward
+/// pass has tiles of 3 along one of them.
+const LONG_SUMS: [usize; 2] = [160, 100];
 /// Products of channels up to which the work is split by slabs.
 const SLAB_CHANNELS: usize = 700;
 
@@ -55,6 +63,13 @@ pub(super) struct Winograd {
     taps_back: Vec<usize>,
 }
 
+/// What a plan is for.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Passes {
+    Forward,
+    Backward,
+}
+
 /// The axes that have tiles. In a plane y takes the part of z, and along x in each of a stack of planes.
 #[derive(Clone, Copy)]
 enum Tiling {
@@ -62,6 +77,9 @@ enum Tiling {
     ZX,
     Z,
     Y,
+    /// With smaller tiles along z.
+    ExactZY,
+    ExactZX,
 }
 
 /// Calls a method for the tiles of the plan.
@@ -71,6 +89,7 @@ macro_rules! with_tiles {
             Tiling::ZY | Tiling::ZX => $plan.$method::<F4, F4>($($argument),*),
             Tiling::Z => $plan.$method::<F4, Once>($($argument),*),
             Tiling::Y => $plan.$method::<Once, F4>($($argument),*),
+            Tiling::ExactZY | Tiling::ExactZX => $plan.$method::<F3, F4>($($argument),*),
         }
     };
 }
@@ -96,6 +115,7 @@ impl Winograd {
         output: [usize; 3],
         batch: usize,
         set: InstructionSet,
+        passes: Passes,
     ) -> Option<Self> {
         if geometry.stride != [1; 3] || geometry.in_channels < 2 || geometry.out_channels < 2 {
             return None;
@@ -113,15 +133,20 @@ impl Winograd {
                 axes.swap(0, 1);
             }
         }
+        let exact = |planes: bool| {
+            passes == Passes::Backward && geometry.out_channels < LONG_SUMS[usize::from(planes)]
+        };
         let tiling = match g.kernel {
+            [3, 3, _] if exact(false) => Tiling::ExactZY,
             [3, 3, _] => Tiling::ZY,
+            _ if along_x && exact(true) => Tiling::ExactZX,
             _ if along_x => Tiling::ZX,
             [3, 1, _] => Tiling::Z,
             [1, 3, _] => Tiling::Y,
             _ => return None,
         };
         let columns = match tiling {
-            Tiling::ZX => {
+            Tiling::ZX | Tiling::ExactZX => {
                 let [least, most] = COLUMNS_ALONG_X;
                 let (ins, outs) = (g.in_channels, g.out_channels);
                 (3 * ins * outs / (2 * (ins + outs))).clamp(least, most)
@@ -131,13 +156,15 @@ impl Winograd {
         let layout = match tiling {
             Tiling::ZY => Layout::new::<F4, F4>(g, output, 1, false, columns),
             Tiling::ZX => Layout::new::<F4, F4>(g, output, planes, true, columns),
+            Tiling::ExactZY => Layout::new::<F3, F4>(g, output, 1, false, columns),
+            Tiling::ExactZX => Layout::new::<F3, F4>(g, output, planes, true, columns),
             Tiling::Z => Layout::new::<F4, Once>(g, output, 1, false, columns),
             Tiling::Y => Layout::new::<Once, F4>(g, output, 1, false, columns),
         };
         let g = &layout.geometry;
         let products = layout.tiles[0] * layout.tiles[1] * layout.positions;
         let (products, outputs) = match tiling {
-            Tiling::ZX => (products * layout.pitch, output[0] * output[2]),
+            Tiling::ZX | Tiling::ExactZX => (products * layout.pitch, output[0] * output[2]),
             _ => (products, output[0] * output[1]),
         };
         if products >= outputs * g.kernel[0] * g.kernel[1] {
@@ -194,7 +221,8 @@ impl Winograd {
             let units = self.batch * self.slabs();
             let parts = if self.by_slab { units } else { 1 };
             let planes = match self.tiling {
-                Tiling::ZY | Tiling::ZX | Tiling::Z if self.slabs() > 1 => F4::OVERLAP,
+                Tiling::Y => 0,
+                _ if self.slabs() > 1 => F4::OVERLAP,
                 _ => 0,
             };
             let overlap = planes * g.in_channels * g.input[1] * g.input[2];

@@ -4,7 +4,9 @@
 //!
 //! [`F4`] is F(4, 3) on the points 0, ±2/3, ±3/2, ∞: 6 multiplications for 4 outputs of 3 taps. These points make
 //! a quarter of the rounding error that the usual 0, ±1, ±2, ∞ make, at the same cost: with a·b = 1 the powers in
-//! the transforms stay near 1.
+//! the transforms stay near 1. What products and sums lose becomes 2.18 times as much through the adjoint of its input
+//! transform, and no points of F(4, 3) make less of it than 2.178. [`F3`](super::f3::F3) is F(3, 3) on ±2/5, ±5/4, ∞, 5 multiplications
+//! for 3 outputs: 1.62 times as much, where 1.618 is the least.
 
 use crate::simd::Vector;
 
@@ -86,19 +88,25 @@ const SCALE_B: f32 = 8.0 / 65.0;
 
 /// `factor · v + addend`
 #[inline(always)]
-fn fma<V: Vector>(factor: f32, v: V, addend: V) -> V {
+pub(super) fn fma<V: Vector>(factor: f32, v: V, addend: V) -> V {
     v.fma(v.like(factor), addend)
 }
 
 #[inline(always)]
-fn scaled<V: Vector>(factor: f32, v: V) -> V {
+pub(super) fn scaled<V: Vector>(factor: f32, v: V) -> V {
     v.mul(v.like(factor))
 }
 
-/// Sums and differences of the positions ±a and ±b.
+/// Sums and differences of the positions ±a and ±b, of which the first is at `start`.
 #[inline(always)]
-fn pairs<V: Vector>(m: &[V; IN]) -> [V; 4] {
-    [m[1].add(m[2]), m[1].sub(m[2]), m[3].add(m[4]), m[3].sub(m[4])]
+pub(super) fn pairs<V: Vector>(m: &[V; IN], start: usize) -> [V; 4] {
+    let [plus_a, minus_a, plus_b, minus_b] = [0, 1, 2, 3].map(|i| m[start + i]);
+    [
+        plus_a.add(minus_a),
+        plus_a.sub(minus_a),
+        plus_b.add(minus_b),
+        plus_b.sub(minus_b),
+    ]
 }
 
 impl Tile for F4 {
@@ -124,7 +132,7 @@ impl Tile for F4 {
 
     #[inline(always)]
     fn input_adjoint<V: Vector>(m: [V; IN]) -> [V; IN] {
-        let [sum_a, difference_a, sum_b, difference_b] = pairs(&m);
+        let [sum_a, difference_a, sum_b, difference_b] = pairs(&m, 1);
         let zero_a = m[0].add(sum_a);
         [
             m[0],
@@ -138,7 +146,7 @@ impl Tile for F4 {
 
     #[inline(always)]
     fn output<V: Vector>(m: [V; IN]) -> [V; OUT] {
-        let [sum_a, difference_a, sum_b, difference_b] = pairs(&m);
+        let [sum_a, difference_a, sum_b, difference_b] = pairs(&m, 1);
         [
             m[0].add(sum_a).add(sum_b),
             fma(B, difference_b, scaled(A, difference_a)),
@@ -183,7 +191,7 @@ impl Tile for F4 {
 
     #[inline(always)]
     fn weights_adjoint<V: Vector>(u: [V; IN]) -> [V; TAPS] {
-        let [sum_a, difference_a, sum_b, difference_b] = pairs(&u);
+        let [sum_a, difference_a, sum_b, difference_b] = pairs(&u, 1);
         [
             fma(SCALE_B, sum_b, fma(SCALE_A, sum_a, u[0])),
             fma(B * SCALE_B, difference_b, scaled(A * SCALE_A, difference_a)),
@@ -195,6 +203,7 @@ impl Tile for F4 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conv::winograd::f3::F3;
     use crate::simd::Plain;
 
     fn vector(value: f32) -> Plain {
@@ -223,21 +232,28 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::needless_range_loop, reason = "a product of matrices")]
     fn a_tile_is_a_convolution_and_the_adjoints_are_transposed() {
-        let input = matrix(F4::input::<Plain>);
-        let output = matrix(F4::output::<Plain>);
+        is_a_convolution::<F4>();
+        is_a_convolution::<F3>();
+    }
+
+    #[allow(clippy::needless_range_loop, reason = "a product of matrices")]
+    fn is_a_convolution<T: Tile>() {
+        let input = matrix(T::input::<Plain>);
+        let output = matrix(T::output::<Plain>);
         let mut weights = [[0.0; TAPS]; IN];
         for tap in 0..TAPS {
             let mut unit = [0.0; TAPS];
             unit[tap] = 1.0;
-            let column = F4::weights(unit);
-            (0..IN).for_each(|p| weights[p][tap] = column[p]);
+            let column = T::weights(unit);
+            (0..T::IN).for_each(|p| weights[p][tap] = column[p]);
         }
-        for o in 0..OUT {
+        for o in 0..T::OUT {
             for t in 0..TAPS {
-                for i in 0..IN {
-                    let found: f64 = (0..IN).map(|p| output[o][p] * weights[p][t] * input[p][i]).sum();
+                for i in 0..T::IN {
+                    let found: f64 = (0..T::IN)
+                        .map(|p| output[o][p] * weights[p][t] * input[p][i])
+                        .sum();
                     let expected = if i == o + t { 1.0 } else { 0.0 };
                     assert!(
                         (found - expected).abs() < 1e-6,
@@ -247,11 +263,11 @@ mod tests {
             }
         }
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
-        let adjoint = matrix(F4::input_adjoint::<Plain>);
-        (0..IN).for_each(|i| (0..IN).for_each(|j| close(adjoint[i][j], input[j][i])));
-        let adjoint = matrix(F4::output_adjoint::<Plain>);
-        (0..IN).for_each(|i| (0..OUT).for_each(|j| close(adjoint[i][j], output[j][i])));
-        let adjoint = matrix(F4::weights_adjoint::<Plain>);
-        (0..TAPS).for_each(|i| (0..IN).for_each(|j| close(adjoint[i][j], weights[j][i])));
+        let adjoint = matrix(T::input_adjoint::<Plain>);
+        (0..T::IN).for_each(|i| (0..T::IN).for_each(|j| close(adjoint[i][j], input[j][i])));
+        let adjoint = matrix(T::output_adjoint::<Plain>);
+        (0..T::IN).for_each(|i| (0..T::OUT).for_each(|j| close(adjoint[i][j], output[j][i])));
+        let adjoint = matrix(T::weights_adjoint::<Plain>);
+        (0..TAPS).for_each(|i| (0..T::IN).for_each(|j| close(adjoint[i][j], weights[j][i])));
     }
 }
