@@ -46,6 +46,14 @@ pub fn voxel_size(text: &str) -> Result<Coordinate, String> {
     }
 }
 
+/// Reads gigabytes, as bytes.
+pub fn gigabytes(text: &str) -> Result<u64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok((number * 1e9) as u64),
+        _ => Err("that is no number of gigabytes above 0".to_owned()),
+    }
+}
+
 /// Reads the version of a Zarr format.
 pub fn format(text: &str) -> Result<ZarrFormat, String> {
     match text {

@@ -67,7 +67,7 @@ pub use scores::{ArrayScore, RunScores};
 pub use segment::{SegmentMethod, SegmentRequest, Segmented, segment};
 pub use start::Started;
 pub use sweep::{SweepMethod, SweepRequest, SweepScores, Swept, sweep};
-pub use tiles::Tiling;
+pub use tiles::{PIECE_MEMORY, Tiling};
 pub use train::{TrainOptions, TrainOutcome, train};
 pub use validate::{DatasetValidation, validate};
 pub use volume::NamedArray;

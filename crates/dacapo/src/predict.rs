@@ -69,6 +69,9 @@ pub struct PredictRequest {
     pub roi: Option<Roi>,
     /// Replace an array that is there.
     pub overwrite: bool,
+    /// Bytes that predicting may take: where larger pieces change nothing but the time, they are as large as that
+    /// allows ([`Tiling::fitted`]).
+    pub memory: u64,
     /// Version of Zarr to write: 3 has shards, which a large prediction needs to be few files that are quick to look
     /// into; some programs read only 2.
     pub format: ZarrFormat,
@@ -138,9 +141,11 @@ pub fn predict(
     }
     let channels = task.head().channels();
     let output_spec = prediction_spec(&training, spec, roi.clone(), channels, task.prediction_dtype());
-    let tiling = Tiling::fitted(&config, &spatial_shape(&output_spec))?;
+    let network = network_spec(&config, &*task);
+    let shape = spatial_shape(&output_spec);
+    let tiling = Tiling::fitted(&config, &network, &shape, engine, request.memory)?;
 
-    let mut network = engine.build(&network_spec(&config, &*task))?;
+    let mut network = engine.build(&network)?;
     checkpoint::load(store, run, iteration, &mut *network)?;
     let mut provenance = Provenance::new(run);
     provenance.iteration = Some(iteration);

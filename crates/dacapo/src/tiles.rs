@@ -7,7 +7,7 @@ use ndarray::{ArrayViewD, Axis, IxDyn, Slice};
 
 use dacapo_array::{ArrayRead, ArraySpec, ArrayWrite, Coordinate, DType, DraftArray, NdData, Roi, SnapMode};
 use dacapo_blockwise::{Block, BlockGrid};
-use dacapo_nn::{Network, Padding, Tensor};
+use dacapo_nn::{Engine, Network, NetworkSpec, Padding, Tensor};
 use dacapo_tasks::{PredictionType, Task, ValueRange, quantise};
 
 use crate::config::{IntensityRange, RunConfig};
@@ -21,6 +21,11 @@ use crate::{Error, Result};
 const THREADS: usize = 2;
 /// A piece may be longer than the default by this part, if fewer of them then cover an axis.
 const STRETCH: f64 = 0.25;
+/// Bytes that pieces may take where nobody says otherwise. With twice as many little is gained: the context is then a
+/// small part of a piece.
+pub const PIECE_MEMORY: u64 = 1 << 30;
+/// How much longer each size of a piece is than the one before it, when the best is looked for.
+const GROWTH: f64 = 1.1;
 
 /// The shape of the pieces. Each is one input of the network:
 ///
@@ -66,23 +71,84 @@ impl Tiling {
     }
 
     /// The same for a volume of `shape` predicted voxels, with the block fitted to it where the config does not
-    /// fix it: stretched or shrunk so that no piece is mostly outside or done twice.
+    /// fix it, so that no piece is mostly outside or done twice: as large as is best within `memory`, in bytes, and within
+    /// half of what the engine has, where the size of a piece does not change what is predicted; else
+    /// a little longer or shorter than the config's.
     ///
     /// # Errors
     /// As [`Tiling::of`].
-    pub fn fitted(config: &RunConfig, shape: &[usize]) -> Result<Self> {
+    pub fn fitted(
+        config: &RunConfig,
+        network: &NetworkSpec,
+        shape: &[usize],
+        engine: &dyn Engine,
+        memory: u64,
+    ) -> Result<Self> {
         let tiling = Self::of(config)?;
         if config.validation.block_shape.is_some() {
             return Ok(tiling);
         }
-        let mut input = tiling.shapes.input.clone();
-        for (axis, written) in tiling.write_shape().into_iter().enumerate() {
-            let pieces = (shape[axis] as f64 / written as f64 - STRETCH).ceil().max(1.0) as usize;
-            let needed = shape[axis].div_ceil(pieces) + 2 * tiling.halo[axis];
-            let mut candidate = tiling.shapes.input.clone();
+        let unet = config.architecture.unet();
+        if unet.is_local() && unet.eval_shape_increase.is_none() {
+            let most = engine.free_memory().map_or(memory, |free| memory.min(free / 2));
+            return tiling.best(config, network, shape, engine, most);
+        }
+        let pieces =
+            |(&n, written): (&usize, usize)| (n as f64 / written as f64 - STRETCH).ceil().max(1.0) as usize;
+        let pieces: Vec<usize> = shape.iter().zip(tiling.write_shape()).map(pieces).collect();
+        tiling.of_so_many(config, shape, &pieces)
+    }
+
+    /// Pieces of any size that together read the fewest voxels.
+    fn best(
+        self,
+        config: &RunConfig,
+        network: &NetworkSpec,
+        shape: &[usize],
+        engine: &dyn Engine,
+        most: u64,
+    ) -> Result<Self> {
+        let written = self.write_shape();
+        let read = |tiling: &Self, pieces: &[usize]| -> usize {
+            pieces.iter().chain(&tiling.shapes.input).product()
+        };
+        let mut best: Option<(usize, Self)> = None;
+        let mut before = Vec::new();
+        let mut factor = 1.0;
+        loop {
+            let pieces = |(&n, &written): (&usize, &usize)| {
+                (n as f64 / (written as f64 * factor)).ceil().max(1.0) as usize
+            };
+            let pieces: Vec<usize> = shape.iter().zip(&written).map(pieces).collect();
+            factor *= GROWTH;
+            if pieces == before {
+                continue;
+            }
+            let tiling = self.clone().of_so_many(config, shape, &pieces)?;
+            if best.is_some() && tiling.memory(network, engine)? > most {
+                break;
+            }
+            let read = read(&tiling, &pieces);
+            if best.as_ref().is_none_or(|(least, _)| read < *least) {
+                best = Some((read, tiling));
+            }
+            if pieces.iter().all(|&count| count == 1) {
+                break;
+            }
+            before = pieces;
+        }
+        Ok(best.map_or(self, |(_, tiling)| tiling))
+    }
+
+    /// The shortest pieces of which so many cover the volume along each axis.
+    fn of_so_many(self, config: &RunConfig, shape: &[usize], pieces: &[usize]) -> Result<Self> {
+        let mut input = self.shapes.input.clone();
+        for axis in 0..input.len() {
+            let needed = shape[axis].div_ceil(pieces[axis]) + 2 * self.halo[axis];
+            let mut candidate = self.shapes.input.clone();
             // Not below the training input: there the network has not learned to work.
             let smallest = config.architecture.unet().input_shape[axis];
-            for length in smallest..=smallest + needed + tiling.shapes.input[axis] {
+            for length in smallest..=smallest + needed + self.shapes.input[axis] {
                 candidate[axis] = length;
                 if Shapes::for_input(config, &candidate).is_ok_and(|shapes| shapes.output[axis] >= needed) {
                     input[axis] = length;
@@ -90,7 +156,21 @@ impl Tiling {
                 }
             }
         }
-        Self::new(Shapes::for_input(config, &input)?, tiling.halo)
+        Self::new(Shapes::for_input(config, &input)?, self.halo)
+    }
+
+    /// Bytes that predicting one piece takes, with those that are read and written meanwhile.
+    fn memory(&self, network: &NetworkSpec, engine: &dyn Engine) -> Result<u64> {
+        let values = |shape: &[usize], channels: usize| channels * shape.iter().product::<usize>();
+        let Shapes {
+            input,
+            output,
+            input_channels,
+            ..
+        } = &self.shapes;
+        let beside = values(input, *input_channels) + values(output, network.out_channels());
+        let beside = (THREADS * beside * size_of::<f32>()) as u64;
+        Ok(engine.memory(network, input, 1)?.prediction + beside)
     }
 
     fn new(shapes: Shapes, halo: Vec<usize>) -> Result<Self> {
@@ -269,6 +349,7 @@ impl Job<'_> {
 mod tests {
     use super::*;
     use crate::config::{Format, parse_config};
+    use dacapo_nn::CpuEngine;
     use std::path::Path;
 
     fn config(architecture: &str, validation: &str) -> RunConfig {
@@ -296,10 +377,43 @@ mod tests {
         );
     }
 
+    fn fitted(config: &RunConfig, shape: &[usize], memory: u64) -> Tiling {
+        let engine = CpuEngine::new(Some(1)).unwrap();
+        Tiling::fitted(config, &config.network().unwrap(), shape, &engine, memory).unwrap()
+    }
+
+    #[test]
+    fn where_their_size_changes_nothing_pieces_are_as_large_as_memory_allows() {
+        let valid = config("input_shape: [92, 92, 92], num_fmaps: 4", "");
+        let engine = CpuEngine::new(Some(1)).unwrap();
+        let network = valid.network().unwrap();
+        let mut before = usize::MAX;
+        for memory in [0, 100 << 20, 300 << 20, 1 << 30] {
+            let tiling = fitted(&valid, &[170, 250, 250], memory);
+            let pieces = [170, 250, 250].iter().zip(tiling.write_shape());
+            let pieces: Vec<usize> = pieces.map(|(n, written)| usize::div_ceil(*n, written)).collect();
+            let read: usize = pieces.iter().chain(tiling.input_shape()).product();
+            assert!(read < before, "{memory}: {tiling:?}");
+            before = read;
+            // The smallest is what the network was trained with, whatever it takes.
+            match memory {
+                0 => assert!(tiling.input_shape().iter().all(|&n| n <= 92), "{tiling:?}"),
+                _ => assert!(tiling.memory(&network, &engine).unwrap() <= memory),
+            }
+        }
+        // What a padded network predicts depends on the piece, and a config may ask for another.
+        let grown = "input_shape: [92, 92, 92], num_fmaps: 4, eval_shape_increase: [8, 8, 8]";
+        assert_eq!(
+            fitted(&config(grown, ""), &[60, 60, 60], 1 << 30).input_shape(),
+            [100; 3]
+        );
+        assert!(fitted(&config(SAME, ""), &[400; 3], 1 << 30).input_shape() < &[112; 3]);
+    }
+
     #[test]
     fn blocks_are_fitted_to_the_volume_unless_they_are_given() {
         // 50 voxels are one block, not two; 250 are five, not six.
-        let tiling = Tiling::fitted(&config(SAME, ""), &[50, 250, 20]).unwrap();
+        let tiling = fitted(&config(SAME, ""), &[50, 250, 20], 1 << 30);
         let pieces: Vec<usize> = [50, 250, 20]
             .iter()
             .zip(tiling.write_shape())
@@ -311,10 +425,7 @@ mod tests {
             "{tiling:?}"
         );
         let given = config(SAME, "block_shape: [96, 96, 96], halo: [8, 8, 8]");
-        assert_eq!(
-            Tiling::fitted(&given, &[50, 250, 20]).unwrap().write_shape(),
-            [80; 3]
-        );
+        assert_eq!(fitted(&given, &[50, 250, 20], 1 << 30).write_shape(), [80; 3]);
     }
 
     #[test]

@@ -102,6 +102,7 @@ pub fn train(
         store,
         lease: &lease,
         plan: &plan,
+        engine,
         network: &mut *network,
         observer,
         pending: Vec::new(),
@@ -146,6 +147,7 @@ struct Trainer<'a> {
     store: &'a LocalStore,
     lease: &'a RunLease,
     plan: &'a Plan,
+    engine: &'a dyn Engine,
     network: &'a mut dyn Network,
     observer: &'a dyn Observer,
     /// Records that are not written yet.
@@ -356,6 +358,7 @@ impl Trainer<'_> {
         let validator = Validator {
             store: self.store,
             plan: self.plan,
+            engine: self.engine,
             observer: self.observer,
         };
         match validator.missing(iteration, self.network) {

@@ -18,7 +18,7 @@ use crate::config::KeepOutputs;
 use crate::dataset::Dataset;
 use crate::observer::{Event, Observer};
 use crate::plan::{Plan, task_voxel_size};
-use crate::tiles::{Job, Tiling, describe_prediction, predictable, prediction_spec};
+use crate::tiles::{Job, PIECE_MEMORY, Tiling, describe_prediction, predictable, prediction_spec};
 use crate::window::spatial_shape;
 use crate::{Error, Result, checkpoint, inputs, load_run};
 
@@ -63,6 +63,7 @@ pub fn validate(
     let validator = Validator {
         store,
         plan: &plan,
+        engine,
         observer,
     };
     plan.validate
@@ -75,6 +76,7 @@ pub fn validate(
 pub(crate) struct Validator<'a> {
     pub store: &'a LocalStore,
     pub plan: &'a Plan,
+    pub engine: &'a dyn Engine,
     pub observer: &'a dyn Observer,
 }
 
@@ -225,7 +227,8 @@ impl Validator<'_> {
         let channels = task.head().channels();
         let kind = task.prediction_dtype();
         let spec = prediction_spec(shapes, dataset.raw.spec(), scene.spec.roi.clone(), channels, kind);
-        let tiling = Tiling::fitted(config, &spatial_shape(&spec))?;
+        let (network_spec, shape) = (self.plan.network(), spatial_shape(&spec));
+        let tiling = Tiling::fitted(config, &network_spec, &shape, self.engine, PIECE_MEMORY)?;
         let block = std::iter::once(channels).chain(tiling.write_shape()).collect();
         let identifier =
             self.store

@@ -13,8 +13,8 @@ use std::path::Path;
 use common::{config, engine, run};
 use dacapo::config::{ArchitectureConfig, DatasetConfig};
 use dacapo::{
-    Error, IterationChoice, LocalStore, PredictRequest, RunConfig, TrainOptions, load_run, predict,
-    synthetic, train,
+    Error, IterationChoice, LocalStore, PIECE_MEMORY, PredictRequest, RunConfig, TrainOptions, load_run,
+    predict, synthetic, train,
 };
 use dacapo_array::storage::Access;
 use dacapo_array::{
@@ -332,6 +332,7 @@ fn a_run_or_checkpoint_that_is_not_there_is_told_with_what_is() {
         iteration: IterationChoice::Number(7),
         roi: None,
         overwrite: false,
+        memory: PIECE_MEMORY,
         format: dacapo_array::ZarrFormat::V3,
     };
     let error = predict(&store, "small", &request, &engine(), &()).unwrap_err();

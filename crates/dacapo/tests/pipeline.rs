@@ -13,8 +13,8 @@ use std::fs;
 use common::{Watch, config, engine, losses, run};
 use dacapo::config::KeepOutputs;
 use dacapo::{
-    Error, Event, IterationChoice, LocalStore, PredictRequest, RunState, TrainOptions, TrainOutcome, best,
-    predict, runs, summary, train, validate,
+    Error, Event, IterationChoice, LocalStore, PIECE_MEMORY, PredictRequest, RunState, TrainOptions,
+    TrainOutcome, best, predict, runs, summary, train, validate,
 };
 use dacapo_array::storage::Access;
 use dacapo_array::{
@@ -391,6 +391,7 @@ fn prediction_of_a_part_equals_that_of_the_whole_away_from_its_border() {
         iteration: IterationChoice::Latest,
         roi,
         overwrite: false,
+        memory: PIECE_MEMORY,
         format: dacapo_array::ZarrFormat::V3,
     };
     let whole = request("whole", None);
@@ -399,7 +400,10 @@ fn prediction_of_a_part_equals_that_of_the_whole_away_from_its_border() {
     // Valid networks have no seams: a part has the same values, however it is cut into blocks, if it begins a
     // multiple of the pooling away.
     let roi = Roi::new(Coordinate::new([16, 48, 16]), Coordinate::new([96, 200, 280]));
-    let part = request("part", Some(roi.clone()));
+    let part = PredictRequest {
+        memory: 0,
+        ..request("part", Some(roi.clone()))
+    };
     predict(&store, "small", &part, &engine(), &()).unwrap();
     let (whole_array, part_array) = (
         open_array(&whole.output, &Access::default()).unwrap(),

@@ -14,7 +14,9 @@ use std::path::Path;
 use common::{config, engine, run, write_array};
 use dacapo::config::{ArraySource, DataConfig, Format};
 use dacapo::datasplit::{ArraySummary, describe};
-use dacapo::{Error, IterationChoice, LocalStore, PredictRequest, RunConfig, check, parse_config, predict};
+use dacapo::{
+    Error, IterationChoice, LocalStore, PIECE_MEMORY, PredictRequest, RunConfig, check, parse_config, predict,
+};
 use dacapo_array::storage::Access;
 use dacapo_array::{ArrayRead, ArrayReadExt, Coordinate, NdData, PyramidOptions, ZarrFormat, make_pyramid};
 use ndarray::{Array3, ArrayD, Axis};
@@ -327,6 +329,7 @@ fn prediction_sees_raw_as_training_did() {
             iteration: IterationChoice::Latest,
             roi: None,
             overwrite: false,
+            memory: PIECE_MEMORY,
             format: ZarrFormat::V3,
         };
         predict(&store, "small", &request, &engine(), &()).unwrap();
@@ -369,6 +372,7 @@ fn files_of_any_format_are_predicted_where_they_are_said_to_lie() {
             iteration: IterationChoice::Latest,
             roi: None,
             overwrite: false,
+            memory: PIECE_MEMORY,
             format: ZarrFormat::V2,
         };
         predict(&store, "small", &request, &engine(), &()).unwrap();

@@ -1,14 +1,13 @@
 //! `dacapo bench`: what this machine does with a network, and how long a volume takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use dacapo::nn::{
-    Batch, CpuEngine, Device, Engine, LayerProfile, Memory, Network, NetworkSpec, Tensor, UNetConfig,
-};
-use dacapo::{Tiling, load_config};
+use dacapo::config::Format;
+use dacapo::nn::{Batch, CpuEngine, Device, Engine, LayerProfile, Memory, Network, NetworkSpec, Tensor};
+use dacapo::{PIECE_MEMORY, Tiling, load_config, parse_config};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -35,6 +34,12 @@ pub struct Bench {
     seconds: u16,
 }
 
+/// What is measured without a config.
+const DEFAULT: &str =
+    "{name: default, num_iterations: 1, task: {kind: affinities}, architecture: {kind: unet},
+    data: {train: [{name: none, raw: none.zarr/raw, labels: none.zarr/labels}]}}";
+/// Voxels along each axis of a volume that pieces are fitted to without `--volume`.
+const LARGE: usize = 1000;
 /// Parts of the time in which each part is measured.
 const PEAK: f64 = 0.05;
 const STEPS: f64 = 0.5;
@@ -111,23 +116,15 @@ struct Subject {
 impl Bench {
     /// Runs the command.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let subject = self.subject()?;
-        let dims = subject.block.len();
-        if !self.volume.is_empty() && self.volume.len() != dims {
-            misused!(
-                "--volume has {} lengths, and the network has {dims} axes",
-                self.volume.len()
-            );
-        }
         context
             .printer
             .note(format!("measuring, for about {} seconds", self.seconds));
         let report = match context.compute.device {
             Device::Cpu => {
                 let engine = context.compute.start_cpu()?;
-                self.measure(&engine, Some(&engine), &subject, context)?
+                self.measure(&engine, Some(&engine), context)?
             }
-            _ => self.measure(&*context.engine()?, None, &subject, context)?,
+            _ => self.measure(&*context.engine()?, None, context)?,
         };
         if context.printer.json {
             context.printer.value(&report)?;
@@ -142,12 +139,12 @@ impl Bench {
         &self,
         engine: &dyn Engine,
         cpu: Option<&CpuEngine>,
-        subject: &Subject,
         context: &Context,
     ) -> anyhow::Result<Report> {
+        let subject = self.subject(engine)?;
         let Subject {
             spec, batch, block, ..
-        } = subject;
+        } = &subject;
         let time = |part: f64| Duration::from_secs_f64(part * f64::from(self.seconds));
         let peak = cpu.map(|cpu| cpu.peak(time(PEAK)));
         let input = spec.architecture.input_shape.clone();
@@ -197,28 +194,29 @@ impl Bench {
         })
     }
 
-    fn subject(&self) -> anyhow::Result<Subject> {
-        let Some(path) = &self.config else {
-            let architecture = UNetConfig::default();
-            let block = architecture.eval_input_shape();
-            return Ok(Subject {
-                written: architecture.output_shape(&block)?,
-                spec: NetworkSpec::new(architecture, 3),
-                batch: 1,
-                block,
-            });
+    fn subject(&self, engine: &dyn Engine) -> anyhow::Result<Subject> {
+        let config = match &self.config {
+            Some(path) => load_config(path, &std::env::current_dir()?)?,
+            None => parse_config(DEFAULT, Format::Yaml, Path::new("the default"))?,
         };
-        let config = load_config(path, &std::env::current_dir()?)?;
         let scale = config.architecture.unet().output_scale();
-        let whole = |shape: &[usize]| shape.iter().zip(&scale).map(|(n, s)| n * s).collect::<Vec<_>>();
-        let tiling = match &self.volume[..] {
-            [] => Tiling::of(&config)?,
-            volume if volume.len() == scale.len() => Tiling::fitted(&config, &whole(volume))?,
-            _ => Tiling::of(&config)?,
+        let volume = match &self.volume[..] {
+            [] => vec![LARGE; scale.len()],
+            volume => volume.to_vec(),
         };
+        if volume.len() != scale.len() {
+            misused!(
+                "--volume has {} lengths, and the network has {} axes",
+                volume.len(),
+                scale.len()
+            );
+        }
+        let whole: Vec<usize> = volume.iter().zip(&scale).map(|(n, s)| n * s).collect();
+        let spec = config.network()?;
+        let tiling = Tiling::fitted(&config, &spec, &whole, engine, PIECE_MEMORY)?;
         let written = tiling.write_shape();
         Ok(Subject {
-            spec: config.network()?,
+            spec,
             batch: config.trainer.batch_size,
             block: tiling.input_shape().to_vec(),
             written: written.iter().zip(&scale).map(|(n, s)| (n / s).max(1)).collect(),

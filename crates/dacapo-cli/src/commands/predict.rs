@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use dacapo::array::{ArrayAddress, Roi, ZarrFormat};
-use dacapo::{IterationChoice, PredictRequest, predict};
+use dacapo::{IterationChoice, PIECE_MEMORY, PredictRequest, predict};
 
 use crate::context::Context;
 use crate::placing::Placing;
@@ -36,6 +36,10 @@ pub struct Predict {
     /// The part to predict, in world units, as begin:end for each axis [default: all].
     #[arg(long, value_name = "Z:Z,Y:Y,X:X", value_parser = typed::roi, allow_hyphen_values = true)]
     roi: Option<Roi>,
+    /// Memory that predicting may take, in GB [default: 1]. Where a network has valid padding and no norm over its input, larger pieces
+    /// give the same in less time.
+    #[arg(long, value_name = "GB", value_parser = typed::gigabytes)]
+    memory: Option<u64>,
     /// Replace the output if it is there.
     #[arg(long)]
     overwrite: bool,
@@ -53,6 +57,7 @@ impl Predict {
             iteration: self.iteration,
             roi: self.roi,
             overwrite: self.overwrite,
+            memory: self.memory.unwrap_or(PIECE_MEMORY),
             format: self.format,
         };
         let progress = context.progress("predicting")?;

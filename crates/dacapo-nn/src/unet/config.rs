@@ -164,6 +164,12 @@ impl UNetConfig {
             .collect()
     }
 
+    /// Whether what is predicted of a voxel does not depend on the shape of the input: without padding, and with no
+    /// normalisation by what else is in it.
+    pub fn is_local(&self) -> bool {
+        self.padding == Padding::Valid && matches!(self.norm, Norm::None | Norm::Batch)
+    }
+
     /// How many output voxels there are to an input voxel along each axis; above 1 with
     /// `upsample_factors`.
     pub fn output_scale(&self) -> Vec<usize> {

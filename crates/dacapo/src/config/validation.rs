@@ -15,8 +15,9 @@ pub struct ValidationConfig {
     pub untrained: bool,
     /// The score that says which iteration and parameters are best. Default: the task's own.
     pub criterion: Option<String>,
-    /// Voxels of input that the network gets at a time. Default: its input shape, grown by
-    /// `eval_shape_increase`, and fitted so that few blocks cover the volume.
+    /// Voxels of input that the network gets at a time. Default: its input shape, grown by `eval_shape_increase`, and
+    /// fitted so that few blocks cover the volume. Where it has valid padding, no norm over the input and no
+    /// `eval_shape_increase`, the shape changes nothing but the time: blocks are then as large as memory allows.
     pub block_shape: Option<Vec<usize>>,
     /// Predicted voxels cut off on each side of a block. Default: none for a valid network; for one with same
     /// padding a quarter of the block, for what it makes of the zeros outside is not to be trusted.
