@@ -31,6 +31,9 @@ parser.add_argument("--repetitions", type=int, default=3)
 parser.add_argument("--networks", nargs="*", default=["valid", "batch", "residual", "stem", "anisotropic", "plane"])
 parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
 parser.add_argument("--onnx", action="store_true", help="measures onnxruntime too, forward")
+parser.add_argument("--volume", type=Path, help="a folder: predicts a volume there too, out of the store and into it")
+parser.add_argument("--volume-networks", nargs="*", default=["valid", "stem"], help="of those with three axes")
+parser.add_argument("--length", type=int, default=192, help="voxels of the volume along each axis")
 parser.add_argument("--sampler", help="a config whose data is there: measures its sampler")
 parser.add_argument("--gunpowder", help="fib25.zarr: measures gunpowder beside the sampler, with what sampler.yaml says")
 parser.add_argument("--batches", type=int, default=20, help="of the sampler; gunpowder makes a fifth of them")
@@ -88,6 +91,28 @@ for network in options.networks:
             ratios = [show(m[key] / ours[key] if key in m else None, ".2f") for key in ["step_wall", "forward_wall"]]
             lines.append(f"| {' | '.join([name, *figures, *ratios])} |")
         print("\n".join(lines[-len(median) - 4 :]), flush=True)
+if options.volume:
+    command = f"`volume NETWORK THREADS {options.length} DIR`, medians of {options.rounds} interleaved rounds"
+    lines += ["", f"## {options.length}³ voxels out of the store and into it", "", command, ""]
+    lines += ["| network | threads | pieces | program | Mvoxel/s | CPU s | MiB | ratio |", "|---|---|---|---|---|---|---|---|"]
+    for network in options.volume_networks:
+        for threads in options.threads:
+            begin = [network, str(threads), str(options.length)]
+            results = {}
+            for _ in range(options.rounds):
+                ours = run([target / "volume", *begin, options.volume])
+                results.setdefault("ours", []).append(ours)
+                piece = [",".join(map(str, ours[key])) for key in ["input", "written"]]
+                for layout in ["contiguous", "channels_last"]:
+                    command = [sys.executable, here / "torch_volume.py", *begin, layout, options.volume, *piece]
+                    for allocator, extra in [("", None), (", warm", WARM)]:
+                        results.setdefault(f"PyTorch, {layout}{allocator}", []).append(run(command, extra))
+            median = lambda name, key: statistics.median(result[key] for result in results[name])
+            for name in results:
+                ratio = median(name, "wall") / median("ours", "wall")
+                figures = f"{median(name, 'voxels_per_second') / 1e6:.3f} | {median(name, 'cpu'):.2f} | {median(name, 'memory'):.0f}"
+                lines.append(f"| {network} | {threads} | {' → '.join(piece)} | {name} | {figures} | {ratio:.2f} |")
+                print(lines[-1], flush=True)
 if options.sampler:
     lines += ["", "## sampler", "", f"`sampler {options.sampler} {options.batches} WORKERS`, medians of interleaved rounds", ""]
     lines += ["| program | workers | batches a second | CPU ms a batch | ratio |", "|---|---|---|---|---|"]
