@@ -32,13 +32,13 @@ Begin with:
   dacapo config check my.yaml       what a config comes to, before anything is written
   dacapo train my.yaml              train, validate, keep the best; Ctrl-C and again to go on
 
-Arrays are named as container.zarr/dataset everywhere; `dacapo arrays` takes a relative path where nothing is for one
-below the base directory. Runs are kept in the base directory: --base, else
-`runs_base_dir` of the options file (DACAPO_OPTIONS_FILE, ./dacapo.yaml, ~/dacapo.yaml or
-~/.config/dacapo/dacapo.yaml), else ./runs. Both may be s3://bucket/… as well; keys come from AWS_… variables
+Arrays are named as container.zarr/dataset everywhere; `dacapo arrays` takes a relative path where nothing is for one \
+below the base directory. Runs are kept in the base directory: --base, else \
+`runs_base_dir` of the options file (DACAPO_OPTIONS_FILE, ./dacapo.yaml, ~/dacapo.yaml or \
+~/.config/dacapo/dacapo.yaml), else ./runs. Both may be s3://bucket/… as well; keys come from AWS_… variables \
 or ~/.aws, the endpoint from --endpoint or `object_store` of the options file.
 
-Exit codes: 0 done, 1 failed (or damage found), 2 wrong usage or config: something else has to be said, 130 interrupted
+Exit codes: 0 done, 1 failed (or damage found), 2 wrong usage or config: something else has to be said, 130 interrupted \
 (what was done is kept).";
 
 /// Options of every command.

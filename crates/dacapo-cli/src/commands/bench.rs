@@ -18,7 +18,7 @@ use crate::typed;
 /// Measure this machine with a network, in about a minute.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The peak is what the CPU multiplies at most, without waiting for memory. The share of it that a network reaches counts
+The peak is what the CPU multiplies at most, without waiting for memory. The share of it that a network reaches counts \
 the multiplications that are done, not those that a plain convolution would do. On other devices only time is measured.")]
 pub struct Bench {
     /// A run config [default: a U-Net of 92³ voxels, 12/36/108 channels].

@@ -42,8 +42,8 @@ impl Datasplit {
 Each row of the table (CSV) is a crop:
   train|val, raw container, raw dataset, labels container, labels dataset
   train, liver.zarr, recon/em, liver.zarr, labels/crop3[mito&nucleus]
-labels[a&b] are the datasets labels/a and labels/b. Relative containers are looked for beside the table, then in
-the working directory. Of pyramids the level is taken that is nearest to the voxel size and not coarser; what still
+labels[a&b] are the datasets labels/a and labels/b. Relative containers are looked for beside the table, then in \
+the working directory. Of pyramids the level is taken that is nearest to the voxel size and not coarser; what still \
 differs is resampled. All problems are listed at once, each with its row and column.
 
 The result is the `data` of a config: put it into one, or name its file there.

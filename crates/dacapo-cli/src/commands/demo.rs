@@ -14,7 +14,7 @@ use crate::context::{Context, program, quoted};
 /// and show the result.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The demo is an ordinary run: its config is DIR/demo.yaml, its data DIR/cells.zarr, its runs DIR/runs. Calling
+The demo is an ordinary run: its config is DIR/demo.yaml, its data DIR/cells.zarr, its runs DIR/runs. Calling \
 it again goes on where it stopped, or only shows the result.")]
 pub struct Demo {
     /// Where everything goes.

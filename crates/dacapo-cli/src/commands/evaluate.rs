@@ -22,7 +22,7 @@ use crate::typed;
 /// Both are read block by block, where both are, so that volumes may be larger than memory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Arrays are Zarr, N5, TIFF, a folder of PNG, NumPy or HDF5; two without a voxel size are compared voxel by voxel. Where one
+Arrays are Zarr, N5, TIFF, a folder of PNG, NumPy or HDF5; two without a voxel size are compared voxel by voxel. Where one \
 of them says none, --voxel-size, --offset, --units and --axes say where it lies.
 
 Scores of --kind instance (bits; 0 is best for voi and rand_error, 1 for the others; - where nothing is there to score):
@@ -32,8 +32,8 @@ Scores of --kind instance (bits; 0 is best for voi and rand_error, 1 for the oth
   average_precision                  found / (found + missed + wrong), mean over thresholds from 0.5 to 0.95
   panoptic_quality                   how well, of how many
 
-Scores of --kind binary: dice, jaccard, precision, recall, rates, distances and 16 more, which the output explains. What
-is not 0 is of the class; of several channels, each is scored, and the means are printed (--json has all). A block is
+Scores of --kind binary: dice, jaccard, precision, recall, rates, distances and 16 more, which the output explains. What \
+is not 0 is of the class; of several channels, each is scored, and the means are printed (--json has all). A block is \
 read with as much around it as its errors are far away.
 
 Examples:

@@ -13,7 +13,7 @@ use crate::typed;
 /// Predict any array with a trained network, block by block.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The input is named as raw in a config: container.zarr/dataset, container.n5/dataset, file.h5/dataset, a .tif, .png, .npy,
+The input is named as raw in a config: container.zarr/dataset, container.n5/dataset, file.h5/dataset, a .tif, .png, .npy, \
 or a folder of slices; Zarr and N5 also of s3:// and https://. What its file does not say of its place, options say.
 
 Examples:

@@ -25,9 +25,9 @@ Methods:
   mutex-watershed   what affinities above --bias join, and what those below keep apart
   agglomerate       fragments, merged while their mean affinity is at least --threshold
 
-Which offset each channel of affinities has is read from the prediction, or said: --offsets=-1,0,0/0,-1,0/0,0,-1. Bytes
-stand for 0 to 1, or for the range that the prediction says, and thresholds are measured in that. By blocks (--block 256) memory is that of a layer of them;
-thresholds, classes and components are the same by any blocks, objects of affinities nearly so. Where the input's file does
+Which offset each channel of affinities has is read from the prediction, or said: --offsets=-1,0,0/0,-1,0/0,0,-1. Bytes \
+stand for 0 to 1, or for the range that the prediction says, and thresholds are measured in that. By blocks (--block 256) memory is that of a layer of them; \
+thresholds, classes and components are the same by any blocks, objects of affinities nearly so. Where the input's file does \
 not say where it lies, --voxel-size, --offset, --units and --axes do, for seeds and mask too where theirs do not.
 
 Examples:

@@ -13,7 +13,7 @@ use crate::printer::{bytes, table};
 /// List the shapes that a config's network takes: output, context, memory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Memory is an estimate of what training and prediction take at their fullest, in bytes; data, caches and the program
+Memory is an estimate of what training and prediction take at their fullest, in bytes; data, caches and the program \
 itself come on top. Proposals leave a fifth of the memory that is free now.")]
 pub struct Shapes {
     /// A run config, YAML or TOML. Its data need not be there.

@@ -23,7 +23,7 @@ Methods, and what is scored:
   agglomerate       fragments merged by mean affinity, from 0.05 to 0.95: the same
   mutex-watershed   biases from 0.05 to 0.95: the same
 
-Every score is that of a segmentation made and scored by itself. In memory; --roi looks at a part. Where one of the two
+Every score is that of a segmentation made and scored by itself. In memory; --roi looks at a part. Where one of the two \
 does not say where it lies, --voxel-size, --offset, --units and --axes do.
 
 Examples:

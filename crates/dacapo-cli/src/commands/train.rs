@@ -22,7 +22,7 @@ Examples:
   dacapo train my.yaml --as-new two   the same config as a run of its own
   dacapo train my.yaml --preview 5    look at the first 5 batches, and train nothing
 
-Ctrl-C finishes the step and writes a checkpoint. After a crash or a kill, training goes on from the last
+Ctrl-C finishes the step and writes a checkpoint. After a crash or a kill, training goes on from the last \
 checkpoint; its losses are those of a run that never stopped.")]
 pub struct Train {
     /// A run config (YAML or TOML), or the name of a run.

@@ -15,11 +15,11 @@ use crate::report;
 /// Read a base directory of the Python DaCapo.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nothing in DIR is ever changed, and nothing in its pickles is run. Without --to nothing is written at all: DIR is
+Nothing in DIR is ever changed, and nothing in its pickles is run. Without --to nothing is written at all: DIR is \
 read as it is, and so do `dacapo --base DIR runs` and every command that only reads arrays.
 
 With --to each run becomes a run of ours in another base directory, to show, validate, predict with and train on:
-its config in our words (the original stands beside it in original/run.yaml), its losses and scores, its
+its config in our words (the original stands beside it in original/run.yaml), its losses and scores, its \
 checkpoints, and copies of its arrays. A run is there whole or not at all.
 
 Examples:

@@ -21,8 +21,8 @@ use crate::report::misused;
 /// Copy an array, a container or a run as it is.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The copy appears in one step when it is whole; every object of it was read back and compared. Interrupted, it is kept
-aside under an unfinished name, and the same command goes on with it. What does not decode, or has lost chunks, is not
+The copy appears in one step when it is whole; every object of it was read back and compared. Interrupted, it is kept \
+aside under an unfinished name, and the same command goes on with it. What does not decode, or has lost chunks, is not \
 copied, unless --damaged asks for it.
 
 Examples:

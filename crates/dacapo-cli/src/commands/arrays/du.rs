@@ -11,7 +11,7 @@ use crate::printer::{bytes, table};
 /// Show the space that runs take, by kind.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Bytes are those of files. Kinds are those of arrays, and checkpoints, records (losses and scores), trash, unfinished
+Bytes are those of files. Kinds are those of arrays, and checkpoints, records (losses and scores), trash, unfinished \
 (what is being made, or was left by a killed process) and rest.
 
 Examples:

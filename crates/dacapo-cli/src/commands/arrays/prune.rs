@@ -16,7 +16,7 @@ use crate::report::misused;
 /// Remove predictions and outputs of all but some iterations; shows what would go, without --yes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Iterations are ranked on each dataset by their best score. The best by each criterion always stays, and so does what
+Iterations are ranked on each dataset by their best score. The best by each criterion always stays, and so does what \
 has no score yet; inputs, best arrays, checkpoints and scores are not touched.
 
 The same can stand in a run's config, where it is done after each validation:

@@ -18,8 +18,8 @@ use crate::printer::table;
 /// rest.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The array stays as it is; its levels stand beside it as NAME.s1, NAME.s2, …, and the multiscales of its group
-name them. Viewers that open the first image of a group only (napari, Neuroglancer) want --into, which makes a
+The array stays as it is; its levels stand beside it as NAME.s1, NAME.s2, …, and the multiscales of its group \
+name them. Viewers that open the first image of a group only (napari, Neuroglancer) want --into, which makes a \
 group of the pyramid's own, with a copy of the array as s0.
 
 Sides are halved; where voxels are not cubes, the axes of the shortest sides first.

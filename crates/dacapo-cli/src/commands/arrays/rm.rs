@@ -14,7 +14,7 @@ use crate::report::misused;
 /// Remove arrays of the base directory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Only arrays of runs are removed, each in one step, and never through a symbolic link; with an array go the levels of
+Only arrays of runs are removed, each in one step, and never through a symbolic link; with an array go the levels of \
 its pyramid. All that is named is looked at before anything goes. That there is none is fine.
 
 Examples:

@@ -19,8 +19,8 @@ use crate::report;
 /// Check that arrays are what was written.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every chunk is decoded and its checksum, where it has one (crc32c in Zarr 3, Zstandard's own), has to hold; no chunk that was
-written may be missing; metadata has to read, and to agree with the path. What writers are making now, or left when
+Every chunk is decoded and its checksum, where it has one (crc32c in Zarr 3, Zstandard's own), has to hold; no chunk that was \
+written may be missing; metadata has to read, and to agree with the path. What writers are making now, or left when \
 they were killed, is named as in flight and is no damage. Nothing is changed.
 
 Exit code: 0 all is sound, 1 something is damaged.
