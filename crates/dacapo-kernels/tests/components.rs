@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Fixture, Noise, on_threads, same_partition};
+use common::{Fixture, Noise, noisy, on_threads, same_partition};
 use dacapo_kernels::*;
 use ndarray::{Array3, ArrayView3, Axis, s};
 
@@ -46,17 +46,6 @@ fn naive<T: Label>(labels: ArrayView3<T>, connectivity: Connectivity) -> Array3<
         }
     }
     numbers
-}
-
-/// Labels below `kinds` in which each voxel is that of the one before with probability `smooth`.
-fn noisy(shape: (usize, usize, usize), kinds: u64, smooth: f32, noise: &mut Noise) -> Array3<u64> {
-    let mut last = 0;
-    Array3::from_shape_simple_fn(shape, || {
-        if noise.unit() >= smooth {
-            last = noise.below(kinds);
-        }
-        last
-    })
 }
 
 #[test]

@@ -3,13 +3,9 @@
 
 mod common;
 
-use std::path::PathBuf;
-use std::process::Command;
-
-use common::{Fixture, Noise, on_threads};
+use common::{Fixture, Noise, assert_close, blocks, on_threads};
 use dacapo_kernels::*;
 use ndarray::{Array3, ArrayView3, Axis, ShapeBuilder, array, s};
-use ndarray_npy::{ReadNpyExt, WriteNpyExt};
 
 const SPACINGS: [[f64; 3]; 3] = [[1.0, 1.0, 1.0], [4.0, 2.5, 1.0], [0.5, 3.0, 40.0]];
 
@@ -18,15 +14,6 @@ fn options(spacing: [f64; 3], border: bool, squared: bool) -> DistanceOptions {
         spacing,
         border: [border; 3],
         squared,
-    }
-}
-
-#[track_caller]
-fn assert_close(found: &Array3<f32>, expected: &Array3<f32>, what: &str) {
-    assert_eq!(found.shape(), expected.shape(), "{what}");
-    for ((place, &a), &b) in found.indexed_iter().zip(expected) {
-        let is_close = a == b || (a - b).abs() <= 2e-6 * b.abs();
-        assert!(is_close, "{what}: {a} instead of {b} at {place:?}");
     }
 }
 
@@ -52,20 +39,6 @@ fn naive<T: Label>(labels: ArrayView3<T>, options: &DistanceOptions) -> Array3<f
         }
         (if options.squared { least } else { least.sqrt() }) as f32
     })
-}
-
-/// Blocks of labels on background.
-fn blocks(shape: [usize; 3], count: usize, size: u64, noise: &mut Noise) -> Array3<u64> {
-    let mut labels = Array3::zeros(shape);
-    for _ in 0..count {
-        let range = |a: usize, noise: &mut Noise| {
-            let begin = noise.below(shape[a] as u64) as usize;
-            begin..(begin + 1 + noise.below(size) as usize).min(shape[a])
-        };
-        let (z, y, x) = (range(0, noise), range(1, noise), range(2, noise));
-        labels.slice_mut(s![z, y, x]).fill(noise.below(4));
-    }
-    labels
 }
 
 #[test]
@@ -329,35 +302,4 @@ fn signed_distances_are_to_the_centres_of_faces() {
             assert_eq!(signed_distance(other_order.view(), spacing).unwrap(), found);
         }
     }
-}
-
-#[test]
-#[ignore = "needs the Python environments in DACAPO_PEERS; .ci/run makes them"]
-fn they_are_those_of_edt_and_scipy_on_a_larger_volume() {
-    let python = PathBuf::from(std::env::var("DACAPO_PEERS").unwrap()).join("kernels/bin/python");
-    let dir = std::env::temp_dir().join(format!("dacapo-distances-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    let labels = blocks([60, 130, 170], 90, 60, &mut Noise(1));
-    labels
-        .write_npy(std::fs::File::create(dir.join("labels.npy")).unwrap())
-        .unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/peer_distances.py");
-    assert!(
-        Command::new(python)
-            .arg(script)
-            .arg(&dir)
-            .status()
-            .unwrap()
-            .success()
-    );
-    let read = |name: &str| Array3::<f32>::read_npy(std::fs::File::open(dir.join(name)).unwrap()).unwrap();
-    let spacing = [4.0, 2.5, 1.0];
-    for border in [false, true] {
-        let found = distance_transform(labels.view(), &options(spacing, border, false)).unwrap();
-        assert_close(&found, &read(&format!("edt.{border}.npy")), "edt");
-    }
-    let mask = labels.mapv(|label| label != 0);
-    let found = distance_transform(mask.view(), &options(spacing, false, false)).unwrap();
-    assert_close(&found, &read("scipy.npy"), "scipy");
-    std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::path::PathBuf;
+use std::process::Command;
 
-use ndarray::{Array, Array3, ArrayView3, Dimension, Ix3};
-use ndarray_npy::{NpzReader, ReadableElement};
+use ndarray::{Array, Array3, ArrayView3, Dimension, Ix3, s};
+use ndarray_npy::{NpzReader, NpzWriter, ReadableElement, WritableElement};
 
 pub struct Fixture(NpzReader<File>);
 
@@ -26,6 +28,52 @@ impl Fixture {
 
     pub fn volume<T: ReadableElement>(&mut self, name: &str) -> Array3<T> {
         self.read::<T, Ix3>(name)
+    }
+}
+
+/// What other programs are asked: arrays, of which `data/peers.py` computes others.
+pub struct Peers {
+    dir: PathBuf,
+    given: NpzWriter<File>,
+}
+
+impl Peers {
+    /// `question` has a folder of its own.
+    pub fn new(question: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("dacapo-{question}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let given = NpzWriter::new(File::create(dir.join("given.npz")).unwrap());
+        Self { dir, given }
+    }
+
+    pub fn give<T: WritableElement, D: Dimension>(&mut self, name: impl ToString, values: &Array<T, D>) {
+        self.given.add_array(name.to_string(), values).unwrap();
+    }
+
+    /// What they find, of a case of the script.
+    pub fn find(self, case: &str) -> Fixture {
+        self.given.finish().unwrap();
+        let python = PathBuf::from(std::env::var("DACAPO_PEERS").unwrap()).join("kernels/bin/python");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/peers.py");
+        let done = Command::new(python)
+            .args(["-B", script, case])
+            .arg(&self.dir)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let found = Fixture::at(self.dir.join("found.npz").to_str().unwrap());
+        // What is open can still be read.
+        std::fs::remove_dir_all(&self.dir).unwrap();
+        found
+    }
+}
+
+#[track_caller]
+pub fn assert_close(found: &Array3<f32>, expected: &Array3<f32>, what: &str) {
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    for ((place, &a), &b) in found.indexed_iter().zip(expected) {
+        let is_close = a == b || (a - b).abs() <= 2e-6 * b.abs();
+        assert!(is_close, "{what}: {a} instead of {b} at {place:?}");
     }
 }
 
@@ -57,6 +105,31 @@ impl Noise {
     pub fn unit(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1 << 24) as f32
     }
+}
+
+/// Blocks of labels on background.
+pub fn blocks(shape: [usize; 3], count: usize, size: u64, noise: &mut Noise) -> Array3<u64> {
+    let mut labels = Array3::zeros(shape);
+    for _ in 0..count {
+        let range = |a: usize, noise: &mut Noise| {
+            let begin = noise.below(shape[a] as u64) as usize;
+            begin..(begin + 1 + noise.below(size) as usize).min(shape[a])
+        };
+        let (z, y, x) = (range(0, noise), range(1, noise), range(2, noise));
+        labels.slice_mut(s![z, y, x]).fill(noise.below(4));
+    }
+    labels
+}
+
+/// Labels below `kinds` in which each voxel is that of the one before with probability `smooth`.
+pub fn noisy(shape: (usize, usize, usize), kinds: u64, smooth: f32, noise: &mut Noise) -> Array3<u64> {
+    let mut last = 0;
+    Array3::from_shape_simple_fn(shape, || {
+        if noise.unit() >= smooth {
+            last = noise.below(kinds);
+        }
+        last
+    })
 }
 
 /// Runs on a pool of so many threads.

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import cc3d
-import edt
 import numpy as np
-from scipy import ndimage
+from peers import components as components_of
+from peers import distances as distances_of
+from peers import distances_of_scipy
 
 here = Path(__file__).parent
 random = np.random.default_rng(11)
@@ -35,10 +35,9 @@ components = {}
 for name, labels in volumes.items():
     components[name] = labels
     for connectivity in [6, 18, 26]:
-        components[f"{name}.{connectivity}"] = cc3d.connected_components(labels, connectivity=connectivity, out_dtype=np.uint64)
+        components[f"{name}.{connectivity}"] = components_of(labels, connectivity)
 for connectivity in [4, 8]:
-    found = cc3d.connected_components(volumes["image"][0], connectivity=connectivity, out_dtype=np.uint64)
-    components[f"image.{connectivity}"] = found[None]
+    components[f"image.{connectivity}"] = components_of(volumes["image"][0], connectivity)[None]
 np.savez_compressed(here / "components.npz", **components)
 
 distances = {}
@@ -48,10 +47,10 @@ for name in ["blocks", "full", "image", "plate", "sparse"]:
     for index, spacing in enumerate([(1, 1, 1), (4, 2.5, 1), (0.5, 3, 40)]):
         for border in [False, True]:
             key = f"{name}.{index}.{'border' if border else 'open'}"
-            distances[key] = edt.edt(np.ascontiguousarray(labels), anisotropy=spacing, black_border=border)
-            distances[f"{key}.squared"] = edt.edtsq(np.ascontiguousarray(labels), anisotropy=spacing, black_border=border)
+            distances[key] = distances_of(labels, spacing, border)
+            distances[f"{key}.squared"] = distances_of(labels, spacing, border, squared=True)
         mask = labels > 0
         if not mask.all():
-            distances[f"{name}.{index}.scipy"] = ndimage.distance_transform_edt(mask, sampling=spacing)
-            distances[f"{name}.{index}.scipy_outside"] = ndimage.distance_transform_edt(~mask, sampling=spacing)
+            distances[f"{name}.{index}.scipy"] = distances_of_scipy(mask, spacing)
+            distances[f"{name}.{index}.scipy_outside"] = distances_of_scipy(~mask, spacing)
 np.savez_compressed(here / "distances.npz", **distances)

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import fastremap
-import mwatershed
 import numpy as np
+from peers import filtered, mutex_watershed, overlaps, renumbered, sizes, watershed
 from scipy import ndimage
-from skimage.segmentation import watershed
 
 here = Path(__file__).parent
 random = np.random.default_rng(23)
@@ -25,13 +23,10 @@ def cells(shape, count, names):
 names = np.concatenate([np.array([0, 1, 2**63, 2**64 - 1], np.uint64), random.integers(0, 2**63, 30, np.uint64)])
 truth, segments = (cells((9, 20, 21), n, names) for n in [25, 34])
 peers["truth"], peers["segments"] = truth, segments
-pairs, counts = np.unique(np.stack([truth.ravel(), segments.ravel()]), axis=1, return_counts=True)
-peers["pairs"], peers["pair_counts"] = pairs, counts.astype(np.uint64)
-peers["unique"], unique_counts = fastremap.unique(truth, return_counts=True)
-peers["unique_counts"] = unique_counts.astype(np.uint64)
-peers["renumbered"] = fastremap.renumber(truth, in_place=False)[0].astype(np.uint64)
-large = peers["unique"][(unique_counts >= 60) & (unique_counts <= 200)]
-peers["filtered"] = fastremap.mask_except(truth, list(large))
+peers["pairs"], peers["pair_counts"] = overlaps(truth, segments)
+peers["unique"], peers["unique_counts"] = sizes(truth)
+peers["renumbered"] = renumbered(truth)
+peers["filtered"] = filtered(truth, 60, 200)
 
 # Watersheds where no two heights are equal: scikit-image.
 shape = (9, 14, 17)
@@ -48,12 +43,9 @@ for name, volume in [("height", height), ("height_u8", few)]:
     seeds.flat[random.choice(volume.size, 12, replace=False)] = names[1:13]
     mask = random.random(volume.shape) < 0.85
     peers[f"{name}.seeds"], peers[f"{name}.mask"] = seeds, mask
-    compact, table = fastremap.renumber(seeds, in_place=False)
-    back = {new: old for old, new in table.items()}
     for connectivity in [1, 2, 3]:
         for key, where in [("all", None), ("masked", mask)]:
-            found = watershed(volume, compact.astype(np.int32), connectivity=connectivity, mask=where)
-            peers[f"{name}.{connectivity}.{key}"] = fastremap.remap(found.astype(np.uint64), back)
+            peers[f"{name}.{connectivity}.{key}"] = watershed(volume, seeds, where, connectivity)
 
 # Mutex watersheds where no two magnitudes are equal.
 offsets = np.array([(1, 0, 0), (0, 1, 0), (0, 0, 1), (-2, 0, 0), (0, 3, -1), (0, 0, -4), (2, -2, 3)])
@@ -73,10 +65,6 @@ biases = np.array([[0.5] * 7, [0.4] * 3 + [0.7] * 4, [0.61] * 3 + [0.35] * 4])
 biases = ((np.round(biases * 2**20) + np.array([0.25] * 3 + [0.375] * 4)) / 2**20).astype(np.float32)
 peers["biases"] = biases
 for index, bias in enumerate(biases):
-    shifted = (affinities - bias[:, None, None, None]).astype(np.float64)
-    assert len(np.unique(np.abs(shifted))) == shifted.size, "choose another seed"
-    found = mwatershed.agglom(shifted, offsets.tolist())
-    peers[f"mutex.{index}"] = found.astype(np.uint64)
-    found = mwatershed.agglom(shifted, offsets.tolist(), strides=strides.tolist())
-    peers[f"mutex.{index}.strided"] = found.astype(np.uint64)
+    peers[f"mutex.{index}"] = mutex_watershed(affinities, offsets, bias)
+    peers[f"mutex.{index}.strided"] = mutex_watershed(affinities, offsets, bias, strides)
 np.savez_compressed(here / "segmentation.npz", **peers)
