@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 here = Path(__file__).parent
+# What the tests ask of the same programs.
+sys.path.append(str(here / "../crates/dacapo-kernels/tests/data"))
 folder = here / "target"
 
 

@@ -1,6 +1,6 @@
 """Measures distances beside edt and SciPy in one interleaved run; writes a table.
 
-    pip install edt==3.1.2 scipy==1.17.1 numpy==2.4.6
+    pip install -r ../crates/dacapo-kernels/tests/data/peers.txt
     cargo build --release --bin kernels_distance
     python kernels_distance.py LABELS.npy [--edge 500] [--rounds 3] [--out results/NAME.md]
 
@@ -30,20 +30,9 @@ PEERS = {
 }
 
 
-def doubled(labels):
-    from scipy import ndimage
-
-    inside = np.ones([2 * n - 1 for n in labels.shape], bool)
-    for axis in range(3):
-        place = tuple(slice(1 if a == axis else 0, None, 2) for a in range(3))
-        inside[place] = np.diff(labels.view(np.int64), axis=axis) == 0
-    found = ndimage.distance_transform_edt(inside, sampling=(0.5,) * 3)[::2, ::2, ::2].astype(np.float32)
-    found[labels == 0] *= -1
-    return found
-
-
 def peer(program, case):
     import edt
+    from peers import signed_distances
     from scipy import ndimage
 
     labels = np.load(options.labels)
@@ -55,7 +44,11 @@ def peer(program, case):
     of_edt = lambda: edt.edt(
         mask if case in ["mask", "far"] else labels, spacing, case == "border", parallel=options.threads
     )
-    work = {"edt": of_edt, "scipy": lambda: ndimage.distance_transform_edt(mask), "doubled": lambda: doubled(labels)}
+    work = {
+        "edt": of_edt,
+        "scipy": lambda: ndimage.distance_transform_edt(mask),
+        "doubled": lambda: signed_distances(labels, spacing),
+    }
     common.measured(work[program])
 
 

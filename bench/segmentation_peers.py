@@ -4,7 +4,8 @@
 
 `data` makes what is segmented: `segmentation_peers.py data DIR FIB25`, with FIB25 the Zarr container of docs/fib25.md.
 Labels of 128³, 12 channels of affinities made of them, smoothed and with noise, what follows from these, and a mirrored
-volume of 384³. Where DaCapo's own functions are the peer, they are written here as they are there, in NumPy.
+volume of 384³. Where DaCapo's own functions are the peer, they are written here as they are there, in NumPy. What the
+tests ask of the same programs is theirs: ../crates/dacapo-kernels/tests/data/peers.py.
 """
 
 import heapq
@@ -15,8 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.append(str(Path(__file__).parent / "../crates/dacapo-kernels/tests/data"))
+import peers
+
 op, dir = sys.argv[1], Path(sys.argv[2])
 EDGE, LARGE = 128, 384
+# Distances are learned as tanh(d / scale); from so many voxels on they are as good as any larger one.
+SCALE, CONTEXT = 10.0, 12
 OFFSETS = [[-n if a == axis else 0 for a in range(3)] for n in (1, 3, 9, 27) for axis in range(3)]
 
 
@@ -87,24 +93,31 @@ def balanced(target, mask, clip=(0.05, 0.95)):
     return scale
 
 
-def fragments_of(affinities):
-    """Fragments step by step: the same map, seeds and flood as ours."""
-    from scipy import ndimage
-    from skimage.segmentation import watershed
+def inner(values):
+    """Without the voxels around which a crop has no labels."""
+    place = slice(CONTEXT, EDGE - CONTEXT)
+    return values[..., place, place, place]
 
-    sums, counts = np.zeros(affinities.shape[1:], np.float32), np.zeros(affinities.shape[1:], np.float32)
-    for values, offset in zip(affinities, OFFSETS):
-        here = tuple(slice(max(0, -o), min(n, n - o)) for n, o in zip(values.shape, offset))
-        there = tuple(slice(max(0, o), min(n, n + o)) for n, o in zip(values.shape, offset))
-        for place in (here, there):
-            sums[place] += values[here]
-            counts[place] += 1
-    boundary = 1 - sums / np.maximum(counts, 1)
-    inside = boundary < 0.2
-    smooth = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside).astype(np.float32), 1.0)
-    peaks = inside & (ndimage.maximum_filter(smooth, 5) == smooth)
-    seeds, _ = ndimage.label(peaks, np.ones((3, 3, 3)))
-    return watershed(boundary, seeds)
+
+def distances(labels, kind):
+    """Targets and weights of distances, as DaCapo's predictors have them: what is `hot` has channels of its own."""
+    found = peers.signed_distances(labels, (1.0, 1.0, 1.0))
+    if kind == "inner":
+        found[labels == 0] = 0
+    target, classes = inner(np.tanh(found / SCALE))[None], inner(labels > 0)[None]
+    mask = np.ones(target.shape[1:], bool)
+    weights = balanced(classes, mask)
+    if kind != "hot":
+        return target, weights
+    return np.concatenate([classes, target]), np.concatenate([balanced(classes, mask), weights])
+
+
+def one_hot(labels, count):
+    """Targets and weights of classes, as DaCapo's predictor has them."""
+    target = np.zeros((count, *labels.shape), np.uint8)
+    for number in range(count):
+        target[number] += labels == number
+    return target, np.ones(target.shape)
 
 
 def agglomerate(fragments, affinities, offsets, threshold):
@@ -159,7 +172,7 @@ def prepare():
 
         a, b = read("labels.bin", np.uint64), read("fragments.bin", np.uint64)
         return lambda: contingency_table(a, b), a.size
-    if op in ("relabel", "unique", "remap"):
+    if op in ("relabel", "unique", "remap", "size-filter"):
         import fastremap
 
         labels = read("fragments_large.bin", np.uint64, LARGE)
@@ -168,6 +181,7 @@ def prepare():
             "relabel": lambda: fastremap.renumber(labels, in_place=True),
             "unique": lambda: fastremap.unique(labels, return_counts=True),
             "remap": lambda: fastremap.remap(labels, table, in_place=True),
+            "size-filter": lambda: peers.filtered(labels, 500, 10**9),
         }
         return run[op], labels.size
     if op in ("components-6", "components-26"):
@@ -182,7 +196,13 @@ def prepare():
         return run[op], labels.size
     if op == "fragments":
         affinities = read("affinities.bin", np.float32, channels=len(OFFSETS))[:3]
-        return lambda: fragments_of(affinities), EDGE**3
+        return lambda: peers.fragments(affinities, OFFSETS[:3]), EDGE**3
+    if op in ("signed", "inner", "hot"):
+        labels = read("labels.bin", np.uint64)
+        return lambda: distances(labels, op), (EDGE - 2 * CONTEXT) ** 3
+    if op == "one-hot":
+        labels = read("labels.bin", np.uint64) % 4
+        return lambda: one_hot(labels, 4), EDGE**3
     if op in ("watershed-u8", "watershed-f32", "watershed-saturated"):
         from skimage.segmentation import watershed
 
@@ -203,6 +223,11 @@ def prepare():
         fragments = read("fragments.bin", np.uint64)
         affinities = read("affinities.bin", np.float32, channels=len(OFFSETS))[:6]
         return lambda: agglomerate(fragments, affinities, OFFSETS[:6], 0.5), EDGE**3
+    if op in ("waterz", "waterz-50"):
+        fragments = read("fragments.bin", np.uint64)
+        affinities = read("affinities.bin", np.float32, channels=len(OFFSETS))[:3]
+        thresholds = np.array([0.5]) if op == "waterz" else 1 - np.arange(1, 51) / 51
+        return lambda: [None for _ in peers.waterz.agglomerate(affinities, 1 - thresholds, fragments=fragments)], EDGE**3
     sys.exit(f"no operation {op}")
 
 

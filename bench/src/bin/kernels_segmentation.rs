@@ -4,7 +4,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use dacapo::tasks::{AffinitiesTaskConfig, Annotation, TaskConfig};
+use dacapo::tasks::{
+    AffinitiesTaskConfig, Annotation, ClassConfig, ClassWeights, DistanceTaskConfig, HotDistanceTaskConfig,
+    InnerDistanceTaskConfig, OneHotTaskConfig, Targets, TaskConfig,
+};
 use dacapo_bench::{cpu_seconds, memory};
 use dacapo_kernels::{affinities as affinities_of, fragments as fragments_of, *};
 use ndarray::{Array3, Array4};
@@ -44,6 +47,20 @@ fn offsets() -> Vec<Offset> {
         .iter()
         .flat_map(|&n| (0..3).map(move |a| axis(n, a)))
         .collect()
+}
+
+/// Distances are learned as tanh(d / scale); from so many voxels on they are as good as any larger one.
+const SCALE: f64 = 10.0;
+const CONTEXT: usize = 12;
+
+fn targets(task: &TaskConfig, labels: &Array3<u64>) -> Targets {
+    let known = Array3::from_elem(labels.raw_dim(), true);
+    let annotation = Annotation {
+        labels: labels.view(),
+        known: known.view(),
+        voxel_size: [1.0; 3],
+    };
+    task.build(3).unwrap().targets(annotation).unwrap()
 }
 
 /// Clocks tick in hundredths of a second: what is quick is done so many times.
@@ -152,24 +169,50 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
         }
         "weights" => {
             let labels = labels();
-            let known = labels.mapv(|_| true);
             let task = TaskConfig::Affinities(AffinitiesTaskConfig {
                 neighborhood: offsets().iter().map(|offset| offset.to_vec()).collect(),
                 ..AffinitiesTaskConfig::default()
             });
-            let task = task.build(3).unwrap();
             // Targets are of what has all of its neighbours in the labels.
-            let inner = EDGE - 27;
-            let run = move || {
-                let (labels, known) = (labels.view(), known.view());
-                let annotation = Annotation {
-                    labels,
-                    known,
-                    voxel_size: [1.0; 3],
-                };
-                task.targets(annotation).unwrap()
+            timed!((EDGE - 27).pow(3), targets(&task, &labels))
+        }
+        "signed" | "inner" | "hot" => {
+            let labels = labels();
+            let (instances, scale, mask_distances) = (true, SCALE, false);
+            let task = match op {
+                "signed" => TaskConfig::Distance(DistanceTaskConfig {
+                    instances,
+                    scale,
+                    mask_distances,
+                    ..DistanceTaskConfig::default()
+                }),
+                "inner" => TaskConfig::InnerDistance(InnerDistanceTaskConfig {
+                    instances,
+                    scale,
+                    mask_distances,
+                    ..InnerDistanceTaskConfig::default()
+                }),
+                _ => TaskConfig::HotDistance(HotDistanceTaskConfig {
+                    instances,
+                    scale,
+                    mask_distances,
+                    ..HotDistanceTaskConfig::default()
+                }),
             };
-            timed!(inner.pow(3), run())
+            timed!((EDGE - 2 * CONTEXT).pow(3), targets(&task, &labels))
+        }
+        "one-hot" => {
+            let labels = labels().mapv(|label| label % 4);
+            let class = |id: u64| ClassConfig {
+                name: format!("of_{id}"),
+                ids: vec![id],
+            };
+            let task = TaskConfig::OneHot(OneHotTaskConfig {
+                classes: (1..4).map(class).collect(),
+                weights: ClassWeights::Uniform,
+                ..OneHotTaskConfig::default()
+            });
+            timed!(OFTEN * small, often(|| targets(&task, &labels)))
         }
         "fragments" => {
             let affinities = affinities().slice(ndarray::s![..3, .., .., ..]).to_owned();
@@ -266,6 +309,26 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
                 }
             };
             timed!(small, run())
+        }
+        "merge" | "merge-50" => {
+            let fragments = fragments();
+            let affinities = affinities().slice(ndarray::s![..3, .., .., ..]).to_owned();
+            let thresholds: Vec<f64> = match op {
+                "merge" => vec![0.5],
+                _ => (1..=50).map(|step| 1.0 - f64::from(step) / 51.0).collect(),
+            };
+            let run = move || {
+                let graph = ContactGraph::new(fragments.view(), affinities.view(), &offsets()[..3]).unwrap();
+                let history = MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default()).unwrap();
+                for threshold in thresholds {
+                    std::hint::black_box(history.segment(fragments.view(), threshold).unwrap());
+                }
+            };
+            timed!(small, run())
+        }
+        "size-filter" => {
+            let mut labels = ids("fragments_large.bin", LARGE);
+            timed!(LARGE.pow(3), size_filter(labels.view_mut(), 500, u64::MAX))
         }
         "components-1" => {
             let (prediction, truth) = (inside(), labels());
