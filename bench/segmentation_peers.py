@@ -104,7 +104,7 @@ def distances(labels, kind):
     found = peers.signed_distances(labels, (1.0, 1.0, 1.0))
     if kind == "inner":
         found[labels == 0] = 0
-    target, classes = inner(np.tanh(found / SCALE))[None], inner(labels > 0)[None]
+    target, classes = inner(np.tanh(found / SCALE))[None], inner((labels > 0).astype(np.uint8))[None]
     mask = np.ones(target.shape[1:], bool)
     weights = balanced(classes, mask)
     if kind != "hot":

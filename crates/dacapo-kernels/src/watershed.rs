@@ -85,7 +85,7 @@ pub fn watershed<H: Height>(
         levels.flood(&mut floods, &steps);
     } else {
         let basins = Basins::new(&heights, &floods, &steps);
-        order::flood(&heights, basins, &mut floods, &steps);
+        order::flood(heights, basins, &mut floods, &steps);
     }
 
     let mut labels = frame.rows().flat_map(|row| &floods[row]);
@@ -282,12 +282,8 @@ mod tests {
             Levels::new(&heights).unwrap().flood(&mut found, &steps);
             assert!(found == expected, "levels, {what}");
             let mut found = seeds.clone();
-            order::flood(
-                &heights,
-                Basins::new(&heights, &seeds, &steps),
-                &mut found,
-                &steps,
-            );
+            let basins = Basins::new(&heights, &seeds, &steps);
+            order::flood(heights, basins, &mut found, &steps);
             assert!(found == expected, "basins, {what}");
         }
     }

@@ -8,16 +8,18 @@
 //! What is flooded by the same voxel has the same label, and no order among itself.
 
 use super::basins::Basins;
-use super::{CLOSED, NONE};
+use super::{Bits, CLOSED, NONE};
 use crate::UnionFind;
 
 /// Labels what is flooded. Those of the seeds are there already.
-pub(super) fn flood(heights: &[u32], mut basins: Basins, labels: &mut [u32], steps: &[isize]) {
+pub(super) fn flood(mut heights: Vec<u32>, mut basins: Basins, labels: &mut [u32], steps: &[isize]) {
     let sources = std::mem::take(&mut basins.below);
+    let under = submerge(&mut heights, &mut basins, steps);
     let mut order = Order {
-        heights,
-        seeds: labels,
         depths: vec![0; heights.len()],
+        passes: heights,
+        under,
+        seeds: labels,
         lake_depths: vec![NONE; basins.lakes.len()],
         sources,
         entrances: vec![NONE; basins.lakes.len()],
@@ -31,8 +33,30 @@ pub(super) fn flood(heights: &[u32], mut basins: Basins, labels: &mut [u32], ste
     }
 }
 
+/// Raises the heights of what is flooded to the water that stands there then: [`CLOSED`] where it never does. Returns
+/// what was lower, and is in a lake. Where the water comes to a voxel and to lakes at once, its neighbours divide too.
+fn submerge(heights: &mut [u32], basins: &mut Basins, steps: &[isize]) -> Bits {
+    let mut under = Bits::new(heights.len());
+    for (p, (height, &basin)) in heights.iter_mut().zip(&basins.of).enumerate() {
+        let pass = basins.passes[basin as usize];
+        if *height == pass && pass != CLOSED {
+            basins.divides.insert(p);
+            for &step in steps {
+                basins.divides.insert(p.wrapping_add_signed(step));
+            }
+        } else if *height < pass {
+            under.insert(p);
+            *height = pass;
+        }
+    }
+    under
+}
+
 struct Order<'a> {
-    heights: &'a [u32],
+    /// How high the water stands when a voxel is flooded; [`CLOSED`] where it never is.
+    passes: Vec<u32>,
+    /// The voxels that lie below the water then.
+    under: Bits,
     basins: Basins,
     seeds: &'a [u32],
     depths: Vec<u32>,
@@ -118,15 +142,6 @@ impl<'a> Order<'a> {
     /// several, the voxels that are deeper, and which lake may be flooded behind which voxel.
     fn scan(&mut self) -> (Vec<Open>, Vec<u32>, Vec<(u32, u32)>) {
         let (mut open, mut deep, mut shores) = (Vec::new(), Vec::new(), Vec::new());
-        for (p, (&height, &basin)) in self.heights.iter().zip(&self.basins.of).enumerate() {
-            // Lakes are equal to such, and they are to their neighbours in lakes.
-            if height == self.basins.passes[basin as usize] && height != CLOSED {
-                self.basins.divides.insert(p);
-                for &step in self.steps {
-                    self.basins.divides.insert(p.wrapping_add_signed(step));
-                }
-            }
-        }
         for p in self.basins.divides.iter() {
             let pass = self.pass(p);
             if pass == CLOSED || self.is_lake(p) {
@@ -226,14 +241,13 @@ impl<'a> Order<'a> {
         steps.iter().map(move |&step| p.wrapping_add_signed(step))
     }
 
-    /// How high the water stands when a voxel is flooded; [`CLOSED`] where it never is.
     fn pass(&self, p: usize) -> u32 {
-        self.heights[p].max(self.basins.passes[self.basins.of[p] as usize])
+        self.passes[p]
     }
 
     /// Whether a voxel that is flooded lies below the water then.
     fn is_lake(&self, p: usize) -> bool {
-        self.heights[p] < self.basins.passes[self.basins.of[p] as usize]
+        self.under.contains(p)
     }
 
     fn lake(&self, p: usize) -> u32 {
@@ -287,14 +301,11 @@ impl<'a> Order<'a> {
 
     /// For each voxel that has a label, or gets none, itself; for each other one that it is flooded by, or one before.
     fn into_sources(mut self) -> Vec<u32> {
-        let behind = self.basins.lakes.iter().zip(&self.basins.passes);
-        let behind: Vec<_> = behind
-            .map(|(&lake, &pass)| (pass, self.entrances[lake as usize]))
-            .collect();
+        let (lakes, entrances) = (&self.basins.lakes, &self.entrances);
+        let behind: Vec<_> = lakes.iter().map(|&lake| entrances[lake as usize]).collect();
         for (p, source) in self.sources.iter_mut().enumerate() {
-            let (pass, entrance) = behind[self.basins.of[p] as usize];
-            if self.heights[p] < pass {
-                *source = entrance;
+            if self.under.contains(p) {
+                *source = behind[self.basins.of[p] as usize];
             }
             if self.seeds[p] != 0 || *source == NONE {
                 *source = p as u32;
