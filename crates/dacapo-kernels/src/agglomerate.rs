@@ -1,6 +1,6 @@
 //! Merging fragments in the order of the score of their contacts: one history that holds every threshold.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 use ndarray::{Array3, ArrayView3};
@@ -61,48 +61,26 @@ pub struct MergeHistory {
     merges: Vec<Merge>,
 }
 
-/// A contact that may be next; out of date if it has grown or gone since.
+/// A contact that may be next, ordered by score and, of the same, by names; out of date if it has grown or gone since.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    score: f64,
-    a: u32,
-    b: u32,
+    /// Sorts as the score does.
+    score: i64,
+    names: Reverse<[u32; 2]>,
     links: u64,
 }
 
 impl Candidate {
     fn new(a: u32, b: u32, score: f64, links: u64) -> Self {
+        // As `f64::total_cmp` has it.
+        let bits = score.to_bits() as i64;
         Self {
-            score,
-            a: a.min(b),
-            b: a.max(b),
+            score: bits ^ ((bits >> 63) as u64 >> 1) as i64,
+            names: Reverse([a.min(b), a.max(b)]),
             links,
         }
     }
 }
-
-impl Ord for Candidate {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let names = (other.a, other.b).cmp(&(self.a, self.b));
-        self.score
-            .total_cmp(&other.score)
-            .then(names)
-            .then(self.links.cmp(&other.links))
-    }
-}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Candidate {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Candidate {}
 
 impl MergeHistory {
     /// Merges the pair with the highest score of those that the limits allow, adds up the contacts of the two with
@@ -145,17 +123,15 @@ impl MergeHistory {
         let mut heap = BinaryHeap::from(candidates);
 
         let mut merges = Vec::new();
-        while let Some(Candidate {
-            score: value,
-            a,
-            b,
-            links,
-        }) = heap.pop()
-        {
+        while let Some(Candidate { names, links, .. }) = heap.pop() {
+            let Reverse([a, b]) = names;
             let current = neighbours[a as usize].get(&b);
-            let is_current = current.is_some_and(|current| current.links() == links);
+            let Some(current) = current.filter(|current| current.links() == links) else {
+                continue;
+            };
+            let value = score(current);
             let size = sizes[a as usize].saturating_add(sizes[b as usize]);
-            if !is_current || links < limits.least_links || size > limits.most_voxels {
+            if links < limits.least_links || size > limits.most_voxels {
                 continue;
             }
             merges.push(Merge {

@@ -1,6 +1,6 @@
 //! The task of classes that exclude each other: which one a voxel is of, or none of them.
 
-use ndarray::Array4;
+use ndarray::{Array4, Zip};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,9 @@ impl LearnMaps for OneHotTask {
         let shape = (count, depth, height, width);
         let mut target = Array4::zeros(shape);
         for (mut channel, class) in target.outer_iter_mut().zip(0..) {
-            channel.assign(&classes.mapv(|found| f32::from(u8::from(found == class))));
+            Zip::from(&mut channel)
+                .and(&classes)
+                .par_for_each(|target, &found| *target = f32::from(u8::from(found == class)));
         }
         #[allow(clippy::expect_used, reason = "one axis more, of any length, always fits")]
         let weight = weight.broadcast(shape).expect("the same voxels").to_owned();
