@@ -60,7 +60,7 @@ ROWS = [
     ("contacts of fragments, 6 channels", "contacts", None, "", ""),
     ("agglomeration at one threshold", "agglomerate", "agglomerate", "numpy, a heap in Python", "20x"),
     ("agglomeration at 50 thresholds", "agglomerate-50", None, "", "1.2x of one"),
-    ("agglomeration by 3 channels, and its volume", "merge", "waterz", "waterz", "3x"),
+    ("agglomeration by 3 channels, in place", "merge", "waterz", "waterz", "3x"),
     ("the same at 50 thresholds", "merge-50", "waterz-50", "waterz", "3x"),
     ("components and their VOI at one threshold", "components-1", None, "", ""),
     ("the same at 50 thresholds", "components-50", None, "", "3x of one"),

@@ -2,6 +2,7 @@
 //! it beside that of `segmentation_peers.py`, which makes the data in DIR.
 
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use dacapo::tasks::{
@@ -312,6 +313,7 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
         }
         "merge" | "merge-50" => {
             let fragments = fragments();
+            let volume = Mutex::new(fragments.clone());
             let affinities = affinities().slice(ndarray::s![..3, .., .., ..]).to_owned();
             let thresholds: Vec<f64> = match op {
                 "merge" => vec![0.5],
@@ -320,8 +322,12 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
             let run = move || {
                 let graph = ContactGraph::new(fragments.view(), affinities.view(), &offsets()[..3]).unwrap();
                 let history = MergeHistory::new(&graph, MeanAffinity::mean, MergeLimits::default()).unwrap();
+                // In place, as waterz does it.
+                let mut segments = volume.lock().unwrap();
+                segments.assign(&fragments);
                 for &threshold in &thresholds {
-                    std::hint::black_box(history.segment(fragments.view(), threshold).unwrap());
+                    let merged = history.segments(threshold).unwrap();
+                    merged.apply(std::hint::black_box(segments.view_mut())).unwrap();
                 }
             };
             match op {
