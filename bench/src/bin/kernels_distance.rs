@@ -36,6 +36,8 @@ fn main() {
         options.spacing = [4.0, 1.0, 1.0];
     }
     options.border = [case == "border"; 3];
+    // From here on the peak is that of the kernel.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
     let before = memory("VmRSS");
     let (wall, cpu) = (Instant::now(), cpu_seconds());
     let found = match case.as_str() {
@@ -44,7 +46,7 @@ fn main() {
         _ => distance_transform(labels.view(), &options),
     };
     let (wall, cpu) = (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
-    let memory = memory("VmHWM") - before;
+    let memory = (memory("VmHWM") - before).max(0.0);
     std::hint::black_box(found.unwrap());
     println!(
         "{}",

@@ -54,6 +54,8 @@ fn main() {
             }
         })
     };
+    // From here on the peak is that of the kernel.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
     let before = memory("VmRSS");
     let (wall, cpu) = (Instant::now(), cpu_seconds());
     let mut times = 0;
@@ -64,7 +66,7 @@ fn main() {
     }
     let each = |seconds: f64| seconds / f64::from(times);
     let (wall, cpu) = (each(wall.elapsed().as_secs_f64()), each(cpu_seconds() - cpu));
-    let memory = memory("VmHWM") - before;
+    let memory = (memory("VmHWM") - before).max(0.0);
     println!(
         "{}",
         serde_json::json!({"wall": wall, "cpu": cpu, "memory": memory})
