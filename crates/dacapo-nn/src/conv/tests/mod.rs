@@ -189,11 +189,16 @@ impl Case {
         [y, dx, dw, db]
     }
 
-    /// Largest error of the output beside its largest value, and relative errors (L2) of the three gradients; of the
-    /// bias' not beside less than the square root of the sum of squares, because a sum may be 0 by chance.
+    /// Largest error of the output beside its largest value, and relative errors (L2) of the three gradients. A sum may be
+    /// 0 by chance: none is set beside less than what the sum over a voxel's channels is like, or of the bias' gradient
+    /// the root of the sum of squares.
     fn errors(&self, t: &Tensors, found: &Results) -> [f64; 4] {
+        /// Of the product of two values that are uniform in -1..1.
+        const VARIANCE: f64 = 1.0 / 9.0;
         let expected = self.reference(t, found);
-        let largest = expected[0].iter().fold(1e-3f64, |m, v| m.max(v.abs()));
+        let [of_output, of_dx] = [self.geometry.in_channels, self.geometry.out_channels]
+            .map(|channels| channels as f64 * VARIANCE);
+        let largest = expected[0].iter().fold(of_output.sqrt(), |m, v| m.max(v.abs()));
         let pairs = found.y.iter().zip(&expected[0]);
         let output = pairs.map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max) / largest;
         let relative = |found: &[f32], expected: &[f64], least: f64| {
@@ -205,8 +210,8 @@ impl Case {
         let squares: f64 = t.gy.iter().map(|g| f64::from(*g).powi(2)).sum();
         [
             output,
-            relative(&found.dx, &expected[1], 1e-6),
-            relative(&found.dw, &expected[2], 1e-6),
+            relative(&found.dx, &expected[1], of_dx),
+            relative(&found.dw, &expected[2], VARIANCE),
             relative(&found.db, &expected[3], squares),
         ]
     }
