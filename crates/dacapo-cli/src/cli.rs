@@ -43,6 +43,7 @@ Exit codes: 0 done, 1 failed (or damage found), 2 wrong usage or config: somethi
 
 /// Options of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Where runs are kept: a directory, or s3://bucket/prefix.
     #[arg(long, global = true, value_name = "DIR|URL")]
