@@ -201,11 +201,17 @@ impl Convolution {
     /// Values of working memory that it takes on so many threads, forward alone or backward as well.
     pub(crate) fn scratch(&self, backward: bool, threads: usize) -> usize {
         match &self.method {
-            Method::Winograd { forward, .. } if !backward => forward.scratch(false, threads),
             Method::Winograd {
                 forward,
                 backward: plan,
-            } => forward.scratch(false, threads).max(plan.scratch(true, threads)),
+            } => {
+                let forward = forward.scratch_forward(threads);
+                if backward {
+                    forward.max(plan.scratch_backward(threads))
+                } else {
+                    forward
+                }
+            }
             Method::Direct(plan) => {
                 let forward = plan.scratch_forward(threads);
                 if !backward {

@@ -209,29 +209,34 @@ impl Winograd {
         [l.weights, l.weights_adjoint].map(|weights| columns as u64 * weights as u64)
     }
 
-    /// Values of working memory on so many threads, forward alone or backward as well.
-    pub(super) fn scratch(&self, backward: bool, threads: usize) -> usize {
+    /// Values of working memory of the forward pass on so many threads.
+    pub(super) fn scratch_forward(&self, threads: usize) -> usize {
+        let l = &self.layout;
+        let blocks = self.batch * l.blocks(0, 0, l.tile_rows()).count();
+        let block = l.input.position + l.sums.position;
+        l.positions * (l.weights + self.at_once(blocks, threads) * block) + threads * l.half
+    }
+
+    /// The same of the backward pass.
+    pub(super) fn scratch_backward(&self, threads: usize) -> usize {
         let l = &self.layout;
         let g = &l.geometry;
-        // By slabs every task has blocks of its own; otherwise one block is worked on by all.
-        let tasks = |units: usize| if self.by_slab { threads.min(units) } else { 1 };
-        let blocks = self.batch * l.blocks(0, 0, l.tile_rows()).count();
-        let forward = l.positions * (l.weights + tasks(blocks) * (l.input.position + l.sums.position));
-        let backward = if backward {
-            let units = self.batch * self.slabs();
-            let parts = if self.by_slab { units } else { 1 };
-            let planes = match self.tiling {
-                Tiling::Y => 0,
-                _ if self.slabs() > 1 => F4::OVERLAP,
-                _ => 0,
-            };
-            let overlap = planes * g.in_channels * g.input[1] * g.input[2];
-            let block = l.input.position + l.gradient.position + l.adjoint.position;
-            units * overlap + l.positions * (l.weights_adjoint + parts * l.weights + tasks(units) * block)
-        } else {
-            0
+        let units = self.batch * self.slabs();
+        let parts = if self.by_slab { units } else { 1 };
+        let planes = match self.tiling {
+            Tiling::Y => 0,
+            _ if self.slabs() > 1 => F4::OVERLAP,
+            _ => 0,
         };
-        forward.max(backward) + threads * l.half
+        let overlap = planes * g.in_channels * g.input[1] * g.input[2];
+        let block = l.input.position + l.gradient.position + l.adjoint.position;
+        let blocks = self.at_once(units, threads) * block;
+        units * overlap + l.positions * (l.weights_adjoint + parts * l.weights + blocks) + threads * l.half
+    }
+
+    /// Blocks that have memory at a time: by slabs each task's own; otherwise one is worked on by all.
+    fn at_once(&self, units: usize, threads: usize) -> usize {
+        if self.by_slab { threads.min(units) } else { 1 }
     }
 
     /// Slabs of a sample in the backward pass.
