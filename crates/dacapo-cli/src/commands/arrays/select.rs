@@ -56,23 +56,10 @@ impl Select {
 /// # Errors
 /// [`dacapo::store::Error::Array`] for a text that names no array.
 pub fn identifier(context: &Context, text: &str) -> Result<LocalArrayIdentifier> {
-    let (as_given, below) = places(context, text)?;
-    let Some(below) = below else { return Ok(as_given) };
-    for (given, based) in [
-        (as_given.location(), below.location()),
-        (as_given.container().clone(), below.container().clone()),
-    ] {
-        if is_there(context, &given)? {
-            return Ok(as_given);
-        }
-        if is_there(context, &based)? {
-            return Ok(below);
-        }
-    }
-    Ok(as_given)
+    Ok(places(context, text)?.0)
 }
 
-/// What a text can name: a path, and if it is a relative one the same below the base directory.
+/// What a text names, and the other place that it could name: a relative path is one below the base directory as well.
 fn places(context: &Context, text: &str) -> Result<(LocalArrayIdentifier, Option<LocalArrayIdentifier>)> {
     let arrays = &context.store.arrays;
     let as_given: LocalArrayIdentifier = text.parse()?;
@@ -80,7 +67,21 @@ fn places(context: &Context, text: &str) -> Result<(LocalArrayIdentifier, Option
     let below = (is_relative && arrays.path_of(&as_given).is_err())
         .then(|| arrays.identifier_at(text.trim_end_matches('/')).ok())
         .flatten();
-    Ok((as_given, below))
+    let Some(below) = below else {
+        return Ok((as_given, None));
+    };
+    for (given, based) in [
+        (as_given.location(), below.location()),
+        (as_given.container().clone(), below.container().clone()),
+    ] {
+        if is_there(context, &given)? {
+            break;
+        }
+        if is_there(context, &based)? {
+            return Ok((below, Some(as_given)));
+        }
+    }
+    Ok((as_given, Some(below)))
 }
 
 /// As [`identifier`], of an array that is there.
@@ -88,11 +89,9 @@ fn places(context: &Context, text: &str) -> Result<(LocalArrayIdentifier, Option
 /// # Errors
 /// What opening it says, with the places that were looked at.
 pub fn array(context: &Context, text: &str) -> anyhow::Result<LocalArrayIdentifier> {
-    let found = identifier(context, text)?;
-    let (as_given, below) = places(context, text)?;
-    match (ZarrArray::open(&found.address(), context.store.access()), below) {
-        (Err(error @ (NoArray { .. } | NoContainer { .. })), Some(below)) => {
-            let other = if found == below { as_given } else { below };
+    let (found, other) = places(context, text)?;
+    match (ZarrArray::open(&found.address(), context.store.access()), other) {
+        (Err(error @ (NoArray { .. } | NoContainer { .. })), Some(other)) => {
             Err(anyhow!("{error}; nor is there one at {other}"))
         }
         (Err(error), _) => Err(error.into()),
