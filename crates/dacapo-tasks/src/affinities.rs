@@ -456,7 +456,7 @@ impl Task for AffinitiesTask {
         &self,
         prediction: ArrayView4<f32>,
         mask: Option<ArrayView3<bool>>,
-        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
+        each: &mut dyn FnMut(&PostProcessorParameters, &mut Array3<u64>) -> Result<()>,
     ) -> Result<()> {
         self.segmenter
             .sweep(self.only_affinities(prediction)?, mask, &self.parameters, each)
@@ -473,7 +473,7 @@ impl Task for AffinitiesTask {
         let mut segmentation = Array3::zeros((0, 0, 0));
         self.segmenter
             .sweep(affinities, mask, &[*parameters], &mut |_, segments| {
-                segmentation = segments;
+                segmentation = std::mem::take(segments);
                 Ok(())
             })?;
         Ok(segmentation)

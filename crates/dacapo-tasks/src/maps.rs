@@ -2,7 +2,7 @@
 
 use ndarray::{Array3, ArrayView3, ArrayView4, Axis, Zip};
 
-use dacapo_kernels::{Connectivity, ValueRange, argmax, connected_components};
+use dacapo_kernels::{Connectivity, ValueRange, argmax, connected_components_into};
 
 use crate::classes::Classes;
 use crate::parameters::PostProcessorParameters;
@@ -79,13 +79,14 @@ impl Maps {
         &self.criteria
     }
 
-    /// Hands over the segmentation of each parameter set, in their order.
+    /// Hands over the segmentation of each parameter set, in their order: in the same memory, unless it is
+    /// taken out.
     pub fn sweep(
         &self,
         maps: ArrayView4<f32>,
         mask: Option<ArrayView3<bool>>,
         parameters: &[PostProcessorParameters],
-        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
+        each: &mut dyn FnMut(&PostProcessorParameters, &mut Array3<u64>) -> Result<()>,
     ) -> Result<()> {
         self.check(maps, mask)?;
         let shape = maps.index_axis(Axis(0), 0).raw_dim();
@@ -104,34 +105,36 @@ impl Maps {
                 }
             });
         }
+        let mut segments = Array3::zeros(shape);
         for set in parameters {
             let is_ours =
                 |own: &PostProcessorParameters| std::mem::discriminant(own) == std::mem::discriminant(set);
             if !self.parameters.iter().any(is_ours) {
                 return Err(Error::Method { parameters: *set });
             }
-            let above = |threshold: f32| {
-                Zip::from(&winners).and(&most).par_map_collect(|&winner, &most| {
-                    if most > threshold {
-                        u16::from(winner) + 1
-                    } else {
-                        0
-                    }
-                })
-            };
-            let segments = match *set {
-                PostProcessorParameters::Threshold { threshold } => above(threshold).mapv(u64::from),
+            if segments.raw_dim() != shape {
+                segments = Array3::zeros(shape);
+            }
+            let found = Zip::from(&winners).and(&most);
+            let class = |winner: u8, is_above: bool| (u16::from(winner) + 1) * u16::from(is_above);
+            match *set {
+                PostProcessorParameters::Threshold { threshold } => {
+                    found.and(&mut segments).par_for_each(|&winner, &most, segment| {
+                        *segment = class(winner, most > threshold).into()
+                    });
+                }
                 PostProcessorParameters::Components { threshold } => {
-                    connected_components(above(threshold).view(), Connectivity::Faces)?
+                    let above = found.par_map_collect(|&winner, &most| class(winner, most > threshold));
+                    connected_components_into(above.view(), Connectivity::Faces, segments.view_mut())?;
                 }
                 PostProcessorParameters::Argmax => {
-                    Zip::from(&winners).and(&most).par_map_collect(|&winner, &most| {
-                        u64::from(winner) * u64::from(most > f32::NEG_INFINITY)
-                    })
+                    found.and(&mut segments).par_for_each(|&winner, &most, segment| {
+                        *segment = u64::from(winner) * u64::from(most > f32::NEG_INFINITY);
+                    });
                 }
                 other => return Err(Error::Method { parameters: other }),
-            };
-            each(set, segments)?;
+            }
+            each(set, &mut segments)?;
         }
         Ok(())
     }
@@ -162,7 +165,7 @@ impl Maps {
         parameters.check(self.range)?;
         let mut found = Array3::zeros((0, 0, 0));
         self.sweep(maps, mask, &[*parameters], &mut |_, segments| {
-            found = segments;
+            found = std::mem::take(segments);
             Ok(())
         })?;
         Ok(found)
@@ -257,7 +260,7 @@ impl<T: LearnMaps> Task for T {
         &self,
         prediction: ArrayView4<f32>,
         mask: Option<ArrayView3<bool>>,
-        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
+        each: &mut dyn FnMut(&PostProcessorParameters, &mut Array3<u64>) -> Result<()>,
     ) -> Result<()> {
         let maps = self.maps();
         maps.sweep(self.segmented(prediction)?, mask, &maps.parameters, each)

@@ -38,7 +38,7 @@ impl Segmenter {
         prediction: ArrayView4<f32>,
         mask: Option<ArrayView3<bool>>,
         parameters: &[PostProcessorParameters],
-        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
+        each: &mut dyn FnMut(&PostProcessorParameters, &mut Array3<u64>) -> Result<()>,
     ) -> Result<()> {
         self.check(prediction, mask)?;
         let is_other = |set: &&PostProcessorParameters| {
@@ -70,8 +70,8 @@ impl Segmenter {
                         .map(|biases| edges.segment(&biases))
                         .collect::<Result<_, _>>()?
                 };
-            for (set, segmentation) in sets.iter().zip(segmentations) {
-                each(set, segmentation)?;
+            for (set, mut segmentation) in sets.iter().zip(segmentations) {
+                each(set, &mut segmentation)?;
             }
         }
         Ok(())

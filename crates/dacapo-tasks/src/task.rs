@@ -245,7 +245,7 @@ pub trait Task: Send + Sync {
 
     /// Segments a prediction (channels, z, y, x) with every parameter set, and hands each segmentation over in the
     /// order of [`parameters`](Self::parameters). The same segmentations as [`segment`](Self::segment) makes, for
-    /// less. Voxels outside the mask are 0.
+    /// less. Voxels outside the mask are 0. The next one may be in the same memory: who wants to keep one takes it out.
     ///
     /// # Errors
     /// If shapes do not fit; and the first error of the callback, which ends the sweep.
@@ -253,7 +253,7 @@ pub trait Task: Send + Sync {
         &self,
         prediction: ArrayView4<f32>,
         mask: Option<ArrayView3<bool>>,
-        each: &mut dyn FnMut(&PostProcessorParameters, Array3<u64>) -> Result<()>,
+        each: &mut dyn FnMut(&PostProcessorParameters, &mut Array3<u64>) -> Result<()>,
     ) -> Result<()>;
 
     /// Segments a prediction with one parameter set, be it in the config or not.

@@ -210,7 +210,7 @@ fn a_sweep_is_its_segmentations_and_finds_the_objects() {
                 scores["voi_split"].unwrap() + scores["voi_merge"].unwrap()
             );
             assert_eq!(
-                segments,
+                *segments,
                 task.segment(prediction.view(), Some(mask.view()), parameters)?
             );
             Ok(())

@@ -183,14 +183,14 @@ fn segments_are_made_of_affinities_alone() {
     let mut segments = Vec::new();
     plain
         .sweep(affinities.view(), None, &mut |_, found| {
-            segments.push(found);
+            segments.push(std::mem::take(found));
             Ok(())
         })
         .unwrap();
     let mut next = segments.iter();
     with.sweep(both.view(), None, &mut |set, found| {
-        assert_eq!(Some(&found), next.next());
-        assert_eq!(found, with.segment(both.view(), None, set)?);
+        assert_eq!(Some(&*found), next.next());
+        assert_eq!(*found, with.segment(both.view(), None, set)?);
         Ok(())
     })
     .unwrap();

@@ -360,7 +360,7 @@ fn segments_and_scores_are_of_the_classes() {
         let ideal = targets(&*task, &classes, &known, [4.0; 3], true).target;
         let mut seen = Vec::new();
         task.sweep(ideal.view(), None, &mut |set, segments| {
-            assert_eq!(segments, task.segment(ideal.view(), None, set)?);
+            assert_eq!(*segments, task.segment(ideal.view(), None, set)?);
             seen.push(*set);
             Ok(())
         })

@@ -274,7 +274,7 @@ impl Validator<'_> {
         let mut scores = Vec::new();
         let mut best: Option<Candidate> = None;
         let mut since = Instant::now();
-        let mut each = |parameters: String, segmentation: Array3<u64>| -> Result<()> {
+        let mut each = |parameters: String, segmentation: &mut Array3<u64>| -> Result<()> {
             if self.observer.cancelled() {
                 return Err(Error::Interrupted);
             }
@@ -292,7 +292,7 @@ impl Validator<'_> {
                 scores: values.clone(),
             });
             if config.validation.keep_outputs == KeepOutputs::All {
-                self.write_output(scene, &parameters, &segmentation)?;
+                self.write_output(scene, &parameters, segmentation)?;
             }
             let score = values
                 .get(&*criterion.name)
@@ -304,10 +304,13 @@ impl Validator<'_> {
                     .as_ref()
                     .is_none_or(|best| is_better(criterion, score, best.score))
             {
+                // The memory of the one before serves the next.
+                let mut kept = best.take().map(|best| best.segmentation).unwrap_or_default();
+                std::mem::swap(&mut kept, segmentation);
                 best = Some(Candidate {
                     parameters: parameters.clone(),
                     score,
-                    segmentation,
+                    segmentation: kept,
                 });
             }
             let time = since.elapsed().as_secs_f64();
