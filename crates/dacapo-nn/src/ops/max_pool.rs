@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::{BackwardStep, Kernel, Mode, Needs, Op, Pass, Shape, Site};
 use crate::cpu::params::Params;
+use crate::simd::{InstructionSet, Loop};
 use crate::{Error, Result};
 
 /// The largest value of each block of `factor` voxels. A NaN in a block wins; of equal values the first in
@@ -42,6 +43,7 @@ impl Op for MaxPool {
             input: site.inputs[0],
             output: site.output,
             batch: site.batch,
+            set: site.set,
             winners: Vec::new(),
         }))
     }
@@ -55,6 +57,7 @@ struct PoolKernel {
     input: Shape,
     output: Shape,
     batch: usize,
+    set: InstructionSet,
     /// Of the last forward pass of a training. For each output, which voxel of its block it is, in z, y, x order.
     winners: Vec<u16>,
 }
@@ -68,14 +71,22 @@ impl PoolKernel {
     }
 }
 
-impl PoolKernel {
-    /// The largest values of one channel.
-    fn largest(&self, from: &[f32], to: &mut [f32]) {
-        let ([_, height, width], fx, in_width) = (self.output.voxels, self.factor[2], self.input.voxels[2]);
-        let mut best = vec![0f32; in_width];
+/// The largest values of one channel.
+struct Largest<'a> {
+    kernel: &'a PoolKernel,
+    from: &'a [f32],
+    to: &'a mut [f32],
+}
+
+impl Loop for Largest<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { kernel, from, to } = self;
+        let ([_, height, width], fx) = (kernel.output.voxels, kernel.factor[2]);
+        let mut best = vec![0f32; kernel.input.voxels[2]];
         for (row, to) in to.chunks_exact_mut(width).enumerate() {
-            for (r, start) in self.rows(row / height, row % height).enumerate() {
-                let from = &from[start..start + in_width];
+            for (r, start) in kernel.rows(row / height, row % height).enumerate() {
+                let from = &from[start..start + best.len()];
                 if r == 0 {
                     best.copy_from_slice(from);
                 } else {
@@ -96,16 +107,33 @@ impl PoolKernel {
             }
         }
     }
+}
 
-    /// The same, and which they are.
-    fn winners(&self, from: &[f32], to: &mut [f32], winners: &mut [u16]) {
-        let ([_, height, width], fx, in_width) = (self.output.voxels, self.factor[2], self.input.voxels[2]);
+/// The same, and which they are.
+struct Winners<'a> {
+    kernel: &'a PoolKernel,
+    from: &'a [f32],
+    to: &'a mut [f32],
+    winners: &'a mut [u16],
+}
+
+impl Loop for Winners<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self {
+            kernel,
+            from,
+            to,
+            winners,
+        } = self;
+        let ([_, height, width], fx) = (kernel.output.voxels, kernel.factor[2]);
+        let in_width = kernel.input.voxels[2];
         // Of each column of the block's rows: the largest value, and its place in the block.
         let (mut best, mut places) = (vec![0f32; in_width], vec![0u32; in_width]);
         let columns: Vec<u32> = (0..in_width).map(|x| (x % fx) as u32).collect();
         let out_rows = to.chunks_exact_mut(width).zip(winners.chunks_exact_mut(width));
         for (row, (to, winners)) in out_rows.enumerate() {
-            for (r, start) in self.rows(row / height, row % height).enumerate() {
+            for (r, start) in kernel.rows(row / height, row % height).enumerate() {
                 let from = &from[start..start + in_width];
                 if r == 0 {
                     best.copy_from_slice(from);
@@ -120,20 +148,34 @@ impl PoolKernel {
                     *place = if wins { first + column } else { *place };
                 }
             }
-            let found = best.chunks_exact(fx).zip(places.chunks_exact(fx));
-            for ((to, winner), (best, places)) in to.iter_mut().zip(winners).zip(found) {
-                let (mut value, mut place) = (best[0], places[0]);
-                for (&other, &at) in best[1..].iter().zip(&places[1..]) {
-                    let tie = (other == value) | (other.is_nan() & value.is_nan());
-                    let wins = beats(other, value) | (tie & (at < place));
-                    value = if wins { other } else { value };
-                    place = if wins { at } else { place };
+            let found = to.iter_mut().zip(winners);
+            if fx == 2 {
+                // Of a length that the compiler knows, for several at once.
+                let pairs = best.as_chunks::<2>().0.iter().zip(places.as_chunks::<2>().0);
+                for ((to, winner), (best, places)) in found.zip(pairs) {
+                    (*to, *winner) = winner_of(best, places);
                 }
-                // Below MOST_PLACES.
-                (*to, *winner) = (value, place as u16);
+            } else {
+                let blocks = best.chunks_exact(fx).zip(places.chunks_exact(fx));
+                for ((to, winner), (best, places)) in found.zip(blocks) {
+                    (*to, *winner) = winner_of(best, places);
+                }
             }
         }
     }
+}
+
+/// The largest of a block's columns, and its place in the block: below [`MOST_PLACES`].
+#[inline(always)]
+fn winner_of(best: &[f32], places: &[u32]) -> (f32, u16) {
+    let (mut value, mut place) = (best[0], places[0]);
+    for (&other, &at) in best[1..].iter().zip(&places[1..]) {
+        let tie = (other == value) | (other.is_nan() & value.is_nan());
+        let wins = beats(other, value) | (tie & (at < place));
+        value = if wins { other } else { value };
+        place = if wins { at } else { place };
+    }
+    (value, place as u16)
 }
 
 impl Kernel for PoolKernel {
@@ -148,10 +190,25 @@ impl Kernel for PoolKernel {
             winners.resize(output_len, 0);
         }
         match pass.mode {
-            Mode::Train => channels
-                .zip(winners.par_chunks_mut(out_volume))
-                .for_each(|((to, from), winners)| this.winners(from, to, winners)),
-            Mode::Predict => channels.for_each(|(to, from)| this.largest(from, to)),
+            Mode::Train => {
+                channels
+                    .zip(winners.par_chunks_mut(out_volume))
+                    .for_each(|((to, from), winners)| {
+                        this.set.run_loop(Winners {
+                            kernel: this,
+                            from,
+                            to,
+                            winners,
+                        });
+                    })
+            }
+            Mode::Predict => channels.for_each(|(to, from)| {
+                this.set.run_loop(Largest {
+                    kernel: this,
+                    from,
+                    to,
+                });
+            }),
         }
         self.winners = winners;
     }
@@ -249,15 +306,25 @@ mod tests {
                 voxels: [1, 1, 3],
             },
             batch: 1,
+            set: InstructionSet::detect(),
             winners: Vec::new(),
         };
         let nan = f32::NAN;
         let x = [0.0, 2.0, 1.0, 1.0, 5.0, nan, 2.0, 0.0, 1.0, 1.0, nan, 7.0];
         let (mut y, mut winners) = ([0.0; 3], [9; 3]);
-        kernel.winners(&x, &mut y, &mut winners);
+        kernel.set.run_loop(Winners {
+            kernel: &kernel,
+            from: &x,
+            to: &mut y,
+            winners: &mut winners,
+        });
         assert_eq!((y[0], y[1], winners), (2.0, 1.0, [1, 0, 1]));
         let mut predicted = [0.0; 3];
-        kernel.largest(&x, &mut predicted);
+        kernel.set.run_loop(Largest {
+            kernel: &kernel,
+            from: &x,
+            to: &mut predicted,
+        });
         assert_eq!(predicted[..2], y[..2]);
         assert!(y[2].is_nan() && predicted[2].is_nan());
     }
