@@ -3,6 +3,7 @@
     pip install -r ../crates/dacapo-kernels/tests/data/peers.txt zarr
     cargo build --release
     python segmentation_peers.py data DIR FIB25
+    python segmentation_peers.py prediction DIR PREDICTION
     python segmentation.py DIR [--rounds 3] [--threads 1] [--out results/NAME.md]
 
 Each round runs every program once, in turn, each in a process of its own; medians over the rounds are shown. CPU seconds
@@ -64,6 +65,8 @@ ROWS = [
     ("the same at 50 thresholds", "merge-50", "waterz-50", "waterz", "3x"),
     ("components and their VOI at one threshold", "components-1", None, "", ""),
     ("the same at 50 thresholds", "components-50", None, "", "3x of one"),
+    ("components and their VOI at one threshold, predicted", "components-1-predicted", None, "", ""),
+    ("the same at 50 thresholds, predicted", "components-50-predicted", None, "", "3x of one"),
     ("dice at one threshold", "dice-1", None, "", ""),
     ("dice at 256 thresholds", "dice-256", None, "", ""),
 ]

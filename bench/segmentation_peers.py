@@ -2,10 +2,12 @@
 
     pip install -r ../crates/dacapo-kernels/tests/data/peers.txt zarr
 
-`data` makes what is segmented: `segmentation_peers.py data DIR FIB25`, with FIB25 the Zarr container of docs/fib25.md.
-Labels of 128³, 12 channels of affinities made of them, smoothed and with noise, what follows from these, and a mirrored
-volume of 384³. Where DaCapo's own functions are the peer, they are written here as they are there, in NumPy. What the
-tests ask of the same programs is theirs: ../crates/dacapo-kernels/tests/data/peers.py.
+`data` makes what is segmented: `segmentation_peers.py data DIR FIB25`, with FIB25 the Zarr container of
+docs/fib25.md. Labels of 128³, 12 channels of affinities made of them, smoothed and with noise, what follows from
+these, and a mirrored volume of 384³. `prediction` adds what a network makes of the same place: `segmentation_peers.py
+prediction DIR PREDICTION`, with PREDICTION the affinities that `dacapo predict` wrote of all of FIB25's
+`sample2/raw`, in bytes. Where DaCapo's own functions are the peer, they are written here as they are there, in NumPy.
+What the tests ask of the same programs is theirs: ../crates/dacapo-kernels/tests/data/peers.py.
 """
 
 import heapq
@@ -23,6 +25,8 @@ op, dir = sys.argv[1], Path(sys.argv[2])
 EDGE, LARGE = 128, 384
 # Distances are learned as tanh(d / scale); from so many voxels on they are as good as any larger one.
 SCALE, CONTEXT = 10.0, 12
+# Of FIB25, the part that is measured.
+PLACE = (slice(20, 20 + EDGE), slice(60, 60 + EDGE), slice(60, 60 + EDGE))
 OFFSETS = [[-n if a == axis else 0 for a in range(3)] for n in (1, 3, 9, 27) for axis in range(3)]
 
 
@@ -37,7 +41,7 @@ def make_data(container):
     from skimage.segmentation import watershed
 
     labels = np.asarray(zarr.open(container, mode="r")["sample2/labels"]).astype(np.uint64)
-    labels = labels[20 : 20 + EDGE, 60 : 60 + EDGE, 60 : 60 + EDGE]
+    labels = labels[PLACE]
     random = np.random.default_rng(5)
     affinities = np.empty((len(OFFSETS), *labels.shape), np.float32)
     for channel, offset in enumerate(OFFSETS):
@@ -67,6 +71,14 @@ def make_data(container):
     mirror(fragments).tofile(dir / "fragments_large.bin")
     mirror(seeds.astype(np.uint64)).tofile(dir / "seeds_large.bin")
     mirror(boundary.astype(np.float32)).tofile(dir / "boundary_large.bin")
+
+
+def add_prediction(prediction):
+    import zarr
+
+    affinities = np.asarray(zarr.open(prediction, mode="r")[(slice(3), *PLACE)])
+    assert affinities.dtype == np.uint8
+    np.round(255 - affinities.mean(0)).astype(np.uint8).tofile(dir / "predicted_u8.bin")
 
 
 def links(labels):
@@ -238,6 +250,8 @@ def memory(name):
 if op == "data":
     dir.mkdir(parents=True, exist_ok=True)
     make_data(sys.argv[3])
+elif op == "prediction":
+    add_prediction(sys.argv[3])
 else:
     run, voxels = prepare()
     # From here on the peak is that of the kernel.
