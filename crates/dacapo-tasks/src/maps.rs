@@ -120,7 +120,7 @@ impl Maps {
             match *set {
                 PostProcessorParameters::Threshold { threshold } => {
                     found.and(&mut segments).par_for_each(|&winner, &most, segment| {
-                        *segment = class(winner, most > threshold).into()
+                        *segment = class(winner, most > threshold).into();
                     });
                 }
                 PostProcessorParameters::Components { threshold } => {
