@@ -2,6 +2,7 @@
 
     python segmentation_peers.py data DIR FIB25
     python segmentation_peers.py prediction DIR PREDICTION
+    cargo build --release  (of the project, not of bench)
     python sweep.py DIR [--dacapo ../target/release/dacapo] [--rounds 3]
 
 Predictions and labels are those of `segmentation.py`, mirrored to 256³, as NumPy arrays. Each round runs all commands
@@ -23,6 +24,8 @@ parser.add_argument("data", type=Path)
 parser.add_argument("--dacapo", type=Path, default=here / "../target/release/dacapo")
 parser.add_argument("--rounds", type=int, default=3)
 options = parser.parse_args()
+if not options.dacapo.exists():
+    parser.error(f"{options.dacapo} is not there: build it, or say where it is with --dacapo")
 
 EDGE, LARGE = 128, 256
 # Boundaries, as bytes, and what they are called.
@@ -31,6 +34,9 @@ PREDICTIONS = {
     "labels with noise": "boundary_u8.bin",
     "the same, sure of itself": "saturated.bin",
 }
+for file in PREDICTIONS.values():
+    if not (options.data / file).exists():
+        parser.error(f"{options.data} has no {file}: segmentation_peers.py makes it")
 VALUES = {"one": "0.5", "50": ",".join(f"{(5 * i + 2) / 255:.4f}" for i in range(50))}
 
 

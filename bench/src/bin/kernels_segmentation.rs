@@ -94,14 +94,15 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
     let many = (CHANNELS, EDGE, EDGE, EDGE);
     let affinities = || Array4::from_shape_vec(many, floats("affinities.bin")).unwrap();
     let affinities_u8 = || Array4::from_shape_vec(many, bytes("affinities_u8.bin")).unwrap();
-    let inside = |boundary: &str| {
+    let inside = || {
+        let boundary = if op.ends_with("-predicted") {
+            "predicted_u8.bin"
+        } else {
+            "boundary_u8.bin"
+        };
         Array3::from_shape_vec(cube, bytes(boundary))
             .unwrap()
             .mapv(|boundary| 255 - boundary)
-    };
-    let boundary = match op.strip_suffix("-predicted") {
-        Some(_) => "predicted_u8.bin",
-        None => "boundary_u8.bin",
     };
     let labels = || ids("labels.bin", EDGE);
     let fragments = || ids("fragments.bin", EDGE);
@@ -344,7 +345,7 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
             timed!(LARGE.pow(3), size_filter(labels.view_mut(), 500, u64::MAX))
         }
         "components-1" | "components-1-predicted" => {
-            let (prediction, truth) = (inside(boundary), labels());
+            let (prediction, truth) = (inside(), labels());
             let run = move || {
                 let above = prediction.mapv(|value| value > 127);
                 let segments: Array3<u64> = connected_components(above.view(), Connectivity::Faces).unwrap();
@@ -355,7 +356,7 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
             timed!(OFTEN * small, often(run))
         }
         "components-50" | "components-50-predicted" => {
-            let (prediction, truth) = (inside(boundary), labels());
+            let (prediction, truth) = (inside(), labels());
             let run = move || {
                 let thresholds: Vec<u8> = (0..50).map(|i| 5 * i + 2).collect();
                 let (rules, faces) = (SweepRules::default(), Connectivity::Faces);
@@ -364,7 +365,7 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
             timed!(OFTEN * small, often(run))
         }
         "dice-1" => {
-            let (prediction, truth) = (inside(boundary), labels().mapv(|id| id % 2 == 0));
+            let (prediction, truth) = (inside(), labels().mapv(|id| id % 2 == 0));
             let run = move || {
                 ndarray::Zip::from(std::hint::black_box(&prediction))
                     .and(&truth)
@@ -380,7 +381,7 @@ fn prepare(op: &str, dir: &Path) -> (Box<dyn FnOnce()>, usize) {
             timed!(OFTEN * small, often(run))
         }
         "dice-256" => {
-            let (prediction, truth) = (inside(boundary), labels().mapv(|id| id % 2 == 0));
+            let (prediction, truth) = (inside(), labels().mapv(|id| id % 2 == 0));
             let run = move || {
                 ThresholdCounts::new(prediction.view(), truth.view(), None)
                     .unwrap()

@@ -105,7 +105,7 @@ impl Maps {
                 }
             });
         }
-        let mut segments = Array3::zeros(shape);
+        let mut segments = Array3::default((0, 0, 0));
         for set in parameters {
             let is_ours =
                 |own: &PostProcessorParameters| std::mem::discriminant(own) == std::mem::discriminant(set);

@@ -291,6 +291,7 @@ mod tests {
     fn gradients_agree_with_central_differences() {
         check(&MaxPool { factor: [2; 3] }, &[(2, [2, 4, 6])], 2);
         check(&MaxPool { factor: [1, 3, 2] }, &[(1, [3, 6, 4])], 1);
+        check(&MaxPool { factor: [2, 1, 3] }, &[(1, [4, 3, 6])], 1);
     }
 
     #[test]
