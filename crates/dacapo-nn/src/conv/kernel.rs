@@ -13,6 +13,7 @@
 )]
 
 use crate::simd::{InstructionSet, Job, Vector};
+use std::ops::Range;
 
 /// Most rows that are computed together.
 pub(super) const ROWS: usize = 4;
@@ -113,12 +114,15 @@ impl<const R: usize> Job for Correlate<'_, R> {
             pitch,
             chain,
         } = self;
+        let chained = chain < taps.len();
         let mut n = 0;
         while n < columns {
             let left = (columns - n).div_ceil(V::LANES);
             let vectors = if V::REGISTERS >= 32 {
-                // As equal as they can be: a tile of few vectors loads more than it multiplies.
-                left.div_ceil(left.div_ceil(6))
+                // As equal as they can be: a tile of few vectors loads more than it multiplies. Several chains need registers
+                // for their total as well.
+                let most = if chained { 3 } else { 6 };
+                left.div_ceil(left.div_ceil(most))
             } else if left == 4 {
                 // 4 = 2 + 2: a tile of one vector has too few sums to hide the latency of an addition.
                 2
@@ -156,9 +160,9 @@ impl<const R: usize> Job for Correlate<'_, R> {
                             6 => tile!(1, 6),
                             5 => tile!(1, 5),
                             4 => tile!(1, 4),
-                            3 if more >= 2 => tile!(2, 3),
+                            3 if more >= 2 && !chained => tile!(2, 3),
                             3 => tile!(1, 3),
-                            2 if more >= 3 => tile!(3, 2),
+                            2 if more >= 3 && !chained => tile!(3, 2),
                             2 => tile!(1, 2),
                             _ if more >= 3 => tile!(3, 1),
                             _ => tile!(1, 1),
@@ -190,44 +194,58 @@ unsafe fn tile<V: Vector, const R: usize, const G: usize, const N: usize>(
 ) {
     // SAFETY: as in `Correlate::run`, which calls this with groups and vectors that it has counted.
     unsafe {
-        let mut first = 0usize;
-        loop {
-            let end = first.saturating_add(chain).min(taps.len());
-            let mut sums = [[[V::splat(0.0); N]; R]; G];
-            for t in first..end {
-                let from = input.add(taps[t]);
-                let mut x = [V::splat(0.0); N];
-                for (j, x) in x.iter_mut().enumerate() {
-                    *x = V::load(from.add(j * V::LANES));
-                }
-                for g in 0..G {
-                    let w = weights.add((g * taps.len() + t) * R);
-                    for r in 0..R {
-                        let factor = V::splat(*w.add(r));
-                        for j in 0..N {
-                            sums[g][r][j] = factor.fma(x[j], sums[g][r][j]);
-                        }
-                    }
-                }
-            }
+        let mut end = chain.min(taps.len());
+        let mut totals = sums::<V, R, G, N>(input, taps, 0..end, weights);
+        while end < taps.len() {
+            let first = end;
+            end = (first + chain).min(taps.len());
+            let sums = sums::<V, R, G, N>(input, taps, first..end, weights);
             for g in 0..G {
                 for r in 0..R {
                     for j in 0..N {
-                        let to = output.add((g * R + r) * pitch + j * V::LANES);
-                        let sum = sums[g][r][j];
-                        if first > 0 {
-                            sum.add(V::load(to)).store(to)
-                        } else {
-                            sum.store(to)
-                        }
+                        totals[g][r][j] = totals[g][r][j].add(sums[g][r][j]);
                     }
                 }
             }
-            if end == taps.len() {
-                return;
-            }
-            first = end;
         }
+        for g in 0..G {
+            for r in 0..R {
+                for j in 0..N {
+                    totals[g][r][j].store(output.add((g * R + r) * pitch + j * V::LANES));
+                }
+            }
+        }
+    }
+}
+
+/// The sums of one chain of taps.
+#[inline(always)]
+unsafe fn sums<V: Vector, const R: usize, const G: usize, const N: usize>(
+    input: *const f32,
+    taps: &[usize],
+    chain: Range<usize>,
+    weights: *const f32,
+) -> [[[V; N]; R]; G] {
+    // SAFETY: as in `tile`.
+    unsafe {
+        let mut sums = [[[V::splat(0.0); N]; R]; G];
+        for t in chain {
+            let from = input.add(*taps.get_unchecked(t));
+            let mut x = [V::splat(0.0); N];
+            for j in 0..N {
+                x[j] = V::load(from.add(j * V::LANES));
+            }
+            for g in 0..G {
+                let w = weights.add((g * taps.len() + t) * R);
+                for r in 0..R {
+                    let factor = V::splat(*w.add(r));
+                    for j in 0..N {
+                        sums[g][r][j] = factor.fma(x[j], sums[g][r][j]);
+                    }
+                }
+            }
+        }
+        sums
     }
 }
 
