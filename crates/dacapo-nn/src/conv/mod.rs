@@ -5,6 +5,7 @@
 //! |---|---|
 //! | 3 in z and y, or in z or y alone, stride 1 | [`winograd`]: tiles of 4 outputs, direct taps along x |
 //! | 3 in y and x, 1 in z, stride 1, channels enough | [`winograd`]: tiles of 4 outputs along both |
+//! | transposed, 4 taps with stride 2 and padding 1 | [`winograd`]: the 8 outputs of a voxel are channels |
 //! | any other | [`direct`]: rows packed for the taps |
 //!
 //! Backward, tiles along two axes are of 3 outputs along the first where there are few channels ([`winograd`] says why).
@@ -30,7 +31,7 @@ use crate::Result;
 use crate::simd::InstructionSet;
 use direct::{Direct, Finish};
 use pack::Gated;
-use winograd::{Passes, Winograd};
+use winograd::{Doubling, Passes, Winograd};
 
 /// A convolution of one shape.
 pub struct Convolution {
@@ -226,28 +227,36 @@ impl Convolution {
 }
 
 impl TransposedConvolution {
-    /// As [`Convolution::adds`]: always.
+    /// As [`Convolution::adds`].
     pub fn adds(&self) -> bool {
-        true
+        matches!(self.method, Transposed::Direct(_))
     }
 
     /// As [`Convolution::multiplications`].
     pub(crate) fn multiplications(&self, backward: Option<bool>) -> u64 {
-        let (forward, adjoint, gradient) = self.direct.multiplications();
+        let (forward, adjoint, gradient) = match &self.method {
+            Transposed::Doubling(plan) => {
+                let [gradient, adjoint] = plan.multiplications();
+                (gradient, adjoint, gradient)
+            }
+            Transposed::Direct(plan) => {
+                let (adjoint, forward, gradient) = plan.multiplications();
+                (forward, adjoint, gradient)
+            }
+        };
         match backward {
-            None => adjoint,
-            Some(to_input) => gradient + if to_input { forward } else { 0 },
+            None => forward,
+            Some(to_input) => gradient + if to_input { adjoint } else { 0 },
         }
     }
 
     /// As [`Convolution::scratch`].
     pub(crate) fn scratch(&self, backward: bool, threads: usize) -> usize {
-        let forward = self.direct.scratch_adjoint(threads);
-        if backward {
-            forward.max(self.direct.scratch_gradient(threads))
-        } else {
-            forward
-        }
+        let (forward, gradient) = match &self.method {
+            Transposed::Doubling(plan) => (plan.scratch_forward(threads), plan.scratch_backward(threads)),
+            Transposed::Direct(plan) => (plan.scratch_adjoint(threads), plan.scratch_gradient(threads)),
+        };
+        if backward { forward.max(gradient) } else { forward }
     }
 }
 
@@ -256,7 +265,12 @@ pub struct TransposedConvolution {
     sizes: Sizes,
     batch: usize,
     set: InstructionSet,
-    direct: Direct,
+    method: Transposed,
+}
+
+enum Transposed {
+    Doubling(Box<Doubling>),
+    Direct(Box<Direct>),
 }
 
 impl TransposedConvolution {
@@ -277,17 +291,23 @@ impl TransposedConvolution {
         geometry::check_batch(batch)?;
         let output = geometry.transposed_output()?;
         let sizes = Sizes::new(&geometry, output, batch);
-        let adjoint = ConvGeometry {
-            in_channels: geometry.out_channels,
-            out_channels: geometry.in_channels,
-            input: output,
-            ..geometry
+        let method = match Doubling::new(&geometry, batch, set) {
+            Some(plan) => Transposed::Doubling(Box::new(plan)),
+            None => {
+                let adjoint = ConvGeometry {
+                    in_channels: geometry.out_channels,
+                    out_channels: geometry.in_channels,
+                    input: output,
+                    ..geometry
+                };
+                Transposed::Direct(Box::new(Direct::new(&adjoint, adjoint.output()?, batch, set)))
+            }
         };
         Ok(Self {
             sizes,
             batch,
             set,
-            direct: Direct::new(&adjoint, adjoint.output()?, batch, set),
+            method,
         })
     }
 
@@ -297,25 +317,25 @@ impl TransposedConvolution {
     /// Where a slice has not the length that the geometry asks for.
     pub fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>, relu: bool, y: &mut [f32]) {
         self.sizes.check_forward(x, w, bias, y);
-        self.direct.adjoint(
-            Gated {
-                values: x,
-                gate: None,
-            },
-            w,
-            Finish {
-                bias,
-                relu,
-                add: false,
-            },
-            y,
-        );
+        let finish = Finish {
+            bias,
+            relu,
+            add: false,
+        };
+        let gated = Gated {
+            values: x,
+            gate: None,
+        };
+        match &self.method {
+            Transposed::Doubling(plan) => plan.forward(x, w, finish, y),
+            Transposed::Direct(plan) => plan.adjoint(gated, w, finish, y),
+        }
     }
 
     /// As [`Convolution::backward`].
     ///
     /// # Panics
-    /// Where a slice has not the length that the geometry asks for.
+    /// Where a slice has not the length that the geometry asks for, and if it cannot [add](Self::adds).
     #[allow(clippy::too_many_arguments, reason = "the tensors of a convolution")]
     pub fn backward(
         &self,
@@ -335,19 +355,20 @@ impl TransposedConvolution {
             values: gy,
             gate: y_relu,
         };
-        let forward = dx.map(|dx| (w, add, dx));
-        self.direct.weight_gradient(
-            gy,
-            Gated {
-                values: x,
-                gate: None,
-            },
-            dw,
-            None,
-            forward,
-        );
-        if let Some(db) = db {
-            pack::channel_sums(self.set, gy, self.batch, db);
+        assert!(!add || self.adds(), "tiles overwrite the input's gradient");
+        match &self.method {
+            Transposed::Doubling(plan) => plan.backward(x, w, gy, dx, dw, db),
+            Transposed::Direct(plan) => {
+                let forward = dx.map(|dx| (w, add, dx));
+                let x = Gated {
+                    values: x,
+                    gate: None,
+                };
+                plan.weight_gradient(gy, x, dw, None, forward);
+                if let Some(db) = db {
+                    pack::channel_sums(self.set, gy, self.batch, db);
+                }
+            }
         }
     }
 }

@@ -19,6 +19,13 @@ fn fitting(kernel: usize, padding: usize) -> std::ops::Range<usize> {
     kernel.saturating_sub(2 * padding).max(1)..14
 }
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Any,
+    Tiled,
+    Doubling,
+}
+
 /// Any convolution: sizes odd and even, also below a vector's, channels that fill no group, batches; in planes as well.
 fn any_case() -> impl Strategy<Value = Case> {
     let kernel = prop::sample::select(vec![1usize, 2, 3, 5]);
@@ -32,11 +39,11 @@ fn any_case() -> impl Strategy<Value = Case> {
         )
     });
     let axes = [axis.clone(), axis.clone(), axis];
-    // Half of them of the kind that has tiles.
-    let tiled = prop::bool::weighted(0.5);
+    // Most of them of the kinds that have tiles.
+    let kind = prop::sample::select(vec![Kind::Any, Kind::Tiled, Kind::Tiled, Kind::Doubling]);
     let sizes = (1usize..=9, 1usize..=9, 1usize..=4);
-    (axes, tiled, sizes, any::<[bool; 3]>()).prop_map(
-        |(axes, tiled, (ci, co, batch), [flat, relu, transposed])| {
+    (axes, kind, sizes, any::<[bool; 3]>()).prop_map(
+        |(axes, kind, (ci, co, batch), [flat, relu, transposed])| {
             let mut geometry = ConvGeometry {
                 in_channels: ci,
                 out_channels: co,
@@ -45,17 +52,22 @@ fn any_case() -> impl Strategy<Value = Case> {
                 stride: [0, 1, 2].map(|a| axes[a].2),
                 padding: [0, 1, 2].map(|a| axes[a].3),
             };
-            if tiled {
+            if kind == Kind::Doubling {
+                geometry.kernel = [4; 3];
+                geometry.stride = [2; 3];
+                geometry.padding = [1; 3];
+            }
+            if kind == Kind::Tiled {
                 geometry.input = geometry.input.map(|n| n.max(3));
                 geometry.kernel = [3; 3];
                 geometry.stride = [1; 3];
                 geometry.padding = geometry.padding.map(|p| p.min(1));
             }
-            if flat {
+            if flat && kind != Kind::Doubling {
                 (geometry.input[0], geometry.kernel[0]) = (1, 1);
                 (geometry.stride[0], geometry.padding[0]) = (1, 0);
             }
-            let transposed = transposed && geometry.transposed_output().is_ok();
+            let transposed = (transposed || kind == Kind::Doubling) && geometry.transposed_output().is_ok();
             Case {
                 geometry,
                 batch,

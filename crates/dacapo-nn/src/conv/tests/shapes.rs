@@ -79,7 +79,9 @@ fn tiny_shapes() {
     strided.relu = true;
     let mut upsampling = strided.clone();
     upsampling.transposed = true;
-    let tiled = [tiles, padded, plane, wide_plane];
+    let mut doubling = case([2, 1], [3, 4, 5], [4, 4, 4], 2, 1);
+    (doubling.transposed, doubling.relu) = (true, true);
+    let tiled = [tiles, padded, plane, wide_plane, doubling];
     let direct = [points, whole_vectors, strided, upsampling];
     tiled.iter().chain(&direct).for_each(Case::check_all);
 }
@@ -127,6 +129,10 @@ fn large() -> Vec<Case> {
     cases.push(Case {
         transposed: true,
         ..case([8, 9], [12, 13, 14], [4, 4, 4], 2, 1)
+    });
+    cases.push(Case {
+        transposed: true,
+        ..case([24, 9], [9, 11, 21], [4, 4, 4], 2, 1)
     });
     for (i, case) in cases.iter_mut().enumerate() {
         case.batch = 1 + i % 2;

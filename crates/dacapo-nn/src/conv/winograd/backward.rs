@@ -225,18 +225,19 @@ impl<Z: Tile, Y: Tile> Pass<'_, Z, Y> {
                 // SAFETY: each position is touched by its own task alone.
                 let du = unsafe { du.part(p * l.weights..(p + 1) * l.weights) };
                 let from = &from[p * l.input.position..][..l.input.position];
-                let (rows, pitch) = (g.out_channels, l.gradient.row);
                 let inner = columns - (g.kernel[2] - 1);
-                kernel::accumulate(
-                    plan.set,
-                    from,
-                    &plan.taps,
-                    &gradient[l.lead..],
-                    rows,
-                    pitch,
-                    inner,
-                    du,
-                );
+                for (first, rows, taps) in plan.parts() {
+                    kernel::accumulate(
+                        plan.set,
+                        from,
+                        taps,
+                        &gradient[l.lead + first * l.gradient.row..],
+                        rows,
+                        l.gradient.row,
+                        inner,
+                        &mut du[first * taps.len()..],
+                    );
+                }
                 if let Some(u) = u {
                     // SAFETY: as above.
                     let to = unsafe { sums.part(p * l.adjoint.position..(p + 1) * l.adjoint.position) };

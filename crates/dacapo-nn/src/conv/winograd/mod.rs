@@ -16,6 +16,7 @@
 
 mod along_x;
 mod backward;
+mod doubled;
 mod f3;
 mod layout;
 mod stages;
@@ -28,6 +29,7 @@ use super::kernel::{self, ROWS, groups};
 use super::pack::Gated;
 use super::scratch::{Scratch, Shared};
 use crate::simd::InstructionSet;
+pub(super) use doubled::Doubling;
 use f3::F3;
 use layout::{Block, Layout};
 use rayon::prelude::*;
@@ -58,8 +60,9 @@ pub(super) struct Winograd {
     set: InstructionSet,
     tiling: Tiling,
     by_slab: bool,
-    /// Offsets of the taps into one position of the transformed input and of the transformed gradient.
-    taps: Vec<usize>,
+    /// Offsets of the taps into one position of the transformed input, of each part of the output's channels, and into one of
+    /// the transformed gradient. The parts are as large as one another: all channels, or whole groups of rows.
+    taps: Vec<Vec<usize>>,
     taps_back: Vec<usize>,
 }
 
@@ -92,6 +95,11 @@ macro_rules! with_tiles {
             Tiling::ExactZY | Tiling::ExactZX => $plan.$method::<F3, F4>($($argument),*),
         }
     };
+}
+
+/// Columns of a block with rows along x.
+fn columns(g: &ConvGeometry) -> usize {
+    COLUMNS[usize::from(g.in_channels.max(g.out_channels) > MANY_CHANNELS)]
 }
 
 /// Calls `f` for `0..count`, in order or by the threads of the pool.
@@ -151,7 +159,7 @@ impl Winograd {
                 let (ins, outs) = (g.in_channels, g.out_channels);
                 (3 * ins * outs / (2 * (ins + outs))).clamp(least, most)
             }
-            _ => COLUMNS[usize::from(g.in_channels.max(g.out_channels) > MANY_CHANNELS)],
+            _ => columns(&g),
         };
         let layout = match tiling {
             Tiling::ZY => Layout::new::<F4, F4>(g, output, 1, false, columns),
@@ -170,20 +178,49 @@ impl Winograd {
         if products >= outputs * g.kernel[0] * g.kernel[1] {
             return None;
         }
-        let taps = |channels: usize, row: usize, at: &dyn Fn(usize) -> usize| {
+        Some(Self::with_layout(layout, tiling, &[0], batch, set))
+    }
+
+    /// With parts of the output's channels whose taps begin so many columns further along x.
+    fn with_layout(
+        layout: Layout,
+        tiling: Tiling,
+        shifts: &[usize],
+        batch: usize,
+        set: InstructionSet,
+    ) -> Self {
+        let g = &layout.geometry;
+        let taps = |channels: usize, row: usize, at: &dyn Fn(usize, usize) -> usize| -> Vec<usize> {
+            let tap = |t: usize| (t / g.kernel[2], t % g.kernel[2]);
             (0..channels * g.kernel[2])
-                .map(|t| t / g.kernel[2] * row + at(t % g.kernel[2]))
+                .map(tap)
+                .map(|(c, k)| c * row + at(c, k))
                 .collect()
         };
-        Some(Self {
+        let rows = g.out_channels / shifts.len();
+        Self {
             batch,
             set,
             tiling,
             by_slab: g.in_channels * g.out_channels <= SLAB_CHANNELS && batch * layout.tile_rows() >= 4,
-            taps: taps(g.in_channels, layout.input.row, &|k| k),
-            taps_back: taps(g.out_channels, layout.gradient.row, &|k| layout.lead - k),
+            taps: shifts
+                .iter()
+                .map(|shift| taps(g.in_channels, layout.input.row, &|_, k| shift + k))
+                .collect(),
+            taps_back: taps(g.out_channels, layout.gradient.row, &|c, k| {
+                layout.lead - shifts[c / rows] - k
+            }),
             layout,
-        })
+        }
+    }
+
+    /// The parts of the output's channels: their first, how many they are, and their taps.
+    fn parts(&self) -> impl Iterator<Item = (usize, usize, &[usize])> {
+        let rows = self.layout.geometry.out_channels / self.taps.len();
+        self.taps
+            .iter()
+            .enumerate()
+            .map(move |(part, taps)| (part * rows, rows, &taps[..]))
     }
 
     pub(super) fn forward(&self, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
@@ -291,7 +328,7 @@ impl Winograd {
     /// A row of zeros that stands for rows outside.
     fn zeros(&self) -> Scratch {
         let l = &self.layout;
-        Scratch::zeroed(l.geometry.input[2].max(l.output[2]).next_multiple_of(16))
+        Scratch::zeroed(l.step * l.geometry.input[2].max(l.output[2]).next_multiple_of(16))
     }
 
     /// Transforms the input of a block.
@@ -341,24 +378,27 @@ impl Winograd {
                 let to = unsafe { sums.part(p * l.sums.position..(p + 1) * l.sums.position) };
                 let from = &v[p * l.input.position..][..l.input.position];
                 let u = &u[p * l.weights..][..l.weights];
-                kernel::correlate(
-                    self.set,
-                    from,
-                    &self.taps,
-                    u,
-                    (g.out_channels, ROWS),
-                    columns,
-                    to,
-                    l.sums.row,
-                    usize::MAX,
-                );
+                for (first, rows, taps) in self.parts() {
+                    kernel::correlate(
+                        self.set,
+                        from,
+                        taps,
+                        &u[first * taps.len()..],
+                        (rows, ROWS),
+                        columns,
+                        &mut to[first * l.sums.row..],
+                        l.sums.row,
+                        usize::MAX,
+                    );
+                }
             });
             let sums: &[f32] = &m;
-            let tasks = self.tasks(g.out_channels);
+            let outputs = g.out_channels / self.taps.len();
+            let tasks = self.tasks(outputs);
             each(!self.by_slab, tasks, |task| {
-                let channels = share(g.out_channels, tasks, task);
+                let channels = share(outputs, tasks, task);
                 let tiles = PhantomData::<(Z, Y)>;
-                self.set.run(stages::Output {
+                let output = stages::Output {
                     layout: l,
                     block,
                     channels,
@@ -366,7 +406,12 @@ impl Winograd {
                     finish,
                     y,
                     tiles,
-                });
+                };
+                if l.step == 1 {
+                    self.set.run(output);
+                } else {
+                    self.set.run(doubled::Pairs(output));
+                }
             });
         });
     }

@@ -36,6 +36,24 @@ pub(super) unsafe fn load_some<V: Vector>(from: *const f32, count: usize) -> V {
     }
 }
 
+/// The elements `x, x + 1, …` of a row of which so many are left, or of those in steps of 2 the even or the odd ones.
+#[inline(always)]
+unsafe fn load_step<V: Vector>(row: *const f32, x: usize, left: usize, step: usize, odd: usize) -> V {
+    unsafe {
+        if step == 1 {
+            return load_some(row.add(x), left);
+        }
+        let from = row.add(2 * x);
+        let low = load_some::<V>(from, 2 * left);
+        let high = if 2 * left > V::LANES {
+            load_some(from.add(V::LANES), 2 * left - V::LANES)
+        } else {
+            V::splat(0.0)
+        };
+        low.unzip(high)[odd]
+    }
+}
+
 #[inline(always)]
 pub(super) unsafe fn store_some<V: Vector>(v: V, to: *mut f32, count: usize) {
     unsafe {
@@ -164,6 +182,25 @@ impl<Z: Tile, Y: Tile> Job for Input<'_, Z, Y> {
     }
 }
 
+/// A tile's products, of which a position has `position` elements, to outputs along y.
+#[inline(always)]
+pub(super) unsafe fn half_outputs<V: Vector, Z: Tile, Y: Tile>(
+    from: *const f32,
+    position: usize,
+) -> [[V; OUT]; IN] {
+    unsafe {
+        let mut half = [[V::splat(0.0); OUT]; IN];
+        for k in 0..Z::IN {
+            let mut m = [V::splat(0.0); IN];
+            for j in 0..Y::IN {
+                m[j] = V::load(from.add((k * Y::IN + j) * position));
+            }
+            half[k] = Y::output(m);
+        }
+        half
+    }
+}
+
 /// Products to output: `y = Aᵀ M A`, plus bias, through ReLU.
 pub(super) struct Output<'a, Z, Y> {
     pub(super) layout: &'a Layout,
@@ -209,14 +246,7 @@ impl<Z: Tile, Y: Tile> Job for Output<'_, Z, Y> {
                         let to = channel.add((z * height + row) * width);
                         let mut x = 0;
                         while x < columns {
-                            let mut half = [[V::splat(0.0); OUT]; IN];
-                            for k in 0..Z::IN {
-                                let mut m = [V::splat(0.0); IN];
-                                for j in 0..Y::IN {
-                                    m[j] = V::load(from.add((k * Y::IN + j) * l.sums.position + x));
-                                }
-                                half[k] = Y::output(m);
-                            }
+                            let half = half_outputs::<V, Z, Y>(from.add(x), l.sums.position);
                             if l.along_x {
                                 along_x::merge_output::<V, Z, Y>(half, (bias, floor), to, x, planes, width);
                                 x += V::LANES;
@@ -277,11 +307,15 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
         } = self;
         let [depth, height, width] = l.output;
         let volume = depth * height * width;
-        assert!(Z::IN * Y::OUT * l.half_row <= half.len() && zeros.len() >= width.next_multiple_of(16));
+        assert!(
+            Z::IN * Y::OUT * l.half_row <= half.len() && zeros.len() >= l.step * width.next_multiple_of(16)
+        );
         let (half, to) = (half.as_mut_ptr(), to.start());
         unsafe {
             for c in channels {
-                let channel = (b.sample * l.geometry.out_channels + c) * l.stack * volume;
+                let (channel, [pz, py, px]) = l.place(c);
+                let channel =
+                    (b.sample * l.geometry.out_channels + channel * l.step.pow(3)) * l.stack * volume;
                 let to = to.add(c * l.gradient.row);
                 let mut total = V::splat(0.0);
                 for i in 0..b.tiles_z {
@@ -299,7 +333,8 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
                             for k in 0..Z::OUT {
                                 let z = tile * Z::OUT + k;
                                 if y < height && z < depth {
-                                    let start = channel + (z * height + y) * width;
+                                    let (z, y) = (l.step * z + pz, l.step * y + py);
+                                    let start = channel + (z * l.step * height + y) * l.step * width;
                                     from[k] = gy.values.as_ptr().add(start);
                                     if let Some(output) = gy.gate {
                                         gate[k] = output.as_ptr().add(start);
@@ -317,9 +352,9 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
                                 let mut d = [V::splat(0.0); OUT];
                                 if left > 0 {
                                     for k in 0..Z::OUT {
-                                        d[k] = load_some(from[k].add(x), left);
+                                        d[k] = load_step(from[k], x, left, l.step, px);
                                         if gy.gate.is_some() {
-                                            d[k] = d[k].gated(load_some(gate[k].add(x), left));
+                                            d[k] = d[k].gated(load_step(gate[k], x, left, l.step, px));
                                         }
                                         sum = sum.add(d[k]);
                                     }
