@@ -8,7 +8,7 @@
 //! ```
 //!
 //! so that the 2³ outputs of a voxel are channels of a convolution with 3 taps, all of which read the same transformed
-//! input. Along z and y a tap of zero costs nothing more than its tile; along x, where taps are direct, each half of the
+//! input. Along z and y a tap of zero costs no more than another, in a tile; along x, where taps are direct, each half of the
 //! channels has its own two. That is 4.5 multiplications an output where the direct way takes 8.
 
 use super::layout::Layout;
@@ -103,7 +103,8 @@ impl Doubling {
         }
     }
 
-    /// Calls `f` for each element of the kernel with its place among the taps.
+    /// Calls `f` for each element of the kernel `[ci][co][4][4][4]` with its place among the taps
+    /// `[outputs of a voxel · co][ci][3][3][2]`.
     fn each_weight(&self, mut f: impl FnMut(usize, usize)) {
         let [ins, outs] = self.channels;
         for channel in 0..OUTPUTS * outs {
@@ -121,7 +122,7 @@ impl Doubling {
         }
     }
 
-    /// The kernel `[ci][co][4][4][4]` as taps `[outputs of a voxel · co][ci][3][3][2]`.
+    /// The kernel as taps, those that it has not being zero.
     fn expand(&self, w: &[f32]) -> Scratch {
         let mut taps = Scratch::zeroed(self.taps());
         self.each_weight(|element, tap| taps[tap] = w[element]);

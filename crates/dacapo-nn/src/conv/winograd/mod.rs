@@ -8,6 +8,8 @@
 //! more of what products and sums lose than the output's transform does, which counts where there are few channels: there
 //! tiles are of 3 outputs along z, with 7.5 multiplications an output.
 //!
+//! A transposed convolution that doubles a volume is one with tiles as well ([`doubled`]).
+//!
 //! Two ways to share the work among threads, chosen by the shape:
 //! - by slabs of z tiles (forward: by blocks), each with its own memory and its own sums of the weights' gradient;
 //!   the input's gradient that a slab leaves on its neighbour's planes is added afterwards;
