@@ -6,7 +6,8 @@
 //! - [`accumulate`]: dot products of gradient rows with taps (the gradient of the weights).
 //!
 //! Both check their slices and then run on pointers. Columns lie along x, so no lane is ever shuffled; a tile of
-//! 4 rows × 3 vectors keeps 12 sums in registers, which is what 16 registers hold, 4 × 6 or 8 × 3 what 32 do.
+//! 4 rows × 3 vectors keeps 12 sums in registers, which is what 16 registers hold, 4 × 6 or 8 × 3 what 32 do, or
+//! 4 × 3 with as many totals, where sums are of several chains.
 #![allow(
     clippy::needless_range_loop,
     reason = "indices are positions and taps; closures would not be inlined"
@@ -195,11 +196,11 @@ unsafe fn tile<V: Vector, const R: usize, const G: usize, const N: usize>(
     // SAFETY: as in `Correlate::run`, which calls this with groups and vectors that it has counted.
     unsafe {
         let mut end = chain.min(taps.len());
-        let mut totals = sums::<V, R, G, N>(input, taps, 0..end, weights);
+        let mut totals = chain_sums::<V, R, G, N>(input, taps, 0..end, weights);
         while end < taps.len() {
             let first = end;
             end = (first + chain).min(taps.len());
-            let sums = sums::<V, R, G, N>(input, taps, first..end, weights);
+            let sums = chain_sums::<V, R, G, N>(input, taps, first..end, weights);
             for g in 0..G {
                 for r in 0..R {
                     for j in 0..N {
@@ -218,15 +219,15 @@ unsafe fn tile<V: Vector, const R: usize, const G: usize, const N: usize>(
     }
 }
 
-/// The sums of one chain of taps.
+/// The sums of one chain of taps, which is a range of theirs.
 #[inline(always)]
-unsafe fn sums<V: Vector, const R: usize, const G: usize, const N: usize>(
+unsafe fn chain_sums<V: Vector, const R: usize, const G: usize, const N: usize>(
     input: *const f32,
     taps: &[usize],
     chain: Range<usize>,
     weights: *const f32,
 ) -> [[[V; N]; R]; G] {
-    // SAFETY: as in `tile`.
+    // SAFETY: as in `tile`, which also keeps the chain inside of the taps.
     unsafe {
         let mut sums = [[[V::splat(0.0); N]; R]; G];
         for t in chain {

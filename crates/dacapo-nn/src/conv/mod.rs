@@ -5,10 +5,11 @@
 //! |---|---|
 //! | 3 in z and y, or in z or y alone, stride 1 | [`winograd`]: tiles of 4 outputs, direct taps along x |
 //! | 3 in y and x, 1 in z, stride 1, channels enough | [`winograd`]: tiles of 4 outputs along both |
-//! | transposed, 4 taps with stride 2 and padding 1 | [`winograd`]: the 8 outputs of a voxel are channels |
+//! | transposed, 4 taps with stride 2 and padding 1 along all axes | [`winograd`]: the 8 outputs of a voxel are channels |
 //! | any other | [`direct`]: rows packed for the taps |
 //!
-//! Backward, tiles along two axes are of 3 outputs along the first where there are few channels ([`winograd`] says why).
+//! Backward, tiles of a convolution along two axes are of 3 outputs along the first where there are few channels
+//! ([`winograd`] says why).
 //!
 //! Both end in the same two inner loops ([`kernel`]).
 //!
@@ -322,13 +323,15 @@ impl TransposedConvolution {
             relu,
             add: false,
         };
-        let gated = Gated {
-            values: x,
-            gate: None,
-        };
         match &self.method {
             Transposed::Doubling(plan) => plan.forward(x, w, finish, y),
-            Transposed::Direct(plan) => plan.adjoint(gated, w, finish, y),
+            Transposed::Direct(plan) => {
+                let x = Gated {
+                    values: x,
+                    gate: None,
+                };
+                plan.adjoint(x, w, finish, y);
+            }
         }
     }
 

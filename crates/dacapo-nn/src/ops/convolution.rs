@@ -238,11 +238,11 @@ mod tests {
             ..conv([1, 3, 3], [1; 3], [0, 1, 1], false)
         };
         check(&wide, &[(16, [1, 5, 6])], 2);
-        check(
-            &TransposedConv(conv([4; 3], [2; 3], [1; 3], false)),
-            &[(2, [2, 3, 4])],
-            1,
-        );
+        // Direct, and with tiles.
+        for shape in [[2, 3, 4], [3, 4, 5]] {
+            let doubling = TransposedConv(conv([4; 3], [2; 3], [1; 3], false));
+            check(&doubling, &[(2, shape)], 1);
+        }
         check(
             &TransposedConv(conv([2; 3], [2; 3], [0; 3], true)),
             &[(2, [2, 3, 4])],

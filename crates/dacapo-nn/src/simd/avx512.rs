@@ -20,14 +20,7 @@ fn first(count: usize) -> __mmask16 {
 
 /// By hand, as the tile of AVX2: 4 × 6 sums, 6 inputs and 2 factors are all 32 registers, and the compiler wants more.
 #[target_feature(enable = "avx512f")]
-unsafe fn tile(
-    input: *const f32,
-    taps: &[usize],
-    weights: *const f32,
-    output: *mut f32,
-    pitch: usize,
-    add: bool,
-) {
+unsafe fn tile(input: *const f32, taps: &[usize], weights: *const f32, output: *mut f32, pitch: usize) {
     unsafe {
         core::arch::asm!(
             "vpxord zmm0, zmm0, zmm0",
@@ -99,37 +92,6 @@ unsafe fn tile(
             "cmp {tap}, {end}",
             "jne 2b",
             "3:",
-            "test {add:e}, {add:e}",
-            "jz 4f",
-            "mov {offset}, {y}",
-            "vaddps zmm0, zmm0, [{offset} + 0]",
-            "vaddps zmm1, zmm1, [{offset} + 64]",
-            "vaddps zmm2, zmm2, [{offset} + 128]",
-            "vaddps zmm3, zmm3, [{offset} + 192]",
-            "vaddps zmm4, zmm4, [{offset} + 256]",
-            "vaddps zmm5, zmm5, [{offset} + 320]",
-            "lea {offset}, [{offset} + 4 * {pitch}]",
-            "vaddps zmm6, zmm6, [{offset} + 0]",
-            "vaddps zmm7, zmm7, [{offset} + 64]",
-            "vaddps zmm8, zmm8, [{offset} + 128]",
-            "vaddps zmm9, zmm9, [{offset} + 192]",
-            "vaddps zmm10, zmm10, [{offset} + 256]",
-            "vaddps zmm11, zmm11, [{offset} + 320]",
-            "lea {offset}, [{offset} + 4 * {pitch}]",
-            "vaddps zmm12, zmm12, [{offset} + 0]",
-            "vaddps zmm13, zmm13, [{offset} + 64]",
-            "vaddps zmm14, zmm14, [{offset} + 128]",
-            "vaddps zmm15, zmm15, [{offset} + 192]",
-            "vaddps zmm16, zmm16, [{offset} + 256]",
-            "vaddps zmm17, zmm17, [{offset} + 320]",
-            "lea {offset}, [{offset} + 4 * {pitch}]",
-            "vaddps zmm18, zmm18, [{offset} + 0]",
-            "vaddps zmm19, zmm19, [{offset} + 64]",
-            "vaddps zmm20, zmm20, [{offset} + 128]",
-            "vaddps zmm21, zmm21, [{offset} + 192]",
-            "vaddps zmm22, zmm22, [{offset} + 256]",
-            "vaddps zmm23, zmm23, [{offset} + 320]",
-            "4:",
             "vmovups [{y} + 0], zmm0",
             "vmovups [{y} + 64], zmm1",
             "vmovups [{y} + 128], zmm2",
@@ -164,7 +126,6 @@ unsafe fn tile(
             y = inout(reg) output => _,
             pitch = in(reg) pitch,
             offset = out(reg) _,
-            add = in(reg) u32::from(add),
             out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _,
             out("zmm4") _, out("zmm5") _, out("zmm6") _, out("zmm7") _,
             out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
@@ -409,7 +370,8 @@ impl Vector for Avx512 {
         pitch: usize,
         add: bool,
     ) {
-        unsafe { tile(input, taps, weights, output, pitch, add) }
+        debug_assert!(!add, "several chains have their totals in registers");
+        unsafe { tile(input, taps, weights, output, pitch) }
     }
     #[inline(always)]
     unsafe fn dots(x: [*const f32; 6], g: [*const f32; 4], columns: usize, to: *mut f32) {

@@ -61,8 +61,8 @@ pub(crate) trait Vector: Copy {
     fn at_least(self, floor: Self) -> Self;
     /// Zero where `gate` is at most zero (a NaN lets pass, as PyTorch's ReLU does).
     fn gated(self, gate: Self) -> Self;
-    /// Four rows × `TILE` vectors of a correlation (see `conv::kernel`), where it is written by hand; added to the
-    /// output, or in its place.
+    /// Four rows × `TILE` vectors of a correlation (see `conv::kernel`), where it is written by hand; in place of the output, or
+    /// added to it, as sums of several chains are where there are 16 registers.
     ///
     /// # Safety
     /// Readable: `TILE` vectors at each of `input + taps[t]`, `weights[..4 · taps.len()]`; writable: `TILE` vectors at

@@ -259,6 +259,19 @@ fn case(channels: [usize; 2], input: [usize; 3], kernel: [usize; 3], stride: usi
     }
 }
 
+fn transposed(
+    channels: [usize; 2],
+    input: [usize; 3],
+    kernel: [usize; 3],
+    stride: usize,
+    padding: usize,
+) -> Case {
+    Case {
+        transposed: true,
+        ..case(channels, input, kernel, stride, padding)
+    }
+}
+
 fn on_every_set(cases: Vec<Case>) -> impl Iterator<Item = (Case, InstructionSet)> {
     let sets = InstructionSet::available();
     cases

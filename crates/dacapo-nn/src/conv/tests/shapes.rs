@@ -1,6 +1,6 @@
 //! Convolutions of chosen shapes, what is not finite, and what is refused.
 
-use super::{Case, case, on_every_set, pool};
+use super::{Case, case, on_every_set, pool, transposed};
 use crate::conv::{ConvGeometry, Convolution, TransposedConvolution};
 
 #[test]
@@ -79,8 +79,9 @@ fn tiny_shapes() {
     strided.relu = true;
     let mut upsampling = strided.clone();
     upsampling.transposed = true;
-    let mut doubling = case([2, 1], [3, 4, 5], [4, 4, 4], 2, 1);
-    (doubling.transposed, doubling.relu) = (true, true);
+    // Two tiles along z, and rows of two vectors and a half.
+    let mut doubling = transposed([2, 1], [5, 4, 9], [4; 3], 2, 1);
+    doubling.relu = true;
     let tiled = [tiles, padded, plane, wide_plane, doubling];
     let direct = [points, whole_vectors, strided, upsampling];
     tiled.iter().chain(&direct).for_each(Case::check_all);
@@ -126,14 +127,16 @@ fn large() -> Vec<Case> {
         case([9, 5], [12, 30, 40], [1, 1, 1], 1, 0),
         case([5, 9], [1, 70, 80], [1, 1, 1], 1, 0),
     ];
-    cases.push(Case {
-        transposed: true,
-        ..case([8, 9], [12, 13, 14], [4, 4, 4], 2, 1)
-    });
-    cases.push(Case {
-        transposed: true,
-        ..case([24, 9], [9, 11, 21], [4, 4, 4], 2, 1)
-    });
+    cases.extend([
+        transposed([8, 9], [12, 13, 14], [4; 3], 2, 1),
+        transposed([24, 9], [9, 11, 21], [4; 3], 2, 1),
+        // Several blocks along y; by slabs, and rows of whole vectors.
+        transposed([24, 9], [9, 27, 33], [4; 3], 2, 1),
+        transposed([8, 7], [5, 27, 32], [4; 3], 2, 1),
+        // Without tiles.
+        transposed([8, 9], [12, 13, 14], [2; 3], 2, 0),
+        transposed([1, 8], [12, 13, 14], [4; 3], 2, 1),
+    ]);
     for (i, case) in cases.iter_mut().enumerate() {
         case.batch = 1 + i % 2;
         case.relu = i % 3 == 0;
@@ -163,6 +166,7 @@ fn what_is_not_finite_shows_and_does_not_stay() {
         case([12, 12], [9, 9, 9], [3, 3, 3], 1, 1),
         case([16, 16], [1, 19, 37], [1, 3, 3], 1, 1),
         case([2, 3], [9, 9, 9], [2, 2, 2], 1, 0),
+        transposed([3, 2], [5, 6, 9], [4; 3], 2, 1),
     ];
     for (case, set) in on_every_set(cases) {
         let case = Case { relu: true, ..case };
@@ -219,6 +223,35 @@ fn impossible_geometries_are_refused() {
         )
         .is_err()
     );
+}
+
+/// 4.5 multiplications an output instead of 8, and what hangs over at the ends of rows.
+#[test]
+fn what_doubles_a_volume_has_tiles() {
+    let plan = |case: Case| TransposedConvolution::new(case.geometry, 1).unwrap();
+    let head = plan(transposed([24, 9], [40; 3], [4; 3], 2, 1));
+    let direct = 24 * 9 * 8 * 80u64.pow(3);
+    let part = head.multiplications(None) as f64 / direct as f64;
+    assert!((0.56..0.65).contains(&part), "{part}");
+    assert!(!head.adds());
+    for other in [
+        transposed([1, 9], [40; 3], [4; 3], 2, 1),
+        transposed([24, 9], [2, 3, 4], [4; 3], 2, 1),
+        transposed([24, 9], [40; 3], [2; 3], 2, 0),
+        transposed([24, 9], [40; 3], [4; 3], 2, 0),
+    ] {
+        assert!(plan(other).adds());
+    }
+}
+
+#[test]
+#[should_panic(expected = "tiles overwrite")]
+fn tiles_do_not_add_to_a_gradient() {
+    let case = transposed([2, 3], [4; 3], [4; 3], 2, 1);
+    let t = case.tensors();
+    let plan = TransposedConvolution::new(case.geometry, 1).unwrap();
+    let (mut dx, mut dw) = (t.x.clone(), t.w.clone());
+    plan.backward(&t.x, &t.w, None, &t.gy, Some(&mut dx), true, &mut dw, None);
 }
 
 #[test]

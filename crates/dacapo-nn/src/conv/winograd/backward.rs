@@ -226,16 +226,16 @@ impl<Z: Tile, Y: Tile> Pass<'_, Z, Y> {
                 let du = unsafe { du.part(p * l.weights..(p + 1) * l.weights) };
                 let from = &from[p * l.input.position..][..l.input.position];
                 let inner = columns - (g.kernel[2] - 1);
-                for (first, rows, taps) in plan.parts() {
+                for (start, rows, taps) in plan.parts() {
                     kernel::accumulate(
                         plan.set,
                         from,
                         taps,
-                        &gradient[l.lead + first * l.gradient.row..],
+                        &gradient[l.lead + start * l.gradient.row..],
                         rows,
                         l.gradient.row,
                         inner,
-                        &mut du[first * taps.len()..],
+                        &mut du[start * taps.len()..],
                     );
                 }
                 if let Some(u) = u {

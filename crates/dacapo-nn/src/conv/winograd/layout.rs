@@ -9,7 +9,6 @@
 //!
 //! With tiles along x the columns of a z tile are the tiles of its rows, and there is no y.
 
-use super::doubled;
 use super::tile::Tile;
 use crate::conv::ConvGeometry;
 use crate::conv::kernel::{ROWS, SLACK, groups};
@@ -41,10 +40,12 @@ impl Matrix {
 
 pub(super) struct Layout {
     pub(super) geometry: ConvGeometry,
+    /// Of the tiles; the tensor has `step` times as many voxels along each axis.
     pub(super) output: [usize; 3],
     /// Volumes of this geometry that a channel has one behind the other: planes that the kernel does not join.
     pub(super) stack: usize,
-    /// Outputs of a voxel along each axis: 1, or 2 that are channels of their own (see `doubled`).
+    /// Outputs of a voxel along each axis: 1, or 2 that are channels of their own (see `doubling`), of one volume with rows
+    /// along x.
     pub(super) step: usize,
     /// The tiles that are called y's lie along x: input and output have a height of 1.
     pub(super) along_x: bool,
@@ -140,15 +141,6 @@ impl Layout {
     /// Tiles along z of a sample.
     pub(super) fn tile_rows(&self) -> usize {
         self.stack * self.tiles[0]
-    }
-
-    /// The channel of the output that a channel of the tiles belongs to, and which of a voxel's outputs it is.
-    pub(super) fn place(&self, channel: usize) -> (usize, [usize; 3]) {
-        if self.step == 1 {
-            (channel, [0; 3])
-        } else {
-            doubled::place(channel, self.geometry.out_channels / doubled::OUTPUTS)
-        }
     }
 
     /// The volume of a tile along z, and which it is there.

@@ -8,7 +8,7 @@
 //! more of what products and sums lose than the output's transform does, which counts where there are few channels: there
 //! tiles are of 3 outputs along z, with 7.5 multiplications an output.
 //!
-//! A transposed convolution that doubles a volume is one with tiles as well ([`doubled`]).
+//! A transposed convolution that doubles a volume is one with tiles as well ([`doubling`]).
 //!
 //! Two ways to share the work among threads, chosen by the shape:
 //! - by slabs of z tiles (forward: by blocks), each with its own memory and its own sums of the weights' gradient;
@@ -18,7 +18,7 @@
 
 mod along_x;
 mod backward;
-mod doubled;
+mod doubling;
 mod f3;
 mod layout;
 mod stages;
@@ -31,7 +31,7 @@ use super::kernel::{self, ROWS, groups};
 use super::pack::Gated;
 use super::scratch::{Scratch, Shared};
 use crate::simd::InstructionSet;
-pub(super) use doubled::Doubling;
+pub(super) use doubling::Doubling;
 use f3::F3;
 use layout::{Block, Layout};
 use rayon::prelude::*;
@@ -50,7 +50,7 @@ const COLUMNS_ALONG_X: [usize; 2] = [96, 192];
 const ALONG_X_CHANNELS: [usize; 2] = [16, 24];
 /// Fewest channels out, of 3 taps along all axes and in planes, with which the sums of a direct convolution are so long
 /// that they lose a third of what the input's gradient loses through tiles of 4 along two axes. With fewer, the backward
-/// pass has tiles of 3 along one of them.
+/// pass has tiles of 3 along one of them (but for [`doubling`], whose sums are long).
 const LONG_SUMS: [usize; 2] = [160, 100];
 /// Products of channels up to which the work is split by slabs.
 const SLAB_CHANNELS: usize = 700;
@@ -62,8 +62,9 @@ pub(super) struct Winograd {
     set: InstructionSet,
     tiling: Tiling,
     by_slab: bool,
-    /// Offsets of the taps into one position of the transformed input, of each part of the output's channels, and into one of
-    /// the transformed gradient. The parts are as large as one another: all channels, or whole groups of rows.
+    /// For each part of the output's channels, offsets of its taps into one position of the transformed input; then those of
+    /// all channels into one of the transformed gradient. Parts are as large as one another: all channels, or whole groups
+    /// of rows.
     taps: Vec<Vec<usize>>,
     taps_back: Vec<usize>,
 }
@@ -100,7 +101,7 @@ macro_rules! with_tiles {
 }
 
 /// Columns of a block with rows along x.
-fn columns(g: &ConvGeometry) -> usize {
+fn block_columns(g: &ConvGeometry) -> usize {
     COLUMNS[usize::from(g.in_channels.max(g.out_channels) > MANY_CHANNELS)]
 }
 
@@ -161,7 +162,7 @@ impl Winograd {
                 let (ins, outs) = (g.in_channels, g.out_channels);
                 (3 * ins * outs / (2 * (ins + outs))).clamp(least, most)
             }
-            _ => columns(&g),
+            _ => block_columns(&g),
         };
         let layout = match tiling {
             Tiling::ZY => Layout::new::<F4, F4>(g, output, 1, false, columns),
@@ -200,6 +201,9 @@ impl Winograd {
                 .collect()
         };
         let rows = g.out_channels / shifts.len();
+        debug_assert!(shifts.len() == layout.step && (layout.step == 1 || rows.is_multiple_of(ROWS)));
+        debug_assert!(layout.step == 1 || !layout.along_x && layout.stack == 1);
+        debug_assert!(shifts.iter().all(|shift| shift + g.kernel[2] <= layout.lead + 1));
         Self {
             batch,
             set,
@@ -216,9 +220,14 @@ impl Winograd {
         }
     }
 
+    /// Channels of a part of the output's.
+    fn part(&self) -> usize {
+        self.layout.geometry.out_channels / self.taps.len()
+    }
+
     /// The parts of the output's channels: their first, how many they are, and their taps.
     fn parts(&self) -> impl Iterator<Item = (usize, usize, &[usize])> {
-        let rows = self.layout.geometry.out_channels / self.taps.len();
+        let rows = self.part();
         self.taps
             .iter()
             .enumerate()
@@ -395,7 +404,8 @@ impl Winograd {
                 }
             });
             let sums: &[f32] = &m;
-            let outputs = g.out_channels / self.taps.len();
+            // Where there are two parts, their outputs go to the same rows.
+            let outputs = self.part();
             let tasks = self.tasks(outputs);
             each(!self.by_slab, tasks, |task| {
                 let channels = share(outputs, tasks, task);
@@ -412,7 +422,7 @@ impl Winograd {
                 if l.step == 1 {
                     self.set.run(output);
                 } else {
-                    self.set.run(doubled::Pairs(output));
+                    self.set.run(doubling::Pairs(output));
                 }
             });
         });

@@ -9,11 +9,13 @@
 )]
 #![allow(
     clippy::undocumented_unsafe_blocks,
-    reason = "each stage is one block under one contract: tensors have the geometry's sizes, buffers the layout's, \
+    reason = "each stage is one block under one contract: tensors have the geometry's sizes (an output `step` times the \
+              layout's along each axis, with so many channels fewer), buffers the layout's, \
               the block lies inside the layout, and no other task touches the stage's channels of its outputs"
 )]
 
 use super::along_x;
+use super::doubling;
 use super::layout::{Block, Layout};
 use super::tile::{IN, OUT, Tile};
 use crate::conv::direct::Finish;
@@ -36,7 +38,8 @@ pub(super) unsafe fn load_some<V: Vector>(from: *const f32, count: usize) -> V {
     }
 }
 
-/// The elements `x, x + 1, …` of a row of which so many are left, or of those in steps of 2 the even or the odd ones.
+/// The elements `x, x + 1, …` of a row, of which `left` are left; with a step of 2 the elements `2x + odd, 2x + odd + 2, …`
+/// of one twice as long.
 #[inline(always)]
 unsafe fn load_step<V: Vector>(row: *const f32, x: usize, left: usize, step: usize, odd: usize) -> V {
     unsafe {
@@ -286,7 +289,7 @@ pub(super) struct Gradient<'a, Z, Y> {
     pub(super) zeros: &'a [f32],
     pub(super) half: &'a mut [f32],
     pub(super) to: Shared<'a>,
-    /// Added to, an element a channel.
+    /// Added to, an element a channel of the tiles.
     pub(super) bias: Shared<'a>,
     pub(super) tiles: PhantomData<(Z, Y)>,
 }
@@ -313,9 +316,9 @@ impl<Z: Tile, Y: Tile> Job for Gradient<'_, Z, Y> {
         let (half, to) = (half.as_mut_ptr(), to.start());
         unsafe {
             for c in channels {
-                let (channel, [pz, py, px]) = l.place(c);
-                let channel =
-                    (b.sample * l.geometry.out_channels + channel * l.step.pow(3)) * l.stack * volume;
+                let outs = l.geometry.out_channels / l.step.pow(3);
+                let (channel, [pz, py, px]) = doubling::place(c, outs);
+                let channel = (b.sample * outs + channel) * l.step.pow(3) * l.stack * volume;
                 let to = to.add(c * l.gradient.row);
                 let mut total = V::splat(0.0);
                 for i in 0..b.tiles_z {

@@ -10,6 +10,9 @@
 //! so that the 2³ outputs of a voxel are channels of a convolution with 3 taps, all of which read the same transformed
 //! input. Along z and y a tap of zero costs no more than another, in a tile; along x, where taps are direct, each half of the
 //! channels has its own two. That is 4.5 multiplications an output where the direct way takes 8.
+//!
+//! Tiles of 4 outputs serve the backward pass as well, however few the channels: an input's gradient sums 64 products a
+//! channel, so that a direct convolution loses enough itself (`tests/peers.rs` holds them to three times that).
 
 use super::layout::Layout;
 use super::stages::{self, half_outputs, store_some};
@@ -20,6 +23,7 @@ use crate::conv::direct::Finish;
 use crate::conv::pack::Gated;
 use crate::conv::scratch::Scratch;
 use crate::simd::{InstructionSet, Job, Vector};
+use rayon::prelude::*;
 
 /// Outputs of a voxel.
 pub(super) const OUTPUTS: usize = 8;
@@ -30,6 +34,7 @@ const TILED: usize = 18;
 /// A transposed convolution that doubles.
 pub(in crate::conv) struct Doubling {
     channels: [usize; 2],
+    elements: Elements,
     plan: Winograd,
 }
 
@@ -40,9 +45,19 @@ pub(super) fn place(channel: usize, out_channels: usize) -> (usize, [usize; 3]) 
     (channel, [phase / 2 % 2, phase % 2, phase / 4])
 }
 
-/// The kernel's element that tap t of 3 is, for one of the two outputs of a voxel.
-fn element(output: usize, t: usize) -> Option<usize> {
-    (3 + output).checked_sub(2 * t).filter(|&k| k < 4)
+/// For each of a voxel's outputs: the taps of the convolution with tiles that are elements of the kernel, and which.
+type Elements = [[(usize, usize); 8]; OUTPUTS];
+
+fn elements() -> Elements {
+    std::array::from_fn(|output| {
+        let (_, [pz, py, px]) = place(output, 1);
+        std::array::from_fn(|i| {
+            // One of the two taps that the output has along each axis, of 3 or, along x, of its own two.
+            let [tz, ty, tx] = [pz + i / 4, py + i / 2 % 2, i % 2];
+            let [kz, ky, kx] = [(pz, tz), (py, ty), (px, px + tx)].map(|(output, t)| 3 + output - 2 * t);
+            ((tz * 3 + ty) * 2 + tx, (kz * 4 + ky) * 4 + kx)
+        })
+    })
 }
 
 impl Doubling {
@@ -58,18 +73,19 @@ impl Doubling {
             stride: [1; 3],
             ..g.clone()
         };
-        let columns = super::columns(&tiled);
+        let columns = super::block_columns(&tiled);
         let layout = Layout {
             step: 2,
             ..Layout::new::<F4, F4>(tiled, g.input, 1, false, columns)
         };
         let products = layout.tiles[0] * layout.tiles[1] * layout.positions;
-        // Two taps along z and y.
+        // The direct way has 2 × 2 taps along z and y; along x both have 2.
         if products >= g.input[0] * g.input[1] * 4 {
             return None;
         }
         Some(Self {
             channels: [g.in_channels, g.out_channels],
+            elements: elements(),
             plan: Winograd::with_layout(layout, Tiling::ZY, &[0, 1], batch, set),
         })
     }
@@ -89,13 +105,22 @@ impl Doubling {
         dw: &mut [f32],
         db: Option<&mut [f32]>,
     ) {
-        let [_, outs] = self.channels;
+        let [ins, outs] = self.channels;
         let weights = self.expand(w);
         let mut gradient = Scratch::take(self.taps());
         let mut biases = Scratch::take(OUTPUTS * outs);
         self.plan
             .backward(x, &weights, gy, dx, &mut gradient, Some(&mut biases));
-        self.each_weight(|element, tap| dw[element] = gradient[tap]);
+        let gradient: &[f32] = &gradient;
+        dw.par_chunks_exact_mut(KERNEL).enumerate().for_each(|(i, dw)| {
+            let (ci, co) = (i / outs, i % outs);
+            for (output, elements) in self.elements.iter().enumerate() {
+                let taps = &gradient[((output * outs + co) * ins + ci) * TILED..];
+                for &(tap, element) in elements {
+                    dw[element] = taps[tap];
+                }
+            }
+        });
         if let Some(db) = db {
             for (c, db) in db.iter_mut().enumerate() {
                 *db = biases.iter().skip(c).step_by(outs).sum();
@@ -103,29 +128,21 @@ impl Doubling {
         }
     }
 
-    /// Calls `f` for each element of the kernel `[ci][co][4][4][4]` with its place among the taps
-    /// `[outputs of a voxel · co][ci][3][3][2]`.
-    fn each_weight(&self, mut f: impl FnMut(usize, usize)) {
+    /// The kernel `[ci][co][4][4][4]` as taps `[outputs of a voxel · co][ci][3][3][2]`, zero where it has none.
+    fn expand(&self, w: &[f32]) -> Scratch {
         let [ins, outs] = self.channels;
-        for channel in 0..OUTPUTS * outs {
-            let (co, [pz, py, px]) = place(channel, outs);
-            for ci in 0..ins {
-                let (kernel, taps) = ((ci * outs + co) * KERNEL, (channel * ins + ci) * TILED);
-                for t in 0..TILED {
-                    let [z, y, x] = [(pz, t / 6), (py, t / 2 % 3), (px, px + t % 2)]
-                        .map(|(output, t)| element(output, t));
-                    if let (Some(z), Some(y), Some(x)) = (z, y, x) {
-                        f(kernel + (z * 4 + y) * 4 + x, taps + t);
+        let mut taps = Scratch::zeroed(self.taps());
+        taps.par_chunks_exact_mut(ins * TILED)
+            .enumerate()
+            .for_each(|(channel, taps)| {
+                let (output, co) = (channel / outs, channel % outs);
+                for (ci, taps) in taps.chunks_exact_mut(TILED).enumerate() {
+                    let kernel = &w[(ci * outs + co) * KERNEL..];
+                    for &(tap, element) in &self.elements[output] {
+                        taps[tap] = kernel[element];
                     }
                 }
-            }
-        }
-    }
-
-    /// The kernel as taps, those that it has not being zero.
-    fn expand(&self, w: &[f32]) -> Scratch {
-        let mut taps = Scratch::zeroed(self.taps());
-        self.each_weight(|element, tap| taps[tap] = w[element]);
+            });
         taps
     }
 
@@ -174,7 +191,7 @@ impl<Z: Tile, Y: Tile> Job for Pairs<'_, Z, Y> {
         let outs = l.geometry.out_channels / OUTPUTS;
         let odd = l.geometry.out_channels / 2;
         let floor = if finish.relu { 0.0 } else { f32::NEG_INFINITY };
-        // SAFETY: the contract of the stages (see `stages`); a volume of the output has twice the sides of the layout's.
+        // SAFETY: the contract of the stages (see `stages`).
         unsafe {
             let floor = V::splat(floor);
             for c in channels {
