@@ -23,7 +23,7 @@ const THREADS: usize = 2;
 const STRETCH: f64 = 0.25;
 /// Bytes that pieces may take where nobody says otherwise. With twice as many little is gained: the context is then a
 /// small part of a piece.
-pub const PIECE_MEMORY: u64 = 1 << 30;
+pub const PIECE_MEMORY: u64 = 1_000_000_000;
 /// How much longer each size of a piece is than the one before it, when the best is looked for.
 const GROWTH: f64 = 1.1;
 
