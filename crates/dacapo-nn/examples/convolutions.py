@@ -33,6 +33,7 @@ LAYERS = [  # name, in, out, input, kernel, stride, padding, transposed: in step
     ("same 96-96 10", 96, 96, (10,) * 3, K3, 1, 1, False),
     ("stem 1-24 80", 1, 24, (80,) * 3, (4,) * 3, 2, 1, False),
     ("head 24-9 40 transposed", 24, 9, (40,) * 3, (4,) * 3, 2, 1, True),
+    ("head 12-1 40 transposed", 12, 1, (40,) * 3, (4,) * 3, 2, 1, True),
     ("up 48-24 20 transposed", 48, 24, (20,) * 3, (2,) * 3, 2, 0, True),
     ("one 12-2 52", 12, 2, (52,) * 3, (1,) * 3, 1, 0, False),
     ("one 48-24 40", 48, 24, (40,) * 3, (1,) * 3, 1, 0, False),

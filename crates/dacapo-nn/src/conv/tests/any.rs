@@ -56,6 +56,9 @@ fn any_case() -> impl Strategy<Value = Case> {
                 geometry.kernel = [4; 3];
                 geometry.stride = [2; 3];
                 geometry.padding = [1; 3];
+                for n in &mut geometry.input[..2] {
+                    *n = n.next_multiple_of(4) - *n % 2;
+                }
             }
             if kind == Kind::Tiled {
                 geometry.input = geometry.input.map(|n| n.max(3));

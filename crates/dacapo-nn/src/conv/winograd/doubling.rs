@@ -31,6 +31,9 @@ pub(super) const OUTPUTS: usize = 8;
 const KERNEL: usize = 64;
 const TILED: usize = 18;
 
+/// Of the direct way's multiplications, most that are worth the transforms: more are done where tiles hang far over the ends.
+const MOST_PRODUCTS: f64 = 0.75;
+
 /// A transposed convolution that doubles.
 pub(in crate::conv) struct Doubling {
     channels: [usize; 2],
@@ -61,7 +64,7 @@ fn elements() -> Elements {
 }
 
 impl Doubling {
-    /// Plans it, if the geometry is of this kind and tiles take fewer multiplications than the direct way.
+    /// Plans it, if the geometry is of this kind and tiles take far fewer multiplications than the direct way.
     pub(in crate::conv) fn new(geometry: &ConvGeometry, batch: usize, set: InstructionSet) -> Option<Self> {
         let g = geometry;
         if (g.kernel, g.stride, g.padding) != ([4; 3], [2; 3], [1; 3]) || g.in_channels < 2 {
@@ -80,7 +83,8 @@ impl Doubling {
         };
         let products = layout.tiles[0] * layout.tiles[1] * layout.positions;
         // The direct way has 2 × 2 taps along z and y; along x both have 2.
-        if products >= g.input[0] * g.input[1] * 4 {
+        let direct = 4 * g.input[0] * g.input[1];
+        if products as f64 > MOST_PRODUCTS * direct as f64 {
             return None;
         }
         Some(Self {
