@@ -13,7 +13,7 @@
 )]
 
 use super::layout::Layout;
-use super::stages::{load_some, store_some};
+use super::stages::{load_some, store_some, whole_outputs};
 use super::tile::{IN, OUT, Tile};
 use crate::simd::Vector;
 
@@ -217,24 +217,14 @@ pub(super) unsafe fn merge_adjoint<V: Vector, Z: Tile, X: Tile>(
 #[inline(always)]
 pub(super) unsafe fn merge_output<V: Vector, Z: Tile, X: Tile>(
     half: [[V; OUT]; IN],
-    (bias, floor): (V, V),
+    finish: (V, V),
     to: *mut f32,
     tile: usize,
     planes: usize,
     width: usize,
 ) {
     unsafe {
-        let mut rows = [[bias; OUT]; OUT];
-        for j in 0..X::OUT {
-            let mut m = [bias; IN];
-            for k in 0..Z::IN {
-                m[k] = half[k][j];
-            }
-            let t = Z::output(m);
-            for k in 0..Z::OUT {
-                rows[k][j] = t[k].add(bias).at_least(floor);
-            }
-        }
+        let rows = whole_outputs::<V, Z, X>(half, finish);
         for k in 0..Z::OUT {
             if k < planes {
                 let t = merge(rows[k]);

@@ -15,8 +15,8 @@
 //! channel, so that a direct convolution loses enough itself (`tests/peers.rs` holds them to three times that).
 
 use super::layout::Layout;
-use super::stages::{self, half_outputs, store_some};
-use super::tile::{F4, IN, OUT, Tile};
+use super::stages::{self, half_outputs, store_some, whole_outputs};
+use super::tile::{F4, OUT, Tile};
 use super::{Tiling, Winograd};
 use crate::conv::ConvGeometry;
 use crate::conv::direct::Finish;
@@ -215,16 +215,7 @@ impl<Z: Tile, Y: Tile> Job for Pairs<'_, Z, Y> {
                             let from = (c + half * odd) * l.sums.row + tile * l.pitch + x;
                             let from = sums.as_ptr().add(from);
                             let along_y = half_outputs::<V, Z, Y>(from, l.sums.position);
-                            for j in 0..Y::OUT {
-                                let mut m = [floor; IN];
-                                for k in 0..Z::IN {
-                                    m[k] = along_y[k][j];
-                                }
-                                let t = Z::output(m);
-                                for k in 0..Z::OUT {
-                                    voxels[half][k][j] = t[k].add(bias).at_least(floor);
-                                }
-                            }
+                            voxels[half] = whole_outputs::<V, Z, Y>(along_y, (bias, floor));
                         }
                         let left = 2 * (width - x);
                         for k in 0..Z::OUT {

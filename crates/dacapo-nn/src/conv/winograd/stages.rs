@@ -204,6 +204,26 @@ pub(super) unsafe fn half_outputs<V: Vector, Z: Tile, Y: Tile>(
     }
 }
 
+/// What is left of [`half_outputs`] to outputs along z, plus bias, through ReLU.
+#[inline(always)]
+pub(super) fn whole_outputs<V: Vector, Z: Tile, Y: Tile>(
+    half: [[V; OUT]; IN],
+    (bias, floor): (V, V),
+) -> [[V; OUT]; OUT] {
+    let mut outputs = [[bias; OUT]; OUT];
+    for j in 0..Y::OUT {
+        let mut m = [bias; IN];
+        for k in 0..Z::IN {
+            m[k] = half[k][j];
+        }
+        let t = Z::output(m);
+        for k in 0..Z::OUT {
+            outputs[k][j] = t[k].add(bias).at_least(floor);
+        }
+    }
+    outputs
+}
+
 /// Products to output: `y = Aᵀ M A`, plus bias, through ReLU.
 pub(super) struct Output<'a, Z, Y> {
     pub(super) layout: &'a Layout,
